@@ -1,0 +1,4 @@
+/* Error numbers: newlib's, returned negative. */
+#pragma once
+
+#include <errno.h>

@@ -1,0 +1,65 @@
+/* Per-CPU data. GS points at this CPU's struct nk_cpu whenever the kernel runs.
+ *
+ * Threading: a field belongs to its CPU unless its comment says otherwise. A thread that may
+ * migrate reads `this CPU` only with preemption or interrupts off. */
+#pragma once
+
+#include "base/types.h"
+#include "config.h"
+
+struct nk_thread;
+struct sched_rq;
+struct slab_cpu;
+struct nk_trap_frame;
+
+struct nk_cpu {
+    struct nk_cpu *self;
+    struct nk_thread *current;   /* the running thread, idle included */
+    uint32_t preempt_count;      /* 0: may be preempted; interrupt handlers run with it raised */
+    uint32_t irq_depth;          /* >0: in an interrupt handler */
+    uint32_t need_resched;       /* set by anyone through an IPI, read at the end of interrupts */
+    uint32_t id;                 /* 0 is the boot CPU, then in MADT order */
+    uint32_t apic_id;
+    uint32_t node;               /* NUMA node */
+    struct sched_rq *rq;
+    struct slab_cpu *slab;       /* magazines, one per object cache */
+    void *timers;                /* struct timer_queue */
+    struct nk_thread *fpu_owner; /* whose extended state the registers hold */
+    uint64_t xcr0;               /* what XCR0 holds now */
+    uint64_t kernel_stack_top;   /* of the running thread */
+    void *tss;                   /* struct x86_tss */
+    const struct nk_trap_frame *panic_frame; /* where a panic's NMI found this CPU */
+    uint32_t online;             /* read by all */
+    uint32_t debug_lock_depth;
+    void *call_queue;            /* cross-CPU calls, kernel/smp.c */
+    void *vmm;                   /* per-CPU state of kernel/vmm_host.c */
+    uint64_t irq_count[4];       /* timer, reschedule, call, device */
+} NK_ALIGNED(64);
+
+extern struct nk_cpu nk_cpu_table[CONFIG_NR_CPUS];
+extern unsigned nk_cpu_count; /* CPUs online; does not change after boot */
+
+/* this_cpu->field compiles to one GS-relative access. */
+#define this_cpu ((__seg_gs struct nk_cpu *)0)
+
+static inline struct nk_cpu *nk_this_cpu(void)
+{
+    return this_cpu->self;
+}
+
+static inline void nk_preempt_disable(void)
+{
+    this_cpu->preempt_count++;
+    __asm__ volatile("" : : : "memory");
+}
+
+/* Out of line part: reschedules if it was asked for meanwhile. Implemented by sched/. */
+void nk_preempt_resched(void);
+
+static inline void nk_preempt_enable(void)
+{
+    __asm__ volatile("" : : : "memory");
+    if (nk_unlikely(--this_cpu->preempt_count == 0 && this_cpu->need_resched)) {
+        nk_preempt_resched();
+    }
+}

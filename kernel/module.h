@@ -1,0 +1,13 @@
+/* Files that came with the kernel: boot modules by name. */
+#pragma once
+
+#include "base/types.h"
+
+struct nk_module {
+    const char *name, *args;
+    const void *data;
+    uint64_t size;
+};
+unsigned nk_module_count(void);
+bool nk_module_get(unsigned i, struct nk_module *out);
+bool nk_module_find(const char *name, struct nk_module *out);

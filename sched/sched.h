@@ -1,0 +1,27 @@
+/* The scheduler: per-CPU run queues, fixed-priority round robin, no periodic tick.
+ * A CPU with one runnable thread has no slice timer armed. */
+#pragma once
+
+#include "base/types.h"
+
+/* Boot CPU, after slab_init(): turns the running context into the thread "main". */
+void sched_init(void);
+
+/* On every CPU: its run queue, timer queue and idle thread. boot_stack_top: the stack this context
+ * runs on. On other CPUs the context becomes the idle thread and sched_idle_loop() ends it. */
+void sched_init_cpu(void *boot_stack_top);
+void sched_idle_loop(void) __attribute__((noreturn));
+
+/* The tail of every interrupt, with interrupts off: switches if need_resched and preemptible. */
+void sched_interrupt_tail(void);
+
+/* From the reschedule IPI: drain what other CPUs queued for this one. */
+void sched_reschedule_interrupt(void);
+
+struct sched_stats {
+    uint64_t switches, idle_ticks, slice_interrupts;
+    unsigned runnable;
+};
+void sched_get_stats(unsigned cpu, struct sched_stats *out);
+
+#define SCHED_SLICE_NS 10000000u /* round-robin slice among equals: 10 ms */
