@@ -1,0 +1,27 @@
+/* What the rest of the kernel asks of kernel/main.c, and what main.c asks of the payload. */
+#pragma once
+
+#include "base/types.h"
+#include "boot/bootinfo.h"
+
+/* From the entry code of every road, on the boot stack; magic and record are EAX and EBX at entry.
+ */
+NK_NORETURN void kernel_main(uint32_t magic, uint32_t record);
+
+extern struct bootinfo nk_bootinfo; /* filled before the first init step that needs it runs */
+
+/* Value of "key=value" ("" for a bare "key") on the command line; false when it is absent.
+ * Context: any, once kernel_main() has parsed the boot record. */
+bool nk_option(const char *key, char *out, size_t out_size);
+
+/* The number behind "key=", decimal or 0x; fallback when absent or no number. */
+uint64_t nk_option_u64(const char *key, uint64_t fallback);
+
+/* The end of a panic, after its report: what the command line's panic=halt|reset|exit asks for
+ * (halt when it says nothing). exit ends QEMU through isa-debug-exit. */
+NK_NORETURN void nk_panic_finish(void);
+#define NK_PANIC_EXIT_CODE 0x11
+
+/* The node's work, once everything is up, in the thread "main": kernel/node.c starts the shell and
+ * the VMs; the test image links tests/kernel/ktest_main.c in its place. */
+void nk_node_start(void);
