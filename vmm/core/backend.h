@@ -1,0 +1,61 @@
+/* The seam between common code and a hardware back end (svm/, vmx/).
+ *
+ * Grouped by context. "Entry context": the vCPU's thread, preemption off. "Exit context": the
+ * vCPU's thread; no sleeping. "Control": any thread, vCPU not running. */
+#pragma once
+
+#include <vmm/types.h>
+#include "core/vcpu.h"
+
+struct vmm;
+
+enum vmm_map_prot { VMM_MAP_READ = 1, VMM_MAP_WRITE = 2, VMM_MAP_EXEC = 4 };
+
+struct vmm_backend {
+    const char *name;
+
+    /* --- instance, control context ---------------------------------------------------------- */
+    /* Is it there and usable? err says why not (absent, or disabled by firmware). */
+    int (*probe)(struct vmm *vmm, struct vmm_error *err);
+    int (*create)(struct vmm *vmm, struct vmm_error *err); /* per-instance state, all CPUs on */
+    void (*destroy)(struct vmm *vmm);
+    void (*describe)(struct vmm *vmm, char *out, size_t size);
+
+    /* --- VM, control context (map: exit context too, VM memory lock held) ------------------- */
+    int (*vm_create)(struct vm *vm);
+    void (*vm_destroy)(struct vm *vm);
+    /* Map [gpa, gpa+size) with the largest pages that gpa, hpa and size allow.
+     * Errors: -VMM_ENOMEM (nothing mapped then), -VMM_EEXIST. */
+    int (*map)(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot);
+    void (*unmap)(struct vm *vm, gpa_t gpa, uint64_t size); /* flushes by generation */
+    uint64_t (*table_bytes)(struct vm *vm);
+
+    /* --- vCPU, control context -------------------------------------------------------------- */
+    int (*vcpu_create)(struct vcpu *v);
+    void (*vcpu_destroy)(struct vcpu *v);
+    void (*vcpu_reset)(struct vcpu *v); /* the state after RESET (APM vol. 2 table 14-1) */
+
+    /* --- entry context ---------------------------------------------------------------------- */
+    /* Enter the guest once and fill v->exit. Returns VMM_EXIT_retry without entering when a request
+     * arrived after interrupts were held off. */
+    void (*run)(struct vcpu *v);
+    /* May a maskable interrupt be taken at the next entry (IF, shadow, no event pending)? */
+    bool (*intr_allowed)(struct vcpu *v);
+    void (*inject_intr)(struct vcpu *v, uint8_t vector);
+    void (*inject_event)(struct vcpu *v, const struct vmm_event *event);
+    void (*inject_nmi)(struct vcpu *v);
+    bool (*nmi_allowed)(struct vcpu *v);
+    /* Exit when it becomes able to take one of this priority class or above. */
+    void (*set_intr_window)(struct vcpu *v, bool on, uint8_t vector);
+
+    /* --- exit context or control ------------------------------------------------------------ */
+    void (*get_segment)(struct vcpu *v, enum vmm_segment which, struct vmm_segment_state *out);
+    void (*set_segment)(struct vcpu *v, enum vmm_segment which, const struct vmm_segment_state *s);
+    uint64_t (*get_sysreg)(struct vcpu *v, enum vmm_sysreg which);
+    void (*set_sysreg)(struct vcpu *v, enum vmm_sysreg which, uint64_t value);
+    void (*set_tsc_offset)(struct vcpu *v, uint64_t offset);
+    unsigned (*cpl)(struct vcpu *v);
+    void (*dump)(struct vcpu *v); /* hardware block, through the print hook */
+};
+
+extern const struct vmm_backend *const vmm_backend_table[]; /* NULL-terminated, core/backends.c */

@@ -1,0 +1,47 @@
+/* The instruction emulator: Zydis decodes, emulate*.c executes, on guest state through the backend.
+ * Exit context; nothing sleeps. */
+#pragma once
+
+#include <vmm/types.h>
+#include "core/vcpu.h"
+
+/* Emulate the instruction at CS:RIP because it touched device memory (or ROM) at e->fault.gpa.
+ * Continues, injects the guest's fault, or crashes the VM with a readable reason. */
+enum vmm_action vmm_emulate_mmio(struct vcpu *v, struct vmm_exit *e);
+
+/* IN/OUT/INS/OUTS with REP, from the exit record; string forms walk guest memory. A long REP gives
+ * the run loop a turn every few hundred iterations with rip left on the instruction. */
+enum vmm_action vmm_emulate_pio(struct vcpu *v, struct vmm_exit *e);
+
+/* Length of the instruction at CS:RIP; 0: not fetched, fault queued. */
+unsigned vmm_decode_length(struct vcpu *v);
+
+/* MOV to/from CR/DR, LMSW, CLTS, SMSW by decoding when the hardware gives no operand. */
+int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e) VMM_MUST_CHECK;
+
+/* One line of text for a dump: "mov dword ptr [rax+0x10], ecx" is not needed; bytes and mnemonic. */
+void vmm_describe_instruction(struct vcpu *v, char *out, size_t size);
+
+int vmm_decode_create(struct vcpu *v) VMM_MUST_CHECK; /* the decode cache */
+void vmm_decode_destroy(struct vcpu *v);
+
+/* --- guest-virtual memory (core/gwalk.c) ----------------------------------------------------- */
+
+enum vmm_access { VMM_ACCESS_READ, VMM_ACCESS_WRITE, VMM_ACCESS_FETCH };
+
+struct vmm_walk_fault {
+    gva_t address;
+    uint32_t error; /* page-fault error code */
+};
+
+/* Linear to guest-physical by the guest's own paging mode (none, 32-bit, PAE, 4- and 5-level), with
+ * its permission rules, setting A and D. Errors: -VMM_EFAULT with *fault filled. */
+int vmm_walk(struct vcpu *v, gva_t gva, enum vmm_access access, bool user, gpa_t *out,
+             struct vmm_walk_fault *fault) VMM_MUST_CHECK;
+
+/* Copy between guest linear memory and a buffer, across pages, RAM only.
+ * Errors: -VMM_EFAULT page fault (*fault), -VMM_ENOENT some byte is not RAM. */
+int vmm_linear_read(struct vcpu *v, gva_t gva, void *out, unsigned len, enum vmm_access access,
+                    struct vmm_walk_fault *fault) VMM_MUST_CHECK;
+int vmm_linear_write(struct vcpu *v, gva_t gva, const void *data, unsigned len,
+                     struct vmm_walk_fault *fault) VMM_MUST_CHECK;

@@ -1,0 +1,137 @@
+/* A vCPU and its run loop's state. */
+#pragma once
+
+#include <vmm/host.h>
+#include <vmm/types.h>
+#include "core/exits.h"
+
+struct vm;
+struct vmm_backend;
+struct zydis_cache;
+
+enum vmm_gpr { /* the encoding's numbers */
+    VMM_RAX, VMM_RCX, VMM_RDX, VMM_RBX, VMM_RSP, VMM_RBP, VMM_RSI, VMM_RDI,
+    VMM_R8, VMM_R9, VMM_R10, VMM_R11, VMM_R12, VMM_R13, VMM_R14, VMM_R15,
+};
+
+enum vmm_segment { /* the encoding's numbers, then the system ones */
+    VMM_SEG_ES, VMM_SEG_CS, VMM_SEG_SS, VMM_SEG_DS, VMM_SEG_FS, VMM_SEG_GS,
+    VMM_SEG_LDTR, VMM_SEG_TR, VMM_SEG_GDTR, VMM_SEG_IDTR,
+    VMM_SEG_COUNT
+};
+
+struct vmm_segment_state {
+    uint16_t selector;
+    uint16_t attributes; /* VMCB form: type 3:0, S 4, DPL 6:5, P 7, AVL 8, L 9, DB 10, G 11 */
+    uint32_t limit;      /* bytes, already scaled */
+    uint64_t base;
+};
+
+/* Read through the backend when needed; never on the hot path. */
+enum vmm_sysreg {
+    VMM_CR0, VMM_CR2, VMM_CR3, VMM_CR4, VMM_CR8, VMM_EFER, VMM_DR6, VMM_DR7,
+    VMM_MSR_STAR, VMM_MSR_LSTAR, VMM_MSR_CSTAR, VMM_MSR_SFMASK, VMM_MSR_KERNEL_GS_BASE,
+    VMM_MSR_SYSENTER_CS, VMM_MSR_SYSENTER_ESP, VMM_MSR_SYSENTER_EIP, VMM_MSR_PAT,
+    VMM_SYSREG_COUNT
+};
+
+/* Bits of vcpu->requests, set by anyone, handled by the vCPU's thread before it enters the guest. */
+enum vmm_request {
+    VMM_REQ_INTR = 1 << 0,   /* look for interrupts again */
+    VMM_REQ_TIMER = 1 << 1,  /* a timer of this vCPU fired */
+    VMM_REQ_STOP = 1 << 2,   /* leave the run loop */
+    VMM_REQ_PAUSE = 1 << 3,
+    VMM_REQ_INIT = 1 << 4,   /* INIT IPI */
+    VMM_REQ_SIPI = 1 << 5,
+    VMM_REQ_NMI = 1 << 6,
+};
+
+/* An exception waiting to be injected at the next entry. */
+struct vmm_event {
+    bool valid, has_error;
+    uint8_t vector;
+    uint32_t error;
+};
+
+struct vmm_exit_stat {
+    uint64_t count, cycles;
+};
+
+#define VMM_TRACE_COUNT 32
+
+struct vmm_trace_entry { /* for the dump of a crashed VM */
+    uint64_t rip, code, info1, info2;
+    uint16_t kind;
+};
+
+struct vcpu {
+    /* World switch state first: offsets are generated for assembly. gpr[RSP], rip and rflags
+     * mirror the hardware's copies: filled at each exit, written back at each entry. */
+    uint64_t gpr[16];
+    uint64_t rip, rflags;
+
+    uint32_t requests; /* atomic, enum vmm_request */
+    uint32_t in_guest; /* 1 between entry and exit; read by kickers */
+    uint32_t halted;   /* in HLT, thread parked or about to */
+    unsigned id;
+    int cpu;           /* pinned to, or -1 */
+    int running_cpu;   /* where its thread runs now */
+
+    struct vm *vm;
+    const struct vmm_host_ops *ops;
+    void *host;
+    const struct vmm_backend *backend;
+    void *arch; /* the backend's state */
+    struct vdev *lapic;
+    struct vmm_thread *thread;
+
+    struct vmm_event event;
+    bool nmi_pending;
+    bool intr_shadow; /* after STI / MOV SS, mirrored at exits */
+    uint64_t xcr0;
+    uint64_t tsc_offset;
+    uint64_t tsc_adjust;
+    uint64_t dr[4];
+
+    struct vmm_exit exit;
+    struct zydis_cache *decode_cache; /* core/decode.c */
+    void *timers;                     /* core/timer.c */
+    void *para;                       /* para/: kvmclock and friends */
+
+    struct vmm_exit_stat stat[VMM_EXIT_COUNT];
+    struct vmm_trace_entry trace[VMM_TRACE_COUNT];
+    uint32_t trace_next;
+};
+
+/* What a handler tells the run loop. */
+enum vmm_action {
+    VMM_CONTINUE, /* enter the guest again */
+    VMM_BLOCK,    /* HLT: park until something is pending */
+    VMM_LEAVE,    /* the VM is ending: vm->reason is set */
+};
+
+typedef enum vmm_action (*vmm_exit_handler)(struct vcpu *v, struct vmm_exit *e);
+
+#define X(name) enum vmm_action vmm_handle_##name(struct vcpu *v, struct vmm_exit *e);
+VMM_EXIT_LIST(X)
+#undef X
+
+/* Past the instruction that exited: rip moves by insn_length (decoded if unknown), the interrupt
+ * shadow ends, and RF too. Returns false when the instruction could not be fetched; then a fault
+ * has been queued. */
+bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e);
+
+/* Queue an exception for the next entry (#DF and triple fault rules of APM vol. 2 section 8.2.9
+ * apply when one is pending). */
+void vmm_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error);
+void vmm_inject_page_fault(struct vcpu *v, gva_t address, uint32_t error);
+
+/* Make the vCPU notice: sets the request, wakes its thread if parked, kicks its CPU if in guest.
+ * Context: any, interrupts included. */
+void vmm_vcpu_request(struct vcpu *v, uint32_t request);
+
+/* Stop the VM: dump (for crashes), reason, state event. Called by handlers, which return VMM_LEAVE. */
+void vmm_vm_end(struct vcpu *v, int reason) ;
+void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...) VMM_PRINTF(3, 4);
+
+void vmm_vcpu_thread(void *vcpu); /* the run loop */

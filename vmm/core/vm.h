@@ -1,0 +1,70 @@
+/* The VM object: everything about one guest is reachable from here, nothing is file-scope. */
+#pragma once
+
+#include <vmm/host.h>
+#include <vmm/vdev.h>
+#include <vmm/vm.h>
+#include "core/backend.h"
+#include "core/bus.h"
+#include "core/memory.h"
+#include "core/vcpu.h"
+
+struct vmm {
+    const struct vmm_host_ops *ops;
+    void *host;
+    const struct vmm_backend *backend;
+    void *arch; /* the backend's: host save areas, ASID state */
+    struct vmm_lock lock; /* protects: the list of VMs */
+    struct vm *vms;
+    char description[160];
+};
+
+struct vm {
+    struct vmm *vmm;
+    const struct vmm_host_ops *ops; /* copies, so that hot paths take one load less */
+    void *host;
+    struct vm *next;
+    struct vm_config config;
+
+    struct vmm_lock control; /* protects: state, and makes control calls one at a time */
+    enum vm_state state;
+    enum vm_reason reason;
+    uint32_t reset_wanted, power_off_wanted; /* atomic: set by devices */
+    unsigned vcpus_running;                  /* atomic: threads inside the run loop */
+
+    struct vmm_memory memory; /* guest-physical map */
+    struct vmm_bus pio, mmio;
+    struct vcpu *vcpu[VMM_VCPUS_MAX];
+    unsigned vcpu_count;
+    void *arch; /* the backend's: nested page tables */
+
+    struct vdev *devices;        /* list, in creation order */
+    struct vmm_irq_fabric *irq;  /* core/irq.h */
+    struct vdev *pic, *ioapic;   /* the chips the fabric talks to */
+    void *console_stream;        /* host character stream of the first UART */
+
+    uint64_t clock_base_cycles; /* host cycles at guest time zero */
+    uint64_t clock_paused_at;   /* host cycles when paused, 0: runs */
+    uint64_t tsc_offset;        /* added to the host's TSC for every vCPU */
+    uint64_t small_bytes;       /* small memory held, for the statistics */
+};
+
+/* Formatting and logging through the host's hooks; lines begin with the VM's name. */
+void vmm_log(struct vmm *vmm, enum vmm_log_level level, const char *fmt, ...) VMM_PRINTF(3, 4);
+void vmm_vm_log(struct vm *vm, enum vmm_log_level level, const char *fmt, ...) VMM_PRINTF(3, 4);
+int vmm_format(struct vmm *vmm, char *out, size_t size, const char *fmt, ...) VMM_PRINTF(4, 5);
+/* Fill err and return -error. */
+int vmm_fail(struct vmm *vmm, struct vmm_error *err, int error, const char *fmt, ...)
+    VMM_PRINTF(4, 5);
+
+/* Zeroed small memory, counted for the VM. */
+void *vmm_vm_alloc(struct vm *vm, size_t size);
+void vmm_vm_free(struct vm *vm, void *p, size_t size);
+
+/* For invariants of the library only; nothing a guest, manifest or device controls. */
+#define vmm_assert(vmm, cond)                                                                      \
+    do {                                                                                           \
+        if (vmm_unlikely(!(cond))) {                                                               \
+            (vmm)->ops->panic((vmm)->host, "assertion failed: " #cond ", " __FILE__);              \
+        }                                                                                          \
+    } while (0)

@@ -1,0 +1,97 @@
+/* What the library offers its host: one VMM instance, VMs in it, control over them.
+ *
+ * Threading: any thread; control calls on one VM are serialised by its control lock. None may be
+ * called from interrupt context or from a vCPU's own thread unless it says so. */
+#pragma once
+
+#include <vmm/host.h>
+#include <vmm/types.h>
+
+struct vmm; /* the instance: hooks, backend, per-CPU state */
+struct vm;
+
+/* --- the instance ------------------------------------------------------------------------------ */
+
+/* Validate the hooks, find the hardware virtualisation and switch it on, on every CPU.
+ * Errors: -VMM_EINVAL bad hook table, -VMM_ENODEV no hardware virtualisation (err says why:
+ * absent, or disabled by firmware), -VMM_ENOMEM. */
+int vmm_create(const struct vmm_host_ops *ops, void *host, struct vmm **out,
+               struct vmm_error *err) VMM_MUST_CHECK;
+int vmm_destroy(struct vmm *vmm) VMM_MUST_CHECK; /* -VMM_EBUSY while VMs exist */
+
+/* "AMD SVM: nested paging, 16 ASIDs, ..." for the boot log. */
+const char *vmm_describe(const struct vmm *vmm);
+
+/* --- configuration ----------------------------------------------------------------------------- */
+
+enum vm_power_action {
+    VM_POWER_STOP, /* the guest's power-off ends the VM */
+    VM_POWER_NODE, /* ... and the host is asked to power the node off */
+};
+
+struct vm_config {
+    char name[VMM_NAME_MAX];
+    unsigned vcpu_count;
+    uint64_t mem_bytes;
+    int cpu[VMM_VCPUS_MAX]; /* pinning: host CPU of each vCPU, -1: any */
+    int node;               /* NUMA node of guest RAM, -1: any */
+    bool lazy_memory;       /* back RAM on first touch, 4 KiB at a time */
+    enum vm_power_action power;
+    char kernel_path[128];
+    char initrd_path[128];
+    char boot_args[1024];
+    void *cookie; /* the host's; comes back in vm_event */
+};
+
+/* Manifest text (JSON, docs/manifest.md) to a checked configuration.
+ * Needs extended (FPU) state in the calling thread: cJSON keeps numbers as doubles.
+ * err: "vms/linux.json: line 3: machine-config.mem_size_mib: 99999 MiB asked, 900 MiB free". */
+int vmm_manifest_parse(struct vmm *vmm, const char *file_name, const char *text, size_t length,
+                       struct vm_config *out, struct vmm_error *err) VMM_MUST_CHECK;
+
+/* --- life of a VM ------------------------------------------------------------------------------ */
+
+enum vm_state { VM_CREATED, VM_RUNNING, VM_PAUSED, VM_STOPPED, VM_CRASHED };
+
+enum vm_reason { /* why it is STOPPED or CRASHED */
+    VM_REASON_NONE,
+    VM_REASON_POWER_OFF,     /* guest: ACPI S5 */
+    VM_REASON_STOPPED,       /* host: stop or kill */
+    VM_REASON_TRIPLE_FAULT,
+    VM_REASON_ENTRY_FAILED,  /* hardware refused the guest state */
+    VM_REASON_UNKNOWN_EXIT,
+    VM_REASON_EMULATION,     /* an instruction the emulator does not do */
+    VM_REASON_HOST_ERROR,    /* memory ran out, ... */
+};
+
+/* All or nothing: on failure err has one line and nothing is left behind.
+ * The VM is CREATED with guest RAM backed, devices reset and the kernel loaded by vm_start. */
+int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **out,
+                  struct vmm_error *err) VMM_MUST_CHECK;
+/* CREATED, STOPPED or CRASHED -> RUNNING: load the guest, start the vCPU threads. */
+int vmm_vm_start(struct vm *vm, struct vmm_error *err) VMM_MUST_CHECK;
+int vmm_vm_pause(struct vm *vm) VMM_MUST_CHECK;
+int vmm_vm_resume(struct vm *vm) VMM_MUST_CHECK;
+int vmm_vm_reset(struct vm *vm) VMM_MUST_CHECK; /* as if its reset line was pulsed: guest reboots */
+int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK;  /* RUNNING or PAUSED -> STOPPED, whatever it does */
+int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY unless not running */
+
+enum vm_state vmm_vm_state(const struct vm *vm);
+enum vm_reason vmm_vm_reason(const struct vm *vm);
+const char *vmm_state_name(enum vm_state s);
+const char *vmm_reason_name(enum vm_reason r);
+const struct vm_config *vmm_vm_config(const struct vm *vm);
+struct vm *vmm_vm_find(struct vmm *vmm, const char *name);
+struct vm *vmm_vm_next(struct vmm *vmm, struct vm *after); /* NULL: first; NULL: no more */
+
+struct vm_exit_count {
+    const char *name;
+    uint64_t count;
+    uint64_t cycles; /* spent in the host for this kind */
+};
+/* The i-th exit kind's statistics summed over vCPUs; false past the last. */
+bool vmm_vm_exit_count(const struct vm *vm, unsigned i, struct vm_exit_count *out);
+uint64_t vmm_vm_memory_held(const struct vm *vm); /* bytes beyond guest RAM */
+
+/* Registers, last exits and guest code bytes of every vCPU through the print hook. */
+void vmm_vm_dump(struct vm *vm);
