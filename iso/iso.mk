@@ -1,0 +1,53 @@
+# The ISO image: GRUB for BIOS and UEFI, the kernel, and the virtual machines named in VMS.
+#
+#   make iso VMS="linux other"   configs/vms/linux.json and configs/vms/other.json ride in the image
+#   make iso CMDLINE="..."       the kernel's command line
+#
+# A boot module's command line begins with its name: the path by which a manifest finds it.
+
+VMS     ?= linux
+CMDLINE ?=
+
+image-tree := $(build)/image
+
+# What the manifests refer to, and where it comes from.
+vm-files := linux/vmlinuz linux/initrd
+iso-modules := $(foreach vm,$(VMS),vms/$(vm).json) $(vm-files)
+
+# Only what boots: GRUB's full set of modules, fonts and translations is ten times as large.
+grub-modules := multiboot2 normal serial terminal echo boot iso9660 part_msdos part_gpt fat search \
+	search_fs_file all_video configfile test ls reboot halt
+
+# Equal input gives an equal image: all dates are that of the last commit.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+
+# The loaded image needs no debug information; its segments stay as they are.
+$(image-tree)/boot/orthocone.elf: $(build)/orthocone.elf
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(STRIP) -o $@ $<
+
+$(image-tree)/boot/vms/%.json: configs/vms/%.json
+	$(quiet)mkdir -p $(@D)
+	$(quiet)cp $< $@
+
+$(image-tree)/boot/linux/vmlinuz: $(linux)
+	$(quiet)mkdir -p $(@D)
+	$(quiet)cp $< $@
+
+$(image-tree)/boot/linux/initrd: tools/mkinitramfs $(shell find iso/initramfs -type f) | $(build)/.packages
+	$(call say,INITRD,$@)
+	$(quiet)mkdir -p $(@D)
+	$(quiet)tools/mkinitramfs $@ /bin/busybox iso/initramfs
+
+iso-inputs := $(image-tree)/boot/orthocone.elf $(addprefix $(image-tree)/boot/,$(iso-modules))
+
+iso-text := $(iso-modules) $(CMDLINE)
+ifneq ($(strip $(iso-text)),$(strip $(file <$(build)/iso-text)))
+$(shell mkdir -p $(build))
+$(file >$(build)/iso-text,$(iso-text))
+endif
+
+# Built anew each time, so that no file of an earlier choice of VMS rides along.
+$(build)/orthocone.iso: $(iso-inputs) iso/grub.cfg.in iso/iso.mk $(build)/iso-text
+	$(call say,ISO,$@)
+	$(quiet)tools/mkiso $@ iso/grub.cfg.in '$(CMDLINE)' '$(grub-modules)' $(image-tree)/boot $(iso-modules)

@@ -1,0 +1,78 @@
+# Parts that are built from Debian's sources with our flags, once; "make clean" keeps them.
+#
+# zydis-flags and cjson-flags are for the sources that use them, as cflags-<source> in a files.mk.
+
+# ---------------------------------------------------------------- newlib: C and math library
+
+newlib           := $(third-party)/newlib
+newlib-flags     := -D__DYNAMIC_REENT__ -isystem $(newlib)/include
+newlib-libraries := $(newlib)/lib/libc.a $(newlib)/lib/libm.a
+
+$(newlib)/.built: tools/build-newlib tools/newlib-cc | $(build)/.packages
+	@echo 'Building newlib (once, about a minute)'
+	$(quiet)NEWLIB_CC=gcc tools/build-newlib /usr/src/newlib/newlib-*.tar.xz $(newlib)
+	$(quiet)touch $@
+$(newlib-libraries): $(newlib)/.built ;
+
+# ---------------------------------------------------------------- Zydis: instruction decoder
+
+zydis         := $(third-party)/zydis
+zydis-flags   := -isystem $(zydis)/include -DZYAN_NO_LIBC -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD \
+	-DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYDIS_DISABLE_SEGMENT -DZYDIS_DISABLE_AVX512 \
+	-DZYDIS_DISABLE_KNC
+zydis-library      := $(zydis)/libzydis.a
+zydis-host-library := $(zydis)/libzydis-host.a
+zydis-sources := Decoder.c DecoderData.c SharedData.c Register.c Utils.c
+
+# ---------------------------------------------------------------- cJSON: the manifest's syntax
+
+cjson              := $(third-party)/cjson
+cjson-flags        := -isystem $(cjson)/include
+cjson-library      := $(cjson)/libcjson.a
+cjson-host-library := $(cjson)/libcjson-host.a
+
+# Both run on the kernel's side without any of its headers. Zydis decodes on the path of an exit, so it must not
+# touch the FPU; cJSON computes with doubles, its callers own FPU state.
+third-party-flags := -std=gnu17 -O2 -mcmodel=kernel -mno-red-zone -fno-pic -fno-pie -fno-stack-protector \
+	-fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fcf-protection=none -ffunction-sections -fdata-sections
+
+$(zydis)/.built: tools/third-party.mk | $(build)/.packages
+	$(quiet)tools/bootstrap source zydis $(zydis)/src
+	@echo 'Building Zydis (once)'
+	$(quiet)rm -rf $(zydis)/include && mkdir -p $(zydis)/include $(zydis)/obj $(zydis)/host
+	$(quiet)cp -r $(zydis)/src/include/Zydis /usr/include/Zycore $(zydis)/include/
+	$(quiet)cd $(zydis)/obj && for source in $(zydis-sources); do \
+		gcc $(third-party-flags) -ffreestanding -mgeneral-regs-only -I$(CURDIR)/$(zydis)/src/src \
+			$(subst -isystem $(zydis),-isystem $(CURDIR)/$(zydis),$(zydis-flags)) -c ../src/src/$$source || exit 1; \
+		gcc -std=gnu17 -O2 -g -I$(CURDIR)/$(zydis)/src/src \
+			$(subst -isystem $(zydis),-isystem $(CURDIR)/$(zydis),$(zydis-flags)) \
+			-c ../src/src/$$source -o ../host/$${source%.c}.o || exit 1; done
+	$(quiet)rm -f $(zydis)/*.a
+	$(quiet)$(AR) rcs $(zydis-library) $(zydis)/obj/*.o
+	$(quiet)$(AR) rcs $(zydis-host-library) $(zydis)/host/*.o
+	$(quiet)rm -rf $(zydis)/obj $(zydis)/host $(zydis)/src
+	$(quiet)touch $@
+$(zydis-library) $(zydis-host-library): $(zydis)/.built ;
+
+$(cjson)/.built: tools/third-party.mk $(newlib)/.built | $(build)/.packages
+	$(quiet)tools/bootstrap source cjson $(cjson)/src
+	@echo 'Building cJSON (once)'
+	$(quiet)mkdir -p $(cjson)/include
+	$(quiet)cp $(cjson)/src/cJSON.h $(cjson)/include/
+	$(quiet)gcc $(third-party-flags) -DCJSON_HIDE_SYMBOLS -nostdinc $(newlib-flags) -isystem $(shell gcc -print-file-name=include) \
+		-U__linux__ -c $(cjson)/src/cJSON.c -o $(cjson)/cJSON.o
+	$(quiet)gcc -std=gnu17 -O2 -g -DCJSON_HIDE_SYMBOLS -c $(cjson)/src/cJSON.c -o $(cjson)/cJSON-host.o
+	$(quiet)rm -f $(cjson)/*.a
+	$(quiet)$(AR) rcs $(cjson-library) $(cjson)/cJSON.o
+	$(quiet)$(AR) rcs $(cjson-host-library) $(cjson)/cJSON-host.o
+	$(quiet)rm -rf $(cjson)/*.o $(cjson)/src
+	$(quiet)touch $@
+$(cjson-library) $(cjson-host-library): $(cjson)/.built ;
+
+third-party-headers := $(newlib)/.built $(zydis)/.built $(cjson)/.built
+
+# ---------------------------------------------------------------- guests
+
+linux   := $(third-party)/linux/vmlinuz
+$(linux): | $(build)/.packages
+	$(quiet)tools/bootstrap kernel $(@D)
