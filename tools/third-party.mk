@@ -1,6 +1,10 @@
 # Parts that are built from Debian's sources with our flags, once; "make clean" keeps them.
+# A stamp is named by the content of the recipe, not its date: a copied or fetched cache stays valid.
 #
 # zydis-flags and cjson-flags are for the sources that use them, as cflags-<source> in a files.mk.
+
+# $(call recipe-sum,files)
+recipe-sum = $(firstword $(shell cat $1 | cksum))
 
 # ---------------------------------------------------------------- newlib: C and math library
 
@@ -8,11 +12,12 @@ newlib           := $(third-party)/newlib
 newlib-flags     := -D__DYNAMIC_REENT__ -isystem $(newlib)/include
 newlib-libraries := $(newlib)/lib/libc.a $(newlib)/lib/libm.a
 
-$(newlib)/.built: tools/build-newlib tools/newlib-cc | $(build)/.packages
+newlib-stamp := $(newlib)/.built-$(call recipe-sum,tools/build-newlib tools/newlib-cc)
+$(newlib-stamp): | $(build)/.packages
 	@echo 'Building newlib (once, about a minute)'
 	$(quiet)NEWLIB_CC=gcc tools/build-newlib /usr/src/newlib/newlib-*.tar.xz $(newlib)
 	$(quiet)touch $@
-$(newlib-libraries): $(newlib)/.built ;
+$(newlib-libraries): $(newlib-stamp) ;
 
 # ---------------------------------------------------------------- Zydis: instruction decoder
 
@@ -36,7 +41,8 @@ cjson-host-library := $(cjson)/libcjson-host.a
 third-party-flags := -std=gnu17 -O2 -mcmodel=kernel -mno-red-zone -fno-pic -fno-pie -fno-stack-protector \
 	-fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fcf-protection=none -ffunction-sections -fdata-sections
 
-$(zydis)/.built: tools/third-party.mk | $(build)/.packages
+zydis-stamp := $(zydis)/.built-$(call recipe-sum,tools/third-party.mk)
+$(zydis-stamp): | $(build)/.packages
 	$(quiet)tools/bootstrap source zydis $(zydis)/src
 	@echo 'Building Zydis (once)'
 	$(quiet)rm -rf $(zydis)/include && mkdir -p $(zydis)/include $(zydis)/obj $(zydis)/host
@@ -47,14 +53,15 @@ $(zydis)/.built: tools/third-party.mk | $(build)/.packages
 		gcc -std=gnu17 -O2 -g -I$(CURDIR)/$(zydis)/src/src \
 			$(subst -isystem $(zydis),-isystem $(CURDIR)/$(zydis),$(zydis-flags)) \
 			-c ../src/src/$$source -o ../host/$${source%.c}.o || exit 1; done
-	$(quiet)rm -f $(zydis)/*.a
+	$(quiet)rm -f $(zydis)/*.a $(zydis)/.built*
 	$(quiet)$(AR) rcs $(zydis-library) $(zydis)/obj/*.o
 	$(quiet)$(AR) rcs $(zydis-host-library) $(zydis)/host/*.o
 	$(quiet)rm -rf $(zydis)/obj $(zydis)/host $(zydis)/src
 	$(quiet)touch $@
-$(zydis-library) $(zydis-host-library): $(zydis)/.built ;
+$(zydis-library) $(zydis-host-library): $(zydis-stamp) ;
 
-$(cjson)/.built: tools/third-party.mk $(newlib)/.built | $(build)/.packages
+cjson-stamp := $(cjson)/.built-$(call recipe-sum,tools/third-party.mk)
+$(cjson-stamp): | $(build)/.packages $(newlib-stamp)
 	$(quiet)tools/bootstrap source cjson $(cjson)/src
 	@echo 'Building cJSON (once)'
 	$(quiet)mkdir -p $(cjson)/include
@@ -62,14 +69,14 @@ $(cjson)/.built: tools/third-party.mk $(newlib)/.built | $(build)/.packages
 	$(quiet)gcc $(third-party-flags) -DCJSON_HIDE_SYMBOLS -nostdinc $(newlib-flags) -isystem $(shell gcc -print-file-name=include) \
 		-U__linux__ -c $(cjson)/src/cJSON.c -o $(cjson)/cJSON.o
 	$(quiet)gcc -std=gnu17 -O2 -g -DCJSON_HIDE_SYMBOLS -c $(cjson)/src/cJSON.c -o $(cjson)/cJSON-host.o
-	$(quiet)rm -f $(cjson)/*.a
+	$(quiet)rm -f $(cjson)/*.a $(cjson)/.built*
 	$(quiet)$(AR) rcs $(cjson-library) $(cjson)/cJSON.o
 	$(quiet)$(AR) rcs $(cjson-host-library) $(cjson)/cJSON-host.o
 	$(quiet)rm -rf $(cjson)/*.o $(cjson)/src
 	$(quiet)touch $@
-$(cjson-library) $(cjson-host-library): $(cjson)/.built ;
+$(cjson-library) $(cjson-host-library): $(cjson-stamp) ;
 
-third-party-headers := $(newlib)/.built $(zydis)/.built $(cjson)/.built
+third-party-headers := $(newlib-stamp) $(zydis-stamp) $(cjson-stamp)
 
 # ---------------------------------------------------------------- guests
 
