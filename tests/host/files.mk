@@ -1,0 +1,2 @@
+# Test programs of the library on the host: one cmocka program per file, each linked with the whole library.
+host-support-y += posix_host.c fixture.c mock_backend.c

@@ -1,0 +1,134 @@
+#include "fixture.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "core/emulate.h"
+#include "core/irq.h"
+
+#define ARENA_SLACK VMM_MIB(16) /* for tables and devices, beside guest RAM */
+
+/* For what the tests themselves make: not the library's, so not counted. */
+static void *make(size_t size)
+{
+    void *p = calloc(1, size);
+
+    assert_non_null(p);
+    return p;
+}
+
+static struct vcpu *make_vcpu(struct fixture *f, unsigned id)
+{
+    struct vcpu *v = make(sizeof(*v));
+
+    v->id = id;
+    v->cpu = -1;
+    v->vm = f->vm;
+    v->ops = f->vm->ops;
+    v->host = f->vm->host;
+    v->backend = f->vmm->backend;
+    f->vm->vcpu[id] = v;
+    f->vm->vcpu_count = id + 1;
+    assert_int_equal(v->backend->vcpu_create(v), 0);
+    assert_int_equal(vmm_decode_create(v), 0);
+    v->backend->vcpu_reset(v);
+    return v;
+}
+
+struct fixture *fixture_create(uint64_t mem_bytes, unsigned vcpu_count)
+{
+    struct fixture *f = make(sizeof(*f));
+
+    f->host = posix_host_create(mem_bytes + ARENA_SLACK, 4, POSIX_CLOCK_VIRTUAL);
+    f->vmm = make(sizeof(*f->vmm));
+    f->vmm->ops = posix_host_ops(f->host);
+    f->vmm->host = f->host;
+    f->vmm->backend = vmm_backend_table[0];
+
+    f->vm = make(sizeof(*f->vm));
+    f->vm->vmm = f->vmm;
+    f->vm->ops = f->vmm->ops;
+    f->vm->host = f->host;
+    strcpy(f->vm->config.name, "test");
+    f->vm->config.vcpu_count = vcpu_count;
+    f->vm->config.mem_bytes = mem_bytes;
+    f->vm->config.node = -1;
+    f->vm->config.power = VM_POWER_STOP;
+    f->vm->state = VM_RUNNING;
+    f->vm->clock_base_cycles = f->vmm->ops->cycles(f->host);
+    assert_int_equal(f->vmm->backend->vm_create(f->vm), 0);
+    if (mem_bytes != 0) {
+        assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), mem_bytes, VMM_REGION_RAM), 0);
+        assert_int_equal(vmm_memory_zero(f->vm, VMM_GPA(0), mem_bytes), 0);
+    }
+    for (unsigned i = 0; i < vcpu_count; i++) {
+        make_vcpu(f, i);
+    }
+    f->vcpu = f->vm->vcpu[0];
+    return f;
+}
+
+void fixture_destroy(struct fixture *f)
+{
+    vmm_devices_destroy(f->vm);
+    for (unsigned i = 0; i < f->vm->vcpu_count; i++) {
+        struct vcpu *v = f->vm->vcpu[i];
+
+        vmm_decode_destroy(v);
+        v->backend->vcpu_destroy(v);
+        free(v);
+    }
+    vmm_memory_destroy(f->vm);
+    f->vmm->backend->vm_destroy(f->vm);
+    free(f->vm);
+    free(f->vmm);
+    assert_int_equal(posix_host_destroy(f->host), 0);
+    free(f);
+}
+
+static uint64_t access_bus(struct fixture *f, struct vmm_bus *bus, uint64_t address, unsigned size,
+                           bool write, uint64_t value)
+{
+    struct vdev_access a = {
+        .value = write ? value : ~UINT64_C(0), .size = (uint8_t)size, .write = write,
+        .vcpu = f->vcpu};
+
+    vmm_bus_access(bus, address, &a);
+    return size == 8 ? a.value : a.value & ((UINT64_C(1) << (size * 8)) - 1);
+}
+
+uint64_t fixture_in(struct fixture *f, uint16_t port, unsigned size)
+{
+    return access_bus(f, &f->vm->pio, port, size, false, 0);
+}
+
+void fixture_out(struct fixture *f, uint16_t port, unsigned size, uint64_t value)
+{
+    access_bus(f, &f->vm->pio, port, size, true, value);
+}
+
+uint64_t fixture_mmio_read(struct fixture *f, uint64_t gpa, unsigned size)
+{
+    return access_bus(f, &f->vm->mmio, gpa, size, false, 0);
+}
+
+void fixture_mmio_write(struct fixture *f, uint64_t gpa, unsigned size, uint64_t value)
+{
+    access_bus(f, &f->vm->mmio, gpa, size, true, value);
+}
+
+void fixture_advance_ns(struct fixture *f, uint64_t ns)
+{
+    uint64_t end = posix_host_now_ns(f->host) + ns;
+    uint64_t next;
+
+    /* A callback may arm a timer that falls due within the same stretch. */
+    while (posix_host_next_timer_ns(f->host, &next) && next <= end) {
+        uint64_t now = posix_host_now_ns(f->host);
+
+        posix_host_advance_ns(f->host, next > now ? next - now : 0);
+        for (unsigned i = 0; i < f->vm->vcpu_count; i++) {
+            vmm_timers_run(f->vm->vcpu[i]);
+        }
+    }
+    posix_host_advance_ns(f->host, end - posix_host_now_ns(f->host));
+}

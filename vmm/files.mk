@@ -1,0 +1,13 @@
+# The VMM library: libvmm.a. A source that uses Zydis or cJSON says so in cflags-<source>.
+
+# core: objects, run loop, guest memory
+
+# back ends
+
+# bus, interrupts, timers, devices
+
+# instruction emulation, guest page tables
+
+# guest loaders, manifest
+
+# paravirtual interface
