@@ -3,6 +3,9 @@
 # Each folder lists its sources in files.mk; objects go to build/obj/<path>. With KTEST=1 the same rules build the
 # kernel's test image beside the normal one, from its own configuration and into its own object folder.
 
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:

@@ -1,0 +1,59 @@
+"""The kernel tier: the kernel's own tests, in QEMU, on each machine of a table."""
+
+import re
+
+from lib import tap
+from lib.jobs import Job, Result, last_lines
+from lib.machine import BUILD, TOP
+
+IMAGE = BUILD / "orthocone-test.elf"
+TIMEOUT = 240
+PASSED = 33  # isa-debug-exit: (0x10 << 1) | 1
+
+# name: CPUs, memory, CPU model
+MACHINES = {
+    "1cpu-128m": (1, "128M", "max"),
+    "2cpu-1g": (2, "1G", "max"),
+    "4cpu-6g": (4, "6G", "max"),
+    "2cpu-1g-plain": (2, "1G", "qemu64"),
+}
+
+
+def command(machine, command_line):
+    cpus, memory, cpu = MACHINES[machine]
+    return [str(TOP / "tests/kernel/machine"), str(IMAGE), str(cpus), memory, cpu, command_line]
+
+
+def panic_tests():
+    """Rows PANICS(name, "text") of tests.list.h: functions that must end in a panic with that text."""
+    listing = (TOP / "tests/kernel/tests.list.h").read_text()
+    return re.findall(r'^PANICS\((\w+), "((?:[^"\\]|\\.)*)"\)', listing, re.M)
+
+
+def jobs():
+    for machine in MACHINES:
+
+        def judge(status, output, machine=machine):
+            return tap.judge(machine, output, status, PASSED)
+
+        yield Job("kernel", machine, command(machine, "ktest=*"), TIMEOUT, judge, weight=50)
+
+    for name, text in panic_tests():
+
+        def judge_panic(status, output, name=name, text=text):
+            if text in output and status != PASSED:
+                return [Result(f"panic: {name}", "pass")]
+            return [Result(f"panic: {name}", "fail", f'no panic with "{text}"\n{last_lines(output)}')]
+
+        yield Job("kernel", f"panic-{name}", command("2cpu-1g", f"ktest-panic={name}"), 60, judge_panic)
+
+
+def review(results):
+    """A test that every machine skips is run nowhere: that is a failure."""
+    outcomes = {}
+    for result in results:
+        machine, _, name = result.name.partition(": ")
+        if machine in MACHINES:
+            outcomes.setdefault(name, set()).add(result.status)
+    return [Result(f"all machines: {name}", "fail", "skipped on every machine")
+            for name, statuses in outcomes.items() if statuses == {"skip"}]

@@ -1,0 +1,160 @@
+"""A QEMU machine under test: started in its own scratch directory, driven over its serial line."""
+
+import ctypes
+import os
+import pathlib
+import shlex
+import signal
+import socket
+import subprocess
+
+import pexpect
+import pexpect.fdpexpect
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+BUILD = TOP / "build"
+OVMF = "/usr/share/ovmf/OVMF.fd"
+
+LAST_OUTPUT = 3000  # bytes of the serial line shown with a failure
+PR_SET_PDEATHSIG = 1
+
+
+class MachineError(AssertionError):
+    """What was expected did not come; the text has the last output and how to do it again."""
+
+
+def die_with_parent():
+    """In a child: be killed when the test ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Machine:
+    """
+    scratch   directory for this machine's files: serial.log, qemu.log, command
+    iso       boot this ISO image ...
+    kernel    ... or this multiboot kernel, with command_line and modules
+    modules   names below `tree`; "name" or "name arguments", as in grub.cfg
+    firmware  "bios" or "uefi"
+    cpu       QEMU's -cpu; "max" has AMD SVM
+    extra     further arguments for QEMU
+    timeout   seconds that expect() waits unless told otherwise
+    """
+
+    def __init__(self, scratch, *, iso=None, kernel=None, command_line="", modules=(), tree=BUILD / "image/boot",
+                 firmware="bios", cpus=2, memory="1G", cpu="max", reboot=False, extra=(), timeout=60):
+        self.scratch = pathlib.Path(scratch)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.timeout = timeout
+        self.output = bytearray()
+
+        qemu = os.environ.get("QEMU", "qemu-system-x86_64")
+        arguments = [qemu, "-accel", "tcg", "-cpu", cpu, "-smp", str(cpus), "-m", str(memory)]
+        arguments += ["-nic", "none", "-display", "none", "-monitor", "none"]
+        arguments += [] if reboot else ["-no-reboot"]
+        arguments += ["-bios", OVMF] if firmware == "uefi" else []
+        arguments += ["-cdrom", str(iso)] if iso else []
+        if kernel:
+            arguments += ["-kernel", str(kernel)]
+            arguments += ["-append", command_line] if command_line else []
+            arguments += ["-initrd", ",".join(modules)] if modules else []
+        arguments += list(extra)
+        directory = tree if modules else self.scratch
+
+        stdio = ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
+        self.command = f"cd {shlex.quote(str(directory))} && {shlex.join(arguments + stdio)}"
+        (self.scratch / "command").write_text(self.command + "\n")
+
+        ours, theirs = socket.socketpair()
+        self.socket = ours
+        wires = ["-chardev", f"socket,id=console,fd={theirs.fileno()}", "-serial", "chardev:console"]
+        with open(self.scratch / "qemu.log", "wb") as log:
+            self.process = subprocess.Popen(arguments + wires, cwd=directory, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, pass_fds=[theirs.fileno()], preexec_fn=die_with_parent)
+        theirs.close()
+        self.console = pexpect.fdpexpect.fdspawn(ours.fileno(), timeout=timeout)
+        self.console.delaybeforesend = None
+        self.log = open(self.scratch / "serial.log", "wb")
+        self.console.logfile_read = self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # pexpect writes what it reads here.
+    def write(self, data):
+        self.output += data
+        self.log.write(data)
+
+    def flush(self):
+        self.log.flush()
+
+    def expect(self, pattern, timeout=None):
+        """Wait for a regular expression (or the first of several: returns its index) on the serial line."""
+        patterns = pattern if isinstance(pattern, (list, tuple)) else [pattern]
+        compiled = [p.encode() if isinstance(p, str) else p for p in patterns]
+        seconds = self.timeout if timeout is None else timeout
+        try:
+            return self.console.expect(compiled, timeout=seconds)
+        except pexpect.TIMEOUT:
+            raise self.error(f"no {patterns} within {seconds} s") from None
+        except (pexpect.EOF, ConnectionResetError):
+            raise self.error(f"no {patterns}: the machine ended with status {self.process.wait(10)}") from None
+
+    @property
+    def before(self):
+        """What came before the match of the last expect(), as text with plain line ends."""
+        return text(self.console.before)
+
+    @property
+    def match(self):
+        """The groups of the last match, as text."""
+        return [text(group) for group in self.console.match.groups()]
+
+    def send(self, keys):
+        self.console.send(keys)
+
+    def sendline(self, line=""):
+        """Type a line and the Enter key."""
+        self.console.send(line + "\r")
+
+    def run(self, line, prompt, timeout=None):
+        """Type a command and return what it prints until the prompt, without the echo."""
+        self.sendline(line)
+        self.expect(prompt, timeout)
+        _, _, rest = self.before.partition("\n")
+        return rest.strip("\n")
+
+    def wait(self, timeout=None):
+        """Wait until the machine ends by itself; QEMU's exit status."""
+        seconds = self.timeout if timeout is None else timeout
+        try:
+            self.console.expect(pexpect.EOF, timeout=seconds)
+        except pexpect.TIMEOUT:
+            raise self.error(f"the machine did not end within {seconds} s") from None
+        except ConnectionResetError:
+            pass
+        return self.process.wait(10)
+
+    def close(self):
+        """End the machine, whatever it does."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.socket.close()
+        self.log.close()
+
+    def error(self, what):
+        self.flush()
+        qemu = (self.scratch / "qemu.log").read_text(errors="replace").strip()
+        parts = [what, "--- last output ---", text(self.output[-LAST_OUTPUT:])]
+        parts += ["--- QEMU says ---", qemu] if qemu else []
+        parts += ["--- to reproduce ---", self.command]
+        return MachineError("\n".join(parts))
+
+
+def text(data):
+    if data is None:
+        return None
+    return bytes(data).decode(errors="replace").replace("\r", "")
