@@ -10,20 +10,38 @@
 
 #define NK_CONSOLE_ESCAPE 0x1d /* Ctrl-] */
 
+#define NK_CONSOLE_RING_BYTES NK_KIB(64) /* output kept per stream while it waits for the line */
+
 struct nk_console; /* one character stream: the shell's or a guest's */
 
 void console_init_early(void); /* polled serial output from the first line on */
 void console_init(void);       /* interrupts, threads */
 
 void console_write(const char *s, size_t len);        /* the kernel's own text */
-void console_write_sync(const char *s, size_t len);   /* polled, for panics */
+/* Polled and without locks, what still waited in front of it first; for panics, when this is the
+ * only CPU that runs. Everything written later is polled too. */
+void console_write_sync(const char *s, size_t len);
+/* Returns when the line has taken all that the front stream had: before power-off and reset. */
+void console_flush(void);
 
-/* Streams of guests. `input` gets what is typed while it is in front (thread context). */
+/* Streams of guests. `input` gets what is typed while it is in front (thread context). Output of a
+ * stream in the background waits and is shown when it comes to the front; the oldest of more than
+ * NK_CONSOLE_RING_BYTES is lost, and counted. Errors: -EEXIST the name is taken, -ENOMEM. */
 int console_create(struct nk_console **out, const char *name,
                    void (*input)(void *arg, const char *s, size_t len), void *arg) NK_MUST_CHECK;
 void console_destroy(struct nk_console *c);
 void console_stream_write(struct nk_console *c, const char *s, size_t len); /* never blocks */
 int console_bring_front(const char *name) NK_MUST_CHECK; /* -ENOENT; "shell" is the shell */
 
-/* The shell's input: blocks for the next byte. */
+
+/* Name of the stream in front; of the i-th stream (0 is the shell), NULL past the last. The text
+ * is valid as long as the stream. */
+const char *console_front_name(void);
+const char *console_name(unsigned i);
+
+/* The shell's input: blocks for the next byte. A form feed (Ctrl-L) comes by itself when the shell
+ * gets the front, so that the line being edited is shown again. */
 int console_getc(void);
+
+/* Take bytes as if they had come from the line (tests). Thread context. */
+void console_inject(const char *s, size_t len);

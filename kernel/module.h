@@ -10,4 +10,6 @@ struct nk_module {
 };
 unsigned nk_module_count(void);
 bool nk_module_get(unsigned i, struct nk_module *out);
+
+/* By the whole name, or else by its last path components: "vms/a.json" finds "/boot/vms/a.json". */
 bool nk_module_find(const char *name, struct nk_module *out);

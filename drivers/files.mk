@@ -1,0 +1,1 @@
+drivers-y += uart16550.c

@@ -1,0 +1,396 @@
+#include "kernel/console.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/list.h"
+#include "base/platform.h"
+#include "base/spinlock.h"
+#include "drivers/uart16550.h"
+#include "kernel/format.h"
+#include "kernel/ring.h"
+#include "mm/slab.h"
+#include "sched/sync.h"
+#include "sched/thread.h"
+#include "sched/timer.h"
+
+#define NAME_MAX_BYTES  32
+#define RX_RING_BYTES   NK_KIB(16) /* more than a large paste, between interrupt and thread */
+#define GETC_BYTES      NK_KIB(8)
+#define ESCAPE_TWICE_NS UINT64_C(1000000000)
+
+struct nk_console {
+    char name[NAME_MAX_BYTES];
+    struct nk_list link;
+    struct nk_ring out;
+    uint64_t lost; /* bytes of output that gave way since it was last in front */
+    void (*input)(void *arg, const char *s, size_t len);
+    void *arg;
+};
+
+static char shell_out[NK_CONSOLE_RING_BYTES], rx_bytes[RX_RING_BYTES], getc_bytes[GETC_BYTES];
+static char notice_bytes[512];
+
+static void shell_input(void *arg, const char *s, size_t len);
+
+static struct nk_console shell_stream = {
+    .name = "shell",
+    .out = {.bytes = shell_out, .size = sizeof(shell_out)},
+    .input = shell_input,
+};
+
+static struct {
+    struct nk_spinlock lock; /* streams, front, every ring; taken inside the UART's lock */
+    struct nk_list streams;  /* in order of creation, the shell first; changed under `switching` */
+    struct nk_console *front;
+    struct nk_ring notice; /* goes out ahead of the front stream: which one that now is */
+    struct nk_ring rx;     /* from the line, not yet given to a stream */
+    struct nk_ring typed;  /* for console_getc() */
+    uint64_t rx_lost;
+    bool live; /* rings and interrupts carry the output; before, it is polled */
+    bool sync; /* a panic has the line for itself */
+
+    struct nk_mutex switching; /* held while a stream's input() runs, and by who removes streams */
+    struct nk_semaphore rx_some, typed_some;
+    struct nk_console *last_guest; /* where Ctrl-] leads from the shell; under `switching` */
+    uint64_t escape_ns;            /* when Ctrl-] last left a guest; under `switching` */
+} console = {
+    .lock = NK_SPINLOCK_INIT(NK_RANK_LOG),
+    .streams = {&shell_stream.link, &shell_stream.link},
+    .front = &shell_stream,
+    .notice = {.bytes = notice_bytes, .size = sizeof(notice_bytes)},
+    .rx = {.bytes = rx_bytes, .size = sizeof(rx_bytes)},
+    .typed = {.bytes = getc_bytes, .size = sizeof(getc_bytes)},
+};
+
+static size_t pull_output(char *out, size_t max)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    size_t count = nk_ring_get(&console.notice, out, max);
+    count += nk_ring_get(&console.front->out, out + count, max - count);
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    return count;
+}
+
+/* Before the rings are live, and after a panic took the line. */
+static void write_polled(const char *s, size_t len)
+{
+    for (size_t done = 0; done < len;) {
+        const char *newline = memchr(s + done, '\n', len - done);
+        size_t run = newline ? (size_t)(newline - s) - done : len - done;
+        uart_write_polled(s + done, run);
+        done += run;
+        if (newline) {
+            uart_write_polled("\r\n", 2);
+            done++;
+        }
+    }
+}
+
+/* Append to a stream; the oldest bytes give way. Returns true when the line must be told. */
+static bool stream_put(struct nk_console *c, const char *s, size_t len)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    c->lost += nk_ring_put_over(&c->out, s, len);
+    bool kick = c == console.front;
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    return kick;
+}
+
+void console_stream_write(struct nk_console *c, const char *s, size_t len)
+{
+    if (stream_put(c, s, len) && !console.sync) {
+        uart_transmit_kick();
+    }
+}
+
+/* The kernel's own text in front of the user is never dropped: who finds the ring full drains it
+ * at the line's speed. */
+static void shell_put(const char *s, size_t len)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    bool full = console.front == &shell_stream && nk_ring_space(&shell_stream.out) < len;
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    if (full) {
+        uart_transmit_flush(len);
+    }
+    console_stream_write(&shell_stream, s, len);
+}
+
+void console_write(const char *s, size_t len)
+{
+    if (!console.live || console.sync) {
+        write_polled(s, len);
+        return;
+    }
+    while (len) {
+        char text[256]; /* each newline grows to two bytes */
+        size_t used = 0;
+        for (; len && used < sizeof(text) - 1; s++, len--) {
+            if (*s == '\n') {
+                text[used++] = '\r';
+            }
+            text[used++] = *s;
+        }
+        shell_put(text, used);
+    }
+}
+
+void console_write_sync(const char *s, size_t len)
+{
+    if (!console.sync) {
+        console.sync = true;
+        char bytes[64];
+        size_t count;
+        /* No lock: its holder may have been stopped, and each number is written in one go. */
+        while ((count = nk_ring_get(&shell_stream.out, bytes, sizeof(bytes))) != 0) {
+            uart_write_polled(bytes, count);
+        }
+        write_polled("\n", 1);
+    }
+    write_polled(s, len);
+}
+
+void console_flush(void)
+{
+    if (console.live && !console.sync) {
+        uart_transmit_flush(NK_CONSOLE_RING_BYTES);
+    }
+}
+
+/* --- input ------------------------------------------------------------------------------------ */
+
+static void rx_put(const char *s, size_t len)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    console.rx_lost += len - nk_ring_put(&console.rx, s, len);
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    nk_semaphore_up(&console.rx_some);
+}
+
+void console_inject(const char *s, size_t len)
+{
+    rx_put(s, len);
+}
+
+static size_t ring_take(struct nk_ring *r, char *out, size_t max)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    size_t count = nk_ring_get(r, out, max);
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    return count;
+}
+
+static void shell_input(void *arg, const char *s, size_t len)
+{
+    (void)arg;
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    console.rx_lost += len - nk_ring_put(&console.typed, s, len);
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    nk_semaphore_up(&console.typed_some);
+}
+
+int console_getc(void)
+{
+    char c;
+    while (ring_take(&console.typed, &c, 1) == 0) {
+        nk_semaphore_down(&console.typed_some);
+    }
+    return (unsigned char)c;
+}
+
+/* --- front ------------------------------------------------------------------------------------ */
+
+/* Lock `switching` held. What the old front still had to send waits in its ring. */
+static void switch_to(struct nk_console *to)
+{
+    if (console.front == to) {
+        return;
+    }
+    char text[160];
+    size_t len =
+        nk_snprintf(text, sizeof(text), "\r\n[console: %s; Ctrl-] %s]\r\n", to->name,
+                    to == &shell_stream ? "goes back to the guest" : "leaves to the shell");
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    if (to->lost) {
+        len += nk_snprintf(text + len, sizeof(text) - len, "[%llu bytes of output were lost]\r\n",
+                           (unsigned long long)to->lost);
+        to->lost = 0;
+    }
+    nk_ring_put(&console.notice, text, len);
+    console.front = to;
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    uart_transmit_kick();
+    if (to == &shell_stream) {
+        shell_input(NULL, "\f", 1);
+    } else {
+        console.last_guest = to;
+    }
+}
+
+static void escape_typed(void)
+{
+    uint64_t now = nk_now_ns();
+    if (console.front != &shell_stream) {
+        console.escape_ns = now;
+        switch_to(&shell_stream);
+    } else if (console.last_guest) {
+        struct nk_console *guest = console.last_guest;
+        switch_to(guest);
+        if (now - console.escape_ns < ESCAPE_TWICE_NS) {
+            guest->input(guest->arg, &(const char){NK_CONSOLE_ESCAPE}, 1);
+        }
+        console.escape_ns = 0;
+    }
+}
+
+static void dispatch(const char *s, size_t len)
+{
+    nk_mutex_lock(&console.switching);
+    while (len) {
+        const char *escape = memchr(s, NK_CONSOLE_ESCAPE, len);
+        size_t run = escape ? (size_t)(escape - s) : len;
+        if (run) {
+            console.front->input(console.front->arg, s, run);
+        }
+        if (escape) {
+            escape_typed();
+            run++;
+        }
+        s += run;
+        len -= run;
+    }
+    nk_mutex_unlock(&console.switching);
+}
+
+static void console_thread(void *arg)
+{
+    (void)arg;
+    for (;;) {
+        char bytes[256];
+        size_t count = ring_take(&console.rx, bytes, sizeof(bytes));
+        if (count) {
+            dispatch(bytes, count);
+        } else {
+            nk_semaphore_down(&console.rx_some);
+        }
+    }
+}
+
+/* --- streams ---------------------------------------------------------------------------------- */
+
+/* Lock `switching` held, so that the list stands still. */
+static struct nk_console *find(const char *name)
+{
+    struct nk_list *pos;
+    nk_list_for_each(pos, &console.streams)
+    {
+        struct nk_console *c = nk_list_entry(pos, struct nk_console, link);
+        if (strcmp(c->name, name) == 0) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+int console_create(struct nk_console **out, const char *name,
+                   void (*input)(void *arg, const char *s, size_t len), void *arg)
+{
+    struct nk_console *c = kzalloc(sizeof(*c));
+    char *bytes = kmalloc(NK_CONSOLE_RING_BYTES);
+    if (!c || !bytes) {
+        kfree(c);
+        kfree(bytes);
+        return -ENOMEM;
+    }
+    nk_snprintf(c->name, sizeof(c->name), "%s", name);
+    c->out = (struct nk_ring){.bytes = bytes, .size = NK_CONSOLE_RING_BYTES};
+    c->input = input;
+    c->arg = arg;
+    nk_mutex_lock(&console.switching);
+    bool taken = find(c->name) != NULL;
+    if (!taken) {
+        nk_list_push_back(&console.streams, &c->link);
+    }
+    nk_mutex_unlock(&console.switching);
+    if (taken) {
+        kfree(bytes);
+        kfree(c);
+        return -EEXIST;
+    }
+    *out = c;
+    return 0;
+}
+
+void console_destroy(struct nk_console *c)
+{
+    nk_mutex_lock(&console.switching);
+    if (console.front == c) {
+        uart_transmit_flush(NK_CONSOLE_RING_BYTES); /* its last words */
+        switch_to(&shell_stream);
+    }
+    if (console.last_guest == c) {
+        console.last_guest = NULL;
+    }
+    nk_list_remove(&c->link);
+    nk_mutex_unlock(&console.switching);
+    kfree(c->out.bytes);
+    kfree(c);
+}
+
+int console_bring_front(const char *name)
+{
+    nk_mutex_lock(&console.switching);
+    struct nk_console *c = find(name);
+    if (c) {
+        switch_to(c);
+    }
+    nk_mutex_unlock(&console.switching);
+    return c ? 0 : -ENOENT;
+}
+
+const char *console_front_name(void)
+{
+    return console.front->name;
+}
+
+const char *console_name(unsigned i)
+{
+    const char *name = NULL;
+    nk_mutex_lock(&console.switching);
+    struct nk_list *pos;
+    nk_list_for_each(pos, &console.streams)
+    {
+        if (i-- == 0) {
+            name = nk_list_entry(pos, struct nk_console, link)->name;
+            break;
+        }
+    }
+    nk_mutex_unlock(&console.switching);
+    return name;
+}
+
+/* --- start ------------------------------------------------------------------------------------ */
+
+void console_init_early(void)
+{
+    uart_init_early();
+}
+
+void console_init(void)
+{
+    nk_mutex_init(&console.switching);
+    nk_semaphore_init(&console.rx_some, 0);
+    nk_semaphore_init(&console.typed_some, 0);
+    struct nk_thread *thread;
+    const struct nk_thread_attr attr = {.name = "console", .cpu = NK_CPU_ANY, .priority = 24};
+    int err = nk_thread_start(&thread, &attr, console_thread, NULL);
+    if (err == 0) {
+        err = uart_init(rx_put, pull_output);
+    }
+    if (err < 0) {
+        nk_warn("console: no serial input (error %d); output stays polled", err);
+        return;
+    }
+    console.live = true;
+}

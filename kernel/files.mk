@@ -1,0 +1,18 @@
+# Traps, interrupts, time, CPUs, power.
+
+# Start, log, console, C library, shell.
+kernel-y += main.c report.c version.c
+kernel-y += format.c log.c ring.c console.c module.c
+kernel-y += newlib.c newlib_malloc.c
+
+# The normal image's payload; the test image has tests/kernel/ktest_main.c in its place.
+node-y += node.c
+
+# The version is in one object only, so that a commit rebuilds no more than that.
+version      := $(or $(shell git describe --always --dirty 2>/dev/null),unversioned)
+version-text := \#define NK_VERSION "$(version)"
+ifneq ($(version-text),$(file <$(gen)/version.h))
+$(shell mkdir -p $(gen))
+$(file >$(gen)/version.h,$(version-text))
+endif
+cflags-kernel/version.c := -include $(gen)/version.h

@@ -1,0 +1,158 @@
+/* From the entry code to a running node: every init step, in order. */
+#include "kernel/kernel.h"
+
+#include <string.h>
+
+#include "base/platform.h"
+#include "base/x86.h"
+#include "kernel/acpi.h"
+#include "kernel/console.h"
+#include "kernel/cpu.h"
+#include "kernel/format.h"
+#include "kernel/irq.h"
+#include "kernel/lapic.h"
+#include "kernel/log.h"
+#include "kernel/memory.h"
+#include "kernel/newlib.h"
+#include "kernel/power.h"
+#include "kernel/report.h"
+#include "kernel/smp.h"
+#include "kernel/time.h"
+#include "kernel/trap.h"
+#include "kernel/version.h"
+#include "mm/buddy.h"
+#include "mm/paging.h"
+#include "mm/slab.h"
+#include "sched/sched.h"
+#include "sched/thread.h"
+
+struct bootinfo nk_bootinfo;
+
+extern char boot_stack_top[]; /* boot/entry.asm */
+
+static struct {
+    uint32_t magic, record;
+} loader;
+
+bool nk_option(const char *key, char *out, size_t out_size)
+{
+    return bootinfo_option(&nk_bootinfo, key, out, out_size);
+}
+
+uint64_t nk_option_u64(const char *key, uint64_t fallback)
+{
+    char text[32];
+    uint64_t value;
+    return nk_option(key, text, sizeof(text)) && nk_parse_u64(text, &value) == 0 ? value : fallback;
+}
+
+NK_NORETURN void nk_panic_finish(void)
+{
+    char action[16] = "halt";
+    nk_option("panic", action, sizeof(action));
+    if (strcmp(action, "reset") == 0) {
+        nk_reset();
+    }
+    if (strcmp(action, "exit") == 0) {
+        nk_debug_exit(NK_PANIC_EXIT_CODE);
+    }
+    for (;;) {
+        __asm__ volatile("cli; hlt");
+    }
+}
+
+static void start_log(void)
+{
+    nk_log_start();
+    console_init_early();
+    nk_info("Orthocone %s", nk_version);
+}
+
+static void parse_boot_record(void)
+{
+    if (bootinfo_parse(&nk_bootinfo, loader.magic, loader.record) < 0) {
+        nk_panic("entered with magic 0x%x: neither multiboot 1 nor 2 nor our ROM", loader.magic);
+    }
+    char level_text[16];
+    enum nk_log_level level;
+    if (!nk_option("loglevel", level_text, sizeof(level_text))) {
+        return;
+    }
+    if (nk_log_level_parse(level_text, &level) < 0) {
+        nk_warn("loglevel=%s: not one of error, warn, info, debug", level_text);
+        return;
+    }
+    nk_log_set_console_level(level);
+}
+
+static void init_memory(void)
+{
+    memory_init(&nk_bootinfo);
+}
+
+static void init_slab(void)
+{
+    slab_init();
+    slab_init_cpu(0);
+}
+
+static void init_acpi(void)
+{
+    acpi_init(&nk_bootinfo);
+}
+
+static void init_lapic(void)
+{
+    lapic_init();
+    lapic_init_cpu();
+}
+
+static void init_sched(void)
+{
+    sched_init();
+    sched_init_cpu(boot_stack_top);
+}
+
+struct init_step {
+    const char *name;
+    void (*init)(void);
+    const char *provides;
+};
+
+/* Each step may use what the steps above it provide, and nothing below. */
+static const struct init_step init_table[] = {
+    {"trap", trap_init, "exceptions become a readable panic"},
+    {"log", start_log, "nk_log(), polled console"},
+    {"bootinfo", parse_boot_record, "memory map, modules, command line"},
+    {"memory", init_memory, "boot allocator"},
+    {"paging", paging_init, "the kernel's page tables: direct map, W^X image, device mappings"},
+    {"cpu", cpu_init, "this CPU's features switched on"},
+    {"buddy", buddy_init, "page allocator"},
+    {"slab", init_slab, "kmalloc, object caches"},
+    {"acpi", init_acpi, "ACPI tables"},
+    {"lapic", init_lapic, "local APIC, IPIs"},
+    {"irq", irq_init, "device interrupts, still off at this CPU"},
+    {"time", time_init, "calibrated TSC, wall clock"},
+    {"timer", lapic_timer_init_cpu, "one-shot timer interrupts"},
+    {"sched", init_sched, "threads; this context is the thread \"main\""},
+    {"interrupts", x86_sti, "interrupts on"},
+    {"newlib", newlib_init, "C library: locks, per-thread state"},
+    {"smp", smp_start_all, "all other CPUs, cross-CPU calls"},
+    {"console", console_init, "buffered console, input, streams"},
+    {"report", report_node, "the node's description in the log"},
+    {"node", nk_node_start, "shell and virtual machines"},
+};
+
+NK_NORETURN void kernel_main(uint32_t magic, uint32_t record)
+{
+    loader.magic = magic;
+    loader.record = record;
+    for (unsigned i = 0; i < NK_ARRAY_COUNT(init_table); i++) {
+        const struct init_step *step = &init_table[i];
+        step->init();
+        nk_debug("init: %s: %s", step->name, step->provides);
+    }
+    for (;;) {
+        nk_thread_park();
+    }
+}
