@@ -1,9 +1,12 @@
 /* Other CPUs: start, cross-CPU calls, stop. */
 #pragma once
 
+#include "base/percpu.h"
 #include "base/types.h"
 
-void smp_start_all(void); /* INIT/SIPI to every enabled CPU of the MADT; logs those that stay silent */
+/* INIT/SIPI to every enabled CPU of the MADT, all at once; logs those that stay silent.
+ * Context: boot CPU, interrupts on, after the scheduler. */
+void smp_start_all(void);
 
 /* Run fn(arg) on the CPU in interrupt context; wait: until it has returned.
  * cpu may be the current one. Errors: -EINVAL no such CPU. Context: interrupts on when waiting. */
@@ -11,3 +14,16 @@ int nk_cpu_call(unsigned cpu, void (*fn)(void *arg), void *arg, bool wait) NK_MU
 void nk_cpu_call_others(void (*fn)(void *arg), void *arg); /* waits for all */
 
 void smp_stop_others(void); /* panic: NMI; each CPU leaves its frame and halts */
+
+void smp_call_interrupt(unsigned vector); /* of NK_VECTOR_CALL */
+
+/* A CPU on its way up finds its slot by APIC id (kernel/smp_entry.asm). The starting CPU withdraws
+ * the slot of one that took too long, so that it cannot appear later. */
+enum smp_ap_state { SMP_AP_WITHDRAWN, SMP_AP_WAITED_FOR, SMP_AP_ARRIVED };
+
+struct smp_ap_slot {
+    uint32_t apic_id;
+    uint32_t state; /* enum smp_ap_state */
+    void *stack_top;
+    struct nk_cpu *cpu; /* given once it is known who else arrived */
+};

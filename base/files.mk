@@ -1,0 +1,1 @@
+base-y += memory.asm string.c

@@ -1,0 +1,20 @@
+/* What every CPU is set up with beyond paging: protection, FPU and extended state. */
+#pragma once
+
+#include "base/percpu.h"
+#include "base/types.h"
+
+struct cpu_features {
+    char vendor[13], brand[49];
+    bool nx, smep, smap, umip, xsave, x2apic, tsc_deadline, tsc_invariant, arat;
+    bool svm, vmx;
+    uint64_t xcr0_all;       /* every state component the CPU has */
+    uint32_t max_leaf, max_extended_leaf;
+};
+
+extern struct cpu_features nk_cpu_features; /* of the boot CPU; the others are alike */
+
+void cpu_detect(void); /* boot CPU: fills nk_cpu_features */
+
+/* Every CPU, on itself: CR0, CR4 and XCR0. Machines without XSAVE are left with FXSAVE. */
+void cpu_init(void);
