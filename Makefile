@@ -132,7 +132,7 @@ test: all $(build)/orthocone.iso ktest-image host-tests ## run all tests; ends w
 .PHONY: check
 check: all ## format, headers, include edges, library's symbols, sizes, clang-tidy
 	$(quiet)CC='$(CC)' KERNEL_FLAGS='$(kernel-flags)' VMM_FLAGS='$(vmm-flags) $(zydis-flags) $(cjson-flags)' \
-		VMM_OBJECTS='$(vmm-objects)' tools/check
+		HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' VMM_OBJECTS='$(vmm-objects)' tools/check
 
 .PHONY: bench
 bench: all $(build)/orthocone.iso ## measure under -icount and print the figures

@@ -10,6 +10,16 @@ CMDLINE ?=
 
 image-tree := $(build)/image
 
+# Debian's kernel and busybox, for the Linux guest.
+linux   := $(third-party)/linux/vmlinuz
+busybox := $(third-party)/busybox/busybox
+
+$(linux): | $(build)/.packages
+	$(quiet)tools/bootstrap kernel $@
+
+$(busybox): | $(build)/.packages
+	$(quiet)tools/bootstrap extract busybox-static bin/busybox $@
+
 # What the manifests refer to, and where it comes from.
 vm-files := linux/vmlinuz linux/initrd
 iso-modules := $(foreach vm,$(VMS),vms/$(vm).json) $(vm-files)
@@ -34,10 +44,10 @@ $(image-tree)/boot/linux/vmlinuz: $(linux)
 	$(quiet)mkdir -p $(@D)
 	$(quiet)cp $< $@
 
-$(image-tree)/boot/linux/initrd: tools/mkinitramfs $(shell find iso/initramfs -type f) | $(build)/.packages
+$(image-tree)/boot/linux/initrd: tools/mkinitramfs $(busybox) $(shell find iso/initramfs -type f)
 	$(call say,INITRD,$@)
 	$(quiet)mkdir -p $(@D)
-	$(quiet)tools/mkinitramfs $@ /bin/busybox iso/initramfs
+	$(quiet)tools/mkinitramfs $@ $(busybox) iso/initramfs
 
 iso-inputs := $(image-tree)/boot/orthocone.elf $(addprefix $(image-tree)/boot/,$(iso-modules))
 

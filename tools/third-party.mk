@@ -77,9 +77,3 @@ $(cjson-stamp): | $(build)/.packages $(newlib-stamp)
 $(cjson-library) $(cjson-host-library): $(cjson-stamp) ;
 
 third-party-headers := $(newlib-stamp) $(zydis-stamp) $(cjson-stamp)
-
-# ---------------------------------------------------------------- guests
-
-linux   := $(third-party)/linux/vmlinuz
-$(linux): | $(build)/.packages
-	$(quiet)tools/bootstrap kernel $(@D)
