@@ -1,7 +1,7 @@
 /* The seam between common code and a hardware back end (svm/, vmx/).
  *
- * Grouped by context. "Entry context": the vCPU's thread, preemption off. "Exit context": the
- * vCPU's thread; no sleeping. "Control": any thread, vCPU not running. */
+ * Grouped by context. "Entry context": the vCPU's thread, just before or after run(). "Exit
+ * context": the vCPU's thread; no sleeping. "Control": any thread, vCPU not running. */
 #pragma once
 
 #include <vmm/types.h>
@@ -36,8 +36,9 @@ struct vmm_backend {
     void (*vcpu_reset)(struct vcpu *v); /* the state after RESET (APM vol. 2 table 14-1) */
 
     /* --- entry context ---------------------------------------------------------------------- */
-    /* Enter the guest once and fill v->exit. Returns VMM_EXIT_retry without entering when a request
-     * arrived after interrupts were held off. */
+    /* Enter the guest once and fill v->exit. Holds interrupts off from the choice of per-CPU state
+     * to the exit, so that the thread neither moves nor misses a kick in between; kind is
+     * VMM_EXIT_retry, without an entry, when a request arrived before that. */
     void (*run)(struct vcpu *v);
     /* May a maskable interrupt be taken at the next entry (IF, shadow, no event pending)? */
     bool (*intr_allowed)(struct vcpu *v);
@@ -54,6 +55,9 @@ struct vmm_backend {
     uint64_t (*get_sysreg)(struct vcpu *v, enum vmm_sysreg which);
     void (*set_sysreg)(struct vcpu *v, enum vmm_sysreg which, uint64_t value);
     void (*set_tsc_offset)(struct vcpu *v, uint64_t offset);
+    /* The guest touched a debug register that is intercepted while they are not loaded: load them
+     * with v->dr at the next entry, open the intercept, let the instruction run again. */
+    void (*dr_acquire)(struct vcpu *v);
     unsigned (*cpl)(struct vcpu *v);
     void (*dump)(struct vcpu *v); /* hardware block, through the print hook */
 };

@@ -46,9 +46,17 @@ enum vmm_request {
     VMM_REQ_NMI = 1 << 6,
 };
 
-/* An exception waiting to be injected at the next entry. */
+enum vmm_event_type { /* as VMCB and VMCS encode them */
+    VMM_EVENT_INTR = 0,
+    VMM_EVENT_NMI = 2,
+    VMM_EVENT_EXCEPTION = 3,
+};
+
+/* An event waiting to be injected at the next entry: an exception that a handler raised, or one
+ * whose delivery an exit interrupted. */
 struct vmm_event {
     bool valid, has_error;
+    uint8_t type; /* enum vmm_event_type */
     uint8_t vector;
     uint32_t error;
 };
@@ -72,7 +80,9 @@ struct vcpu {
 
     uint32_t requests; /* atomic, enum vmm_request */
     uint32_t in_guest; /* 1 between entry and exit; read by kickers */
-    uint32_t halted;   /* in HLT, thread parked or about to */
+    uint32_t halted;   /* in HLT or before SIPI, thread parked or about to */
+    bool wait_sipi;    /* after INIT: only a startup IPI ends `halted` */
+    uint8_t sipi_vector;
     unsigned id;
     int cpu;           /* pinned to, or -1 */
     int running_cpu;   /* where its thread runs now */
@@ -89,8 +99,14 @@ struct vcpu {
     bool nmi_pending;
     bool intr_shadow; /* after STI / MOV SS, mirrored at exits */
     uint64_t xcr0;
+    uint32_t xsave_size; /* of the XSAVE area for xcr0: CPUID 0xD */
+    uint32_t tsc_aux;
     uint64_t tsc_offset;
     uint64_t tsc_adjust;
+    uint64_t misc_enable;
+    uint64_t mtrr_def_type;
+    uint64_t mtrr_fixed[11];
+    uint64_t mtrr_var[16];
     uint64_t dr[4];
 
     struct vmm_exit exit;
@@ -131,7 +147,13 @@ void vmm_inject_page_fault(struct vcpu *v, gva_t address, uint32_t error);
 void vmm_vcpu_request(struct vcpu *v, uint32_t request);
 
 /* Stop the VM: dump (for crashes), reason, state event. Called by handlers, which return VMM_LEAVE. */
-void vmm_vm_end(struct vcpu *v, int reason) ;
+void vmm_vm_end(struct vcpu *v, int reason);
 void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...) VMM_PRINTF(3, 4);
 
 void vmm_vcpu_thread(void *vcpu); /* the run loop */
+
+/* Context: control, all or nothing; the vCPU is not running. */
+int vmm_vcpu_create(struct vm *vm, unsigned id) VMM_MUST_CHECK;
+void vmm_vcpu_destroy(struct vcpu *v);
+void vmm_vcpu_reset(struct vcpu *v);  /* power-on state; APs wait for a startup IPI */
+void vmm_vcpu_set_xcr0(struct vcpu *v, uint64_t xcr0); /* validated by the caller */

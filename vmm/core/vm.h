@@ -9,6 +9,8 @@
 #include "core/memory.h"
 #include "core/vcpu.h"
 
+struct vmm_cpuid;
+
 struct vmm {
     const struct vmm_host_ops *ops;
     void *host;
@@ -26,17 +28,24 @@ struct vm {
     struct vm *next;
     struct vm_config config;
 
-    struct vmm_lock control; /* protects: state, and makes control calls one at a time */
-    enum vm_state state;
-    enum vm_reason reason;
-    uint32_t reset_wanted, power_off_wanted; /* atomic: set by devices */
-    unsigned vcpus_running;                  /* atomic: threads inside the run loop */
+    struct vmm_lock control; /* protects: control_busy */
+    bool control_busy;       /* a control call is going on; others wait their turn */
+    uint32_t state;          /* enum vm_state, atomic */
+    uint32_t reason;         /* enum vm_reason, atomic; the first one to end the VM sets it */
+
+    /* Where vCPU threads meet while the VM pauses, resets or ends (core/vm.c). */
+    uint32_t paused, reset_wanted, ending; /* atomic: what is asked for */
+    uint32_t vcpus_at_gate;                /* atomic: threads that wait there */
+    uint32_t vcpus_running;                /* atomic: threads inside the run loop */
+    struct vmm_thread *gate_waiter;        /* control thread to wake when that changes */
 
     struct vmm_memory memory; /* guest-physical map */
     struct vmm_bus pio, mmio;
     struct vcpu *vcpu[VMM_VCPUS_MAX];
     unsigned vcpu_count;
     void *arch; /* the backend's: nested page tables */
+    struct vmm_cpuid *cpuid;     /* the answers, computed at creation */
+    uint64_t warned_msrs[4];     /* hash of MSRs already reported: one line each */
 
     struct vdev *devices;        /* list, in creation order */
     struct vmm_irq_fabric *irq;  /* core/irq.h */
@@ -56,6 +65,14 @@ int vmm_format(struct vmm *vmm, char *out, size_t size, const char *fmt, ...) VM
 /* Fill err and return -error. */
 int vmm_fail(struct vmm *vmm, struct vmm_error *err, int error, const char *fmt, ...)
     VMM_PRINTF(4, 5);
+
+/* --- life (core/vm.c) ------------------------------------------------------------------------ */
+
+/* The vCPU's thread stands at the gate until the VM may go on; vCPU 0 carries out a reset when all
+ * others stand there. False: the VM is ending, leave the run loop. */
+bool vmm_vm_gate(struct vcpu *v);
+/* The last words of a vCPU's thread; the last one out makes the VM STOPPED or CRASHED. */
+void vmm_vm_thread_done(struct vcpu *v);
 
 /* Zeroed small memory, counted for the VM. */
 void *vmm_vm_alloc(struct vm *vm, size_t size);

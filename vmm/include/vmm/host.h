@@ -50,7 +50,8 @@ struct vmm_host_ops {
 
     /* --- pages ------------------------------------------------------------------------------ */
     /* `count` contiguous 4 KiB pages, aligned to `align` bytes (power of two), not zeroed, on NUMA
-     * node `node` (-1: any). Errors: -VMM_ENOMEM. Any thread context, exit context included. */
+     * node `node` (-1: any). Guests get them as they are: they hold nothing that a guest must not
+     * see. The library scrubs what it gives back. Errors: -VMM_ENOMEM. Any thread context, exit context included. */
     int (*pages_alloc)(void *host, uint64_t count, uint64_t align, int node, hpa_t *out);
     void (*pages_free)(void *host, hpa_t base, uint64_t count);
     /* Bytes of RAM a VM could get now. */
@@ -119,4 +120,7 @@ struct vmm_host_ops {
     /* --- optional tables, NULL when the host has none --------------------------------------- */
     const struct vmm_host_files *files;
     const struct vmm_host_chars *chars;
+
+    /* The text of a host option ("svm.features"), NULL: not given. The hook itself may be NULL. */
+    const char *(*option)(void *host, const char *name);
 };
