@@ -18,6 +18,7 @@ struct vmm_bus_range {
     uint64_t base, length;
     struct vdev *dev;
     vdev_access_fn fn;
+    bool lockless; /* fn is called without the device's lock */
 };
 
 struct vmm_bus {
@@ -30,8 +31,16 @@ struct vmm_bus {
  * returns false then. Accesses wider than a range's rest are split by bytes. */
 bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a);
 
+/* vdev_claim() for a device whose accesses touch only what the accessing vCPU owns. */
+int vdev_claim_lockless(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
+                        vdev_access_fn fn) VMM_MUST_CHECK;
+
 /* Make a device of a class; on failure nothing is left. Context: control. */
 int vdev_create(struct vm *vm, const struct vdev_class *cls, struct vdev **out) VMM_MUST_CHECK;
 void vdev_destroy(struct vdev *dev); /* its claims go with it */
 void vmm_devices_reset(struct vm *vm);
-void vmm_devices_destroy(struct vm *vm);
+void vmm_devices_destroy(struct vm *vm); /* what vmm_platform_create() made */
+/* Every device in creation order, each behind its class's name and version. vCPUs stopped.
+ * Errors: the stream's, -VMM_EINVAL the stream is of other devices or versions. */
+int vmm_devices_save(struct vm *vm, struct vdev_stream *out) VMM_MUST_CHECK;
+int vmm_devices_load(struct vm *vm, struct vdev_stream *in) VMM_MUST_CHECK;

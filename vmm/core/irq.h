@@ -9,8 +9,31 @@
 #include <vmm/types.h>
 #include "core/vcpu.h"
 
-/* The highest-priority interrupt this vCPU could take now, -1: none. Does not acknowledge. */
-int vmm_irq_pending(struct vcpu *v);
+struct vm;
+struct vmm_timer;
+
+/* Of one VM. */
+struct vmm_irq_fabric {
+    uint32_t pic_output;         /* atomic: the master PIC's INT pin */
+    uint32_t lowest_next;        /* where the search for a lowest-priority target begins */
+    struct vmm_timer *irq0_user; /* run when somebody unmasks line 0 */
+};
+int vmm_irq_create(struct vm *vm) VMM_MUST_CHECK;
+void vmm_irq_destroy(struct vm *vm);
+
+/* The highest-priority interrupt this vCPU could take now by its LAPIC's priorities, -1: none.
+ * Does not acknowledge. One load when nothing arrived since the last look that found nothing.
+ * Context: the vCPU's thread. */
+int vmm_irq_look(struct vcpu *v);
+static inline int vmm_irq_pending(struct vcpu *v)
+{
+    return vmm_likely(!__atomic_load_n(&v->irq_look, __ATOMIC_ACQUIRE)) ? -1 : vmm_irq_look(v);
+}
+/* The vector that only TPR (CR8) holds back, -1: none. While there is one, a guest's write to CR8
+ * that causes no exit would let it pass unseen. */
+int vmm_irq_tpr_blocked(struct vcpu *v);
+/* What vmm_irq_pending() gave comes from the PIC, which TPR does not hold back. */
+bool vmm_irq_is_external(struct vcpu *v);
 /* Take it: PIC INTA cycle or LAPIC IRR->ISR. Returns the vector, -1: it went away. */
 int vmm_irq_acknowledge(struct vcpu *v);
 
@@ -23,7 +46,20 @@ struct vmm_irq_message {
 };
 void vmm_irq_deliver(struct vm *vm, const struct vmm_irq_message *m);
 
-/* LAPIC of one vCPU (dev/lapic.c), for the run loop and the MSR handlers. */
+/* Can an edge on this line reach a CPU, or is it masked everywhere? Any context, no lock. */
+bool vmm_irq_visible(struct vm *vm, unsigned gsi);
+/* Has the last edge on this line not been acknowledged yet? */
+bool vmm_irq_in_flight(struct vm *vm, unsigned gsi);
+/* For the chips: the PIC's INT pin changed; line 0 was unmasked somewhere. */
+void vmm_irq_pic_output(struct vm *vm, bool level);
+void vmm_irq_line0_unmasked(struct vm *vm);
+
+/* LAPIC of one vCPU (dev/vlapic.c), for the run loop and the MSR handlers. */
+#define VLAPIC_TIMER_KHZ 1000000 /* the LAPIC timer's clock (CPUID 15h, 40000010h) */
+int vlapic_create(struct vcpu *v) VMM_MUST_CHECK;  /* sets v->lapic */
+void vlapic_init(struct vcpu *v);             /* INIT: all but ID and APIC_BASE (SDM 10.4.7.3) */
+uint8_t vlapic_sipi_vector(struct vcpu *v);   /* of the start-up IPI behind VMM_REQ_SIPI */
+void vlapic_tsc_changed(struct vcpu *v);      /* the guest's TSC jumped: WRMSR TSC, TSC_ADJUST */
 bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);  /* false: #GP */
 bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
 uint64_t vlapic_base_read(struct vcpu *v);                /* IA32_APIC_BASE */

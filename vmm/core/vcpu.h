@@ -7,6 +7,7 @@
 
 struct vm;
 struct vmm_backend;
+struct vmm_timer_queue;
 struct zydis_cache;
 
 enum vmm_gpr { /* the encoding's numbers */
@@ -84,6 +85,7 @@ struct vcpu {
     bool wait_sipi;    /* after INIT: only a startup IPI ends `halted` */
     uint8_t sipi_vector;
     unsigned id;
+    uint32_t irq_look; /* atomic: an interrupt may be pending, see core/irq.h */
     int cpu;           /* pinned to, or -1 */
     int running_cpu;   /* where its thread runs now */
 
@@ -111,7 +113,7 @@ struct vcpu {
 
     struct vmm_exit exit;
     struct zydis_cache *decode_cache; /* core/decode.c */
-    void *timers;                     /* core/timer.c */
+    struct vmm_timer_queue *timers;   /* core/timer.c */
     void *para;                       /* para/: kvmclock and friends */
 
     struct vmm_exit_stat stat[VMM_EXIT_COUNT];
