@@ -10,6 +10,9 @@
 #define NK_IMAGE_BASE  UINT64_C(0xffffffff80000000) /* kernel image: physical 0 maps here */
 #define NK_IMAGE_LOAD  UINT64_C(0x100000)           /* physical load address, 1 MiB */
 
+/* Where other CPUs begin in real mode: a start-up IPI names a page below 1 MiB. */
+#define NK_TRAMPOLINE_PA UINT64_C(0x8000)
+
 static inline void *nk_pa_to_va(pa_t pa)
 {
     return (void *)(pa.v + NK_DIRECT_BASE);

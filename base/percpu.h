@@ -10,7 +10,15 @@
 struct nk_thread;
 struct sched_rq;
 struct slab_cpu;
+struct timer_queue;
 struct nk_trap_frame;
+
+/* Free pages at hand, linked through their first words; mm/buddy.c. */
+struct nk_page_cache {
+    void *head;
+    uint32_t count;
+    uint64_t alloc_count, free_count;
+};
 
 struct nk_cpu {
     struct nk_cpu *self;
@@ -23,10 +31,10 @@ struct nk_cpu {
     uint32_t node;               /* NUMA node */
     struct sched_rq *rq;
     struct slab_cpu *slab;       /* magazines, one per object cache */
-    void *timers;                /* struct timer_queue */
+    struct nk_page_cache pages;
+    struct timer_queue *timers;
     struct nk_thread *fpu_owner; /* whose extended state the registers hold */
     uint64_t xcr0;               /* what XCR0 holds now */
-    uint64_t kernel_stack_top;   /* of the running thread */
     void *tss;                   /* struct x86_tss */
     const struct nk_trap_frame *panic_frame; /* where a panic's NMI found this CPU */
     uint32_t online;             /* read by all */

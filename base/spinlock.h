@@ -1,7 +1,7 @@
 /* Ticket spin locks. Fair; held with preemption off; the irqsave form also with interrupts off.
  *
  * Lock order (outer first): vm control > vcpu > device > thread > run queue > timer queue >
- * slab > buddy > page table > log. Debug builds (CONFIG_DEBUG) check ranks. */
+ * slab > page table > buddy > log. Debug builds (CONFIG_DEBUG) check ranks. */
 #pragma once
 
 #include "base/percpu.h"
@@ -16,8 +16,8 @@ enum nk_lock_rank {
     NK_RANK_RUNQUEUE,
     NK_RANK_TIMER,
     NK_RANK_SLAB,
-    NK_RANK_BUDDY,
     NK_RANK_PAGETABLE,
+    NK_RANK_BUDDY,
     NK_RANK_LOG,
 };
 

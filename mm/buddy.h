@@ -1,5 +1,6 @@
 /* The page allocator: power-of-two blocks from 4 KiB (order 0) to 1 GiB (order 18), aligned to
  * their size, one allocator per NUMA node, state in a table with one record per page frame.
+ * In front of it each CPU keeps a few single pages of its node.
  * Threading: any context with interrupts in any state except NMI; takes the node's lock. */
 #pragma once
 
@@ -30,10 +31,13 @@ int buddy_alloc_pages(size_t count, uint64_t align, int node, pa_t *out) NK_MUST
 void buddy_free_pages(pa_t base, size_t count);
 
 struct buddy_stats {
-    uint64_t total_pages, free_pages;
-    uint64_t free_blocks[BUDDY_ORDER_MAX + 1];
+    uint64_t total_pages, free_pages;           /* free: those kept by CPUs included */
+    uint64_t free_blocks[BUDDY_ORDER_MAX + 1];  /* those kept by CPUs not included */
     uint64_t alloc_count, free_count;
 };
+
+/* Give the pages that this CPU keeps at hand back to the allocator. */
+void buddy_drain(void);
 
 unsigned buddy_node_count(void);
 void buddy_get_stats(unsigned node, struct buddy_stats *out);

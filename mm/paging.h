@@ -6,6 +6,7 @@
 
 #include "base/types.h"
 
+/* Memory is not both writable and executable: such a request is -EINVAL. */
 enum paging_prot {
     PAGING_READ = 0,
     PAGING_WRITE = 1 << 0,
@@ -15,7 +16,7 @@ enum paging_prot {
 };
 
 /* Replace the boot page tables: direct map of all RAM with the largest pages the CPU has, the
- * image by its sections (text RX, rodata R, data RW), nothing else, page 0 unmapped. */
+ * image by its sections (text RX, rodata R, data RW), nothing else, virtual page 0 not. */
 void paging_init(void);
 void paging_init_cpu(void); /* on every other CPU: CR3, CR4, EFER, PAT as on the first */
 
@@ -35,7 +36,8 @@ pa_t paging_root(void); /* CR3 of the kernel */
 
 /* Kernel stacks with an unmapped guard below: top of the stack returned. Reused from a pool. */
 void *paging_stack_alloc(int node) NK_MUST_CHECK;
-void paging_stack_free(void *top);
+void paging_stack_free(void *top); /* interrupts on, no lock held */
+void paging_stack_range(const void *top, uint64_t *low, uint64_t *high);
 /* If va lies in a guard page of the stack area: true (used by the fault report). */
 bool paging_is_stack_guard(uint64_t va);
 

@@ -6,7 +6,7 @@
 
 struct slab_cache;
 
-void slab_init(void);               /* boot CPU, after buddy_init() */
+void slab_init(void);               /* boot CPU included, after buddy_init() */
 void slab_init_cpu(unsigned cpu);   /* before that CPU allocates */
 
 /* A cache of objects of `size` bytes aligned to `align` (power of two, at least 8).
@@ -16,7 +16,10 @@ struct slab_cache *slab_cache_create(const char *name, size_t size, size_t align
 void *slab_alloc(struct slab_cache *cache) NK_MUST_CHECK; /* NULL: out of memory; not zeroed */
 void slab_free(struct slab_cache *cache, void *object);
 
-/* General sizes: caches up to 32 KiB, whole pages above. Alignment is 16, or the size for powers
+/* Give what this CPU keeps at hand back to the slabs, and empty slabs to the page allocator. */
+void slab_drain(void);
+
+/* General sizes: caches up to 64 KiB, whole pages above. Alignment is 16, or the size for powers
  * of two up to a page. kfree(NULL) does nothing. */
 void *kmalloc(size_t size) NK_MUST_CHECK;
 void *kzalloc(size_t size) NK_MUST_CHECK;

@@ -7,15 +7,16 @@
 struct nk_timer {
     uint64_t deadline; /* TSC; 0: not armed */
     void (*fn)(struct nk_timer *t);
-    uint32_t cpu;      /* whose queue it is on */
-    uint32_t heap_index;
+    struct nk_timer *child, *next; /* pairing heap: first child, next sibling */
+    struct nk_timer **link;        /* what points at this timer */
+    uint32_t cpu;                  /* whose queue it is, or was last, on */
 };
 
 void nk_timer_init(struct nk_timer *t, void (*fn)(struct nk_timer *t));
 
 /* Arm (or move) on the current CPU's queue. Context: any but NMI. A timer armed on another CPU is
- * first taken off that CPU's queue. Errors: -ENOMEM the queue could not grow (never for a re-arm). */
-int nk_timer_arm(struct nk_timer *t, uint64_t deadline_tsc) NK_MUST_CHECK;
+ * first taken off that CPU's queue. Two CPUs may not arm one timer at the same time. */
+void nk_timer_arm(struct nk_timer *t, uint64_t deadline_tsc);
 
 /* Off the queue; true when it was armed. On return the callback is not running and will not run,
  * unless the caller is the callback itself. */
