@@ -10,7 +10,8 @@
 /* Record [base, base+length) as usable RAM. Units: bytes, any alignment (trimmed to pages). */
 void bootmem_add(pa_t base, uint64_t length);
 
-/* Record memory that the kernel only reads, through the direct map: ACPI tables. Never handed out. */
+/* Record memory that the kernel only reads, through the direct map: ACPI tables. Never handed out.
+ */
 void bootmem_map_only(pa_t base, uint64_t length);
 
 /* Take [base, base+length) out of the usable memory: kernel image, modules, firmware tables. */

@@ -13,8 +13,8 @@
 #define PAGE_CACHE_BATCH 16 /* moved between a CPU and its node at a time */
 
 struct buddy_node {
-    struct nk_spinlock lock; /* all below, and state of the node's frames */
-    uint32_t nonempty;       /* bit n: free[n] has a block */
+    struct nk_spinlock lock;                  /* all below, and state of the node's frames */
+    uint32_t nonempty;                        /* bit n: free[n] has a block */
     struct nk_list free[BUDDY_ORDER_MAX + 1]; /* linked through the free blocks' first bytes */
     uint64_t free_blocks[BUDDY_ORDER_MAX + 1];
     uint64_t total_pages, free_pages;

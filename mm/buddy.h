@@ -31,8 +31,8 @@ int buddy_alloc_pages(size_t count, uint64_t align, int node, pa_t *out) NK_MUST
 void buddy_free_pages(pa_t base, size_t count);
 
 struct buddy_stats {
-    uint64_t total_pages, free_pages;           /* free: those kept by CPUs included */
-    uint64_t free_blocks[BUDDY_ORDER_MAX + 1];  /* those kept by CPUs not included */
+    uint64_t total_pages, free_pages;          /* free: those kept by CPUs included */
+    uint64_t free_blocks[BUDDY_ORDER_MAX + 1]; /* those kept by CPUs not included */
     uint64_t alloc_count, free_count;
 };
 

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define FINE_MAX  1024 /* classes are looked up by 16 bytes up to here, */
+#define FINE_MAX    1024       /* classes are looked up by 16 bytes up to here, */
 #define KMALLOC_MAX NK_KIB(64) /* by 512 bytes up to here; whole pages beyond */
 
 struct size_class {
@@ -17,30 +17,17 @@ struct size_class {
 /* Powers of two and the middle between them: a quarter is lost at worst. A power of two is aligned
  * to its size. */
 static const struct size_class size_class_table[] = {
-    {"kmalloc-16", 16, 16},
-    {"kmalloc-32", 32, 32},
-    {"kmalloc-48", 48, 16},
-    {"kmalloc-64", 64, 64},
-    {"kmalloc-96", 96, 32},
-    {"kmalloc-128", 128, 128},
-    {"kmalloc-192", 192, 64},
-    {"kmalloc-256", 256, 256},
-    {"kmalloc-384", 384, 128},
-    {"kmalloc-512", 512, 512},
-    {"kmalloc-768", 768, 256},
-    {"kmalloc-1k", 1024, 1024},
-    {"kmalloc-1.5k", 1536, 512},
-    {"kmalloc-2k", 2048, 2048},
-    {"kmalloc-3k", 3072, 1024},
-    {"kmalloc-4k", 4096, 4096},
-    {"kmalloc-8k", 8192, 8192},
-    {"kmalloc-16k", 16384, 16384},
-    {"kmalloc-32k", 32768, 32768},
-    {"kmalloc-64k", 65536, 65536},
+    {"kmalloc-16", 16, 16},        {"kmalloc-32", 32, 32},        {"kmalloc-48", 48, 16},
+    {"kmalloc-64", 64, 64},        {"kmalloc-96", 96, 32},        {"kmalloc-128", 128, 128},
+    {"kmalloc-192", 192, 64},      {"kmalloc-256", 256, 256},     {"kmalloc-384", 384, 128},
+    {"kmalloc-512", 512, 512},     {"kmalloc-768", 768, 256},     {"kmalloc-1k", 1024, 1024},
+    {"kmalloc-1.5k", 1536, 512},   {"kmalloc-2k", 2048, 2048},    {"kmalloc-3k", 3072, 1024},
+    {"kmalloc-4k", 4096, 4096},    {"kmalloc-8k", 8192, 8192},    {"kmalloc-16k", 16384, 16384},
+    {"kmalloc-32k", 32768, 32768}, {"kmalloc-64k", 65536, 65536},
 };
 
-static uint8_t fine_table[FINE_MAX / 16 + 1];    /* [(size + 15) / 16]: index of the cache */
-static uint8_t coarse_table[KMALLOC_MAX / 512];  /* [(size - 1) / 512] */
+static uint8_t fine_table[FINE_MAX / 16 + 1];   /* [(size + 15) / 16]: index of the cache */
+static uint8_t coarse_table[KMALLOC_MAX / 512]; /* [(size - 1) / 512] */
 
 void kmalloc_init(void)
 {

@@ -8,13 +8,13 @@
 
 #include <string.h>
 
-#define SLAB_HEADER       64 /* struct slab, a cache line */
-#define SLAB_OBJECTS_MIN  8  /* a slab is made large enough for so many */
-#define SLAB_ORDER_MAX    3
-#define SLAB_EMPTY_KEEP   1  /* slabs without a used object that a cache keeps */
-#define MAGAZINE_BYTES    NK_KIB(8)
-#define MAGAZINE_MIN      2
-#define MAGAZINE_MAX      32
+#define SLAB_HEADER      64 /* struct slab, a cache line */
+#define SLAB_OBJECTS_MIN 8  /* a slab is made large enough for so many */
+#define SLAB_ORDER_MAX   3
+#define SLAB_EMPTY_KEEP  1 /* slabs without a used object that a cache keeps */
+#define MAGAZINE_BYTES   NK_KIB(8)
+#define MAGAZINE_MIN     2
+#define MAGAZINE_MAX     32
 
 _Static_assert(sizeof(struct slab) <= SLAB_HEADER, "slab header");
 
@@ -154,8 +154,7 @@ NK_NOINLINE void *slab_refill(struct slab_cache *cache, struct slab_magazine *ma
 }
 
 /* Give objects back until `keep` are left. Interrupts off. */
-NK_NOINLINE void slab_flush(struct slab_cache *cache, struct slab_magazine *magazine,
-                            uint32_t keep)
+NK_NOINLINE void slab_flush(struct slab_cache *cache, struct slab_magazine *magazine, uint32_t keep)
 {
     nk_spinlock_acquire(&cache->lock);
     while (magazine->count > keep) {

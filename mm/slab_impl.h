@@ -35,15 +35,15 @@ struct slab_cache {
     uint8_t index;
     uint8_t slab_order;
     bool whole_blocks;
-    uint32_t limit;       /* of its magazines */
-    size_t size;          /* as asked for */
-    size_t stride;        /* size with red zone, aligned */
-    size_t first;         /* offset of the first object in a slab */
+    uint32_t limit; /* of its magazines */
+    size_t size;    /* as asked for */
+    size_t stride;  /* size with red zone, aligned */
+    size_t first;   /* offset of the first object in a slab */
     const char *name;
     struct nk_list partial; /* slabs with a free object */
     uint64_t slab_count, object_count;
-    uint64_t slab_free;     /* free objects in slabs */
-    uint32_t empty_count;   /* slabs on `partial` without a used object */
+    uint64_t slab_free;   /* free objects in slabs */
+    uint32_t empty_count; /* slabs on `partial` without a used object */
 };
 
 extern struct slab_cache slab_cache_table[SLAB_CACHES_MAX]; /* 0 is not used: "no cache" */
@@ -52,9 +52,8 @@ void kmalloc_init(void); /* makes the caches of general sizes */
 void *slab_refill(struct slab_cache *cache, struct slab_magazine *magazine);
 void slab_flush(struct slab_cache *cache, struct slab_magazine *magazine, uint32_t keep);
 
-
 #if defined(CONFIG_DEBUG)
-#define SLAB_RED_ZONE 8 /* bytes behind each object */
+#define SLAB_RED_ZONE 8                                        /* bytes behind each object */
 void slab_debug_fill(struct slab_cache *cache, void *object);  /* the object becomes free */
 void slab_debug_taken(struct slab_cache *cache, void *object); /* checks that nobody wrote to it */
 void slab_debug_freed(struct slab_cache *cache, void *object); /* checks red zone, double free */
