@@ -1,6 +1,7 @@
 # The VMM library: libvmm.a. A source that uses Zydis or cJSON says so in cflags-<source>.
 
 # core: objects, run loop, guest memory
+vmm-y += core/log.c core/memory.c
 
 # back ends
 

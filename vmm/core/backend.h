@@ -48,6 +48,9 @@ struct vmm_backend {
     bool (*nmi_allowed)(struct vcpu *v);
     /* Exit when it becomes able to take one of this priority class or above. */
     void (*set_intr_window)(struct vcpu *v, bool on, uint8_t vector);
+    void (*set_nmi_window)(struct vcpu *v); /* exit once when NMIs may be taken again */
+    /* Exit at writes to CR8: TPR alone holds an interrupt back. */
+    void (*set_cr8_exits)(struct vcpu *v, bool on);
 
     /* --- exit context or control ------------------------------------------------------------ */
     void (*get_segment)(struct vcpu *v, enum vmm_segment which, struct vmm_segment_state *out);

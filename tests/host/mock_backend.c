@@ -1,0 +1,282 @@
+#include "mock_backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "core/x86.h"
+
+static const char *absent;
+
+struct mock_vcpu *mock_vcpu(struct vcpu *v)
+{
+    return v->arch;
+}
+
+struct mock_vm *mock_vm(struct vm *vm)
+{
+    return vm->arch;
+}
+
+void mock_set_script(struct vcpu *v, mock_script_fn script, void *arg)
+{
+    mock_vcpu(v)->script_arg = arg;
+    mock_vcpu(v)->script = script;
+}
+
+void mock_set_absent(const char *why)
+{
+    absent = why;
+}
+
+static int mock_probe(struct vmm *vmm, struct vmm_error *err)
+{
+    return absent == NULL ? 0 : vmm_fail(vmm, err, VMM_ENODEV, "%s", absent);
+}
+
+static int mock_create(struct vmm *vmm, struct vmm_error *err)
+{
+    (void)err;
+    vmm->arch = vmm->ops->alloc(vmm->host, 16);
+    return vmm->arch == NULL ? -VMM_ENOMEM : 0;
+}
+
+static void mock_destroy(struct vmm *vmm)
+{
+    vmm->ops->free(vmm->host, vmm->arch);
+    vmm->arch = NULL;
+}
+
+static void mock_describe(struct vmm *vmm, char *out, size_t size)
+{
+    vmm_format(vmm, out, size, "mock");
+}
+
+/* The test's own memory, so that the library's accounting is the library's. */
+static int mock_vm_create(struct vm *vm)
+{
+    struct mock_vm *m = calloc(1, sizeof(*m));
+
+    m->fail_map_at = -1;
+    vm->arch = m;
+    return 0;
+}
+
+static void mock_vm_destroy(struct vm *vm)
+{
+    free(vm->arch);
+    vm->arch = NULL;
+}
+
+static int mock_map(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot)
+{
+    struct mock_vm *m = mock_vm(vm);
+
+    if (m->fail_map_at >= 0 && m->fail_map_at-- == 0) {
+        return -VMM_ENOMEM;
+    }
+    for (unsigned i = 0; i < m->mapping_count; i++) {
+        struct mock_mapping *other = &m->mapping[i];
+
+        if (gpa.v < other->gpa + other->size && other->gpa < gpa.v + size) {
+            return -VMM_EEXIST;
+        }
+    }
+    if (m->mapping_count == MOCK_MAPPINGS_MAX) {
+        return -VMM_ENOMEM;
+    }
+    m->mapping[m->mapping_count++] =
+        (struct mock_mapping){.gpa = gpa.v, .hpa = hpa.v, .size = size, .prot = prot};
+    return 0;
+}
+
+/* Whole mappings only: the library unmaps what it mapped. */
+static void mock_unmap(struct vm *vm, gpa_t gpa, uint64_t size)
+{
+    struct mock_vm *m = mock_vm(vm);
+
+    for (unsigned i = 0; i < m->mapping_count; i++) {
+        if (m->mapping[i].gpa == gpa.v && m->mapping[i].size == size) {
+            m->mapping[i] = m->mapping[--m->mapping_count];
+            return;
+        }
+    }
+}
+
+static uint64_t mock_table_bytes(struct vm *vm)
+{
+    (void)vm;
+    return VMM_PAGE_SIZE;
+}
+
+static int mock_vcpu_create(struct vcpu *v)
+{
+    v->arch = calloc(1, sizeof(struct mock_vcpu));
+    return 0;
+}
+
+static void mock_vcpu_destroy(struct vcpu *v)
+{
+    free(v->arch);
+    v->arch = NULL;
+}
+
+static void mock_vcpu_reset(struct vcpu *v)
+{
+    struct mock_vcpu *m = mock_vcpu(v);
+    const struct vmm_segment_state data = {.attributes = 0x93, .limit = 0xffff};
+
+    for (unsigned i = 0; i < VMM_SEG_COUNT; i++) {
+        m->segment[i] = data;
+    }
+    m->segment[VMM_SEG_CS] = (struct vmm_segment_state){
+        .selector = 0xf000, .attributes = 0x9b, .limit = 0xffff, .base = 0xffff0000};
+    memset(m->sysreg, 0, sizeof(m->sysreg));
+    m->sysreg[VMM_CR0] = X86_CR0_CD | X86_CR0_NW | X86_CR0_ET;
+    m->sysreg[VMM_DR6] = 0xffff0ff0;
+    m->sysreg[VMM_DR7] = 0x400;
+    m->sysreg[VMM_MSR_PAT] = X86_PAT_RESET;
+    memset(&m->injected, 0, sizeof(m->injected));
+    m->window = false;
+    m->resets++;
+    v->rip = 0xfff0;
+    v->rflags = X86_RFLAGS_FIXED;
+}
+
+static void mock_run(struct vcpu *v)
+{
+    struct mock_vcpu *m = mock_vcpu(v);
+
+    __atomic_store_n(&v->in_guest, 1, __ATOMIC_SEQ_CST);
+    v->running_cpu = (int)v->ops->cpu_current(v->host);
+    memset(&v->exit, 0, sizeof(v->exit));
+    if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) != 0) {
+        v->exit.kind = VMM_EXIT_retry;
+    } else {
+        m->entries++;
+        if (m->script != NULL) {
+            m->script(v, m->script_arg);
+        } else {
+            v->exit.kind = VMM_EXIT_hlt;
+            v->exit.insn_length = 1;
+        }
+        m->injected.valid = false;
+    }
+    __atomic_store_n(&v->in_guest, 0, __ATOMIC_SEQ_CST);
+}
+
+static bool mock_intr_allowed(struct vcpu *v)
+{
+    return (v->rflags & X86_RFLAGS_IF) != 0 && !v->intr_shadow && !mock_vcpu(v)->injected.valid;
+}
+
+static void mock_inject_event(struct vcpu *v, const struct vmm_event *event)
+{
+    mock_vcpu(v)->injected = *event;
+}
+
+static void mock_inject_intr(struct vcpu *v, uint8_t vector)
+{
+    mock_vcpu(v)->injected =
+        (struct vmm_event){.valid = true, .type = VMM_EVENT_INTR, .vector = vector};
+}
+
+static void mock_inject_nmi(struct vcpu *v)
+{
+    mock_vcpu(v)->injected = (struct vmm_event){.valid = true, .type = VMM_EVENT_NMI, .vector = 2};
+}
+
+static bool mock_nmi_allowed(struct vcpu *v)
+{
+    return !v->intr_shadow && !mock_vcpu(v)->injected.valid;
+}
+
+static void mock_set_intr_window(struct vcpu *v, bool on, uint8_t vector)
+{
+    mock_vcpu(v)->window = on;
+    mock_vcpu(v)->window_vector = vector;
+}
+
+static void mock_set_nmi_window(struct vcpu *v)
+{
+    mock_vcpu(v)->nmi_window = true;
+}
+
+static void mock_set_cr8_exits(struct vcpu *v, bool on)
+{
+    mock_vcpu(v)->cr8_exits = on;
+}
+
+static void mock_get_segment(struct vcpu *v, enum vmm_segment which, struct vmm_segment_state *out)
+{
+    *out = mock_vcpu(v)->segment[which];
+}
+
+static void mock_set_segment(struct vcpu *v, enum vmm_segment which,
+                             const struct vmm_segment_state *s)
+{
+    mock_vcpu(v)->segment[which] = *s;
+}
+
+static uint64_t mock_get_sysreg(struct vcpu *v, enum vmm_sysreg which)
+{
+    return mock_vcpu(v)->sysreg[which];
+}
+
+static void mock_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value)
+{
+    mock_vcpu(v)->sysreg[which] = value;
+}
+
+static void mock_set_tsc_offset(struct vcpu *v, uint64_t offset)
+{
+    mock_vcpu(v)->tsc_offset = offset;
+}
+
+static void mock_dr_acquire(struct vcpu *v)
+{
+    mock_vcpu(v)->dr_acquired++;
+}
+
+static unsigned mock_cpl(struct vcpu *v)
+{
+    return mock_vcpu(v)->segment[VMM_SEG_SS].attributes >> 5 & 3;
+}
+
+static void mock_dump(struct vcpu *v)
+{
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "mock back end: %u entries", mock_vcpu(v)->entries);
+}
+
+static const struct vmm_backend mock_backend = {
+    .name = "mock",
+    .probe = mock_probe,
+    .create = mock_create,
+    .destroy = mock_destroy,
+    .describe = mock_describe,
+    .vm_create = mock_vm_create,
+    .vm_destroy = mock_vm_destroy,
+    .map = mock_map,
+    .unmap = mock_unmap,
+    .table_bytes = mock_table_bytes,
+    .vcpu_create = mock_vcpu_create,
+    .vcpu_destroy = mock_vcpu_destroy,
+    .vcpu_reset = mock_vcpu_reset,
+    .run = mock_run,
+    .intr_allowed = mock_intr_allowed,
+    .inject_intr = mock_inject_intr,
+    .inject_event = mock_inject_event,
+    .inject_nmi = mock_inject_nmi,
+    .nmi_allowed = mock_nmi_allowed,
+    .set_intr_window = mock_set_intr_window,
+    .set_nmi_window = mock_set_nmi_window,
+    .set_cr8_exits = mock_set_cr8_exits,
+    .get_segment = mock_get_segment,
+    .set_segment = mock_set_segment,
+    .get_sysreg = mock_get_sysreg,
+    .set_sysreg = mock_set_sysreg,
+    .set_tsc_offset = mock_set_tsc_offset,
+    .dr_acquire = mock_dr_acquire,
+    .cpl = mock_cpl,
+    .dump = mock_dump,
+};
+
+const struct vmm_backend *const vmm_backend_table[] = {&mock_backend, NULL};

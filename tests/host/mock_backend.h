@@ -1,0 +1,43 @@
+/* A back end without hardware: registers are memory, an entry is a call of the test's script, which
+ * fills v->exit as hardware would. What the library asked of it can be inspected. */
+#pragma once
+
+#include "core/backend.h"
+#include "core/vm.h"
+
+#define MOCK_MAPPINGS_MAX 4096
+
+/* One entry into the guest: change registers, fill v->exit, return. */
+typedef void (*mock_script_fn)(struct vcpu *v, void *arg);
+
+struct mock_vcpu {
+    struct vmm_segment_state segment[VMM_SEG_COUNT];
+    uint64_t sysreg[VMM_SYSREG_COUNT];
+    uint64_t tsc_offset;
+
+    /* What the last entry had. */
+    struct vmm_event injected; /* valid: an exception, NMI or interrupt was injected */
+    bool window, nmi_window, cr8_exits;
+    uint8_t window_vector;
+    unsigned resets, dr_acquired, entries;
+
+    mock_script_fn script; /* NULL: HLT for ever */
+    void *script_arg;
+};
+
+struct mock_mapping {
+    uint64_t gpa, hpa, size;
+    unsigned prot;
+};
+
+struct mock_vm {
+    struct mock_mapping mapping[MOCK_MAPPINGS_MAX];
+    unsigned mapping_count;
+    long fail_map_at; /* the n-th map from now on fails with -VMM_ENOMEM; -1: none */
+};
+
+struct mock_vcpu *mock_vcpu(struct vcpu *v);
+struct mock_vm *mock_vm(struct vm *vm);
+void mock_set_script(struct vcpu *v, mock_script_fn script, void *arg);
+/* Why probe() refuses; NULL: it does not. */
+void mock_set_absent(const char *why);
