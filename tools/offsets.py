@@ -7,7 +7,7 @@ Usage: offsets.py <assembly> <output.inc>
 import re
 import sys
 
-MARKER = re.compile(r"^->(\w+) (-?\d+)$", re.M)
+MARKER = re.compile(r'^\s*\.ascii\s+"->(\w+) (-?\d+)"', re.M)
 
 
 def main():
