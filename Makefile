@@ -75,7 +75,7 @@ common-flags := -std=gnu17 -ffreestanding -O2 -g -mcmodel=kernel -mno-red-zone -
 	-ffile-prefix-map=$(CURDIR)/= -nostdinc -U__linux__ -Ulinux -Uunix $(warnings)
 common-flags += -D_LIBC_LIMITS_H_ # the compiler's <limits.h> is complete: do not look for a second one
 
-kernel-flags := $(common-flags) -I. -I$(config) -include $(config)/config.h $(newlib-flags) \
+kernel-flags := $(common-flags) -I. -Ivmm/include -I$(config) -include $(config)/config.h $(newlib-flags) \
 	-isystem $(compiler-headers)
 # The library sees its own headers and the compiler's, nothing else.
 vmm-flags    := $(common-flags) -Ivmm/include -Ivmm -I$(gen) -isystem $(compiler-headers)

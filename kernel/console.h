@@ -2,8 +2,8 @@
  * consoles of guests. One of them is in front; the others' output waits in their rings.
  *
  * Ctrl-] is the way out of a guest's console to the shell; in the shell it goes back to the guest
- * console used last. Typed twice within a guest's console within a second, one Ctrl-] reaches the guest.
- * Threading: any thread; console_write from any context. */
+ * console used last. Typed twice within a guest's console within a second, one Ctrl-] reaches the
+ * guest. Threading: any thread; console_write from any context. */
 #pragma once
 
 #include "base/types.h"
@@ -17,7 +17,7 @@ struct nk_console; /* one character stream: the shell's or a guest's */
 void console_init_early(void); /* polled serial output from the first line on */
 void console_init(void);       /* interrupts, threads */
 
-void console_write(const char *s, size_t len);        /* the kernel's own text */
+void console_write(const char *s, size_t len); /* the kernel's own text */
 /* Polled and without locks, what still waited in front of it first; for panics, when this is the
  * only CPU that runs. Everything written later is polled too. */
 void console_write_sync(const char *s, size_t len);
@@ -32,7 +32,6 @@ int console_create(struct nk_console **out, const char *name,
 void console_destroy(struct nk_console *c);
 void console_stream_write(struct nk_console *c, const char *s, size_t len); /* never blocks */
 int console_bring_front(const char *name) NK_MUST_CHECK; /* -ENOENT; "shell" is the shell */
-
 
 /* Name of the stream in front; of the i-th stream (0 is the shell), NULL past the last. The text
  * is valid as long as the stream. */

@@ -4,6 +4,10 @@
 kernel-y += main.c report.c version.c
 kernel-y += format.c log.c ring.c console.c module.c
 kernel-y += newlib.c newlib_malloc.c
+kernel-y += line_edit.c shell.c shell_words.c shell_table.c shell_cmds_info.c shell_cmds_node.c
+
+# Virtual machines.
+kernel-y += vmm_host.c vms.c vm_cmd.c
 
 # The normal image's payload; the test image has tests/kernel/ktest_main.c in its place.
 node-y += node.c

@@ -17,11 +17,12 @@ bool nk_option(const char *key, char *out, size_t out_size);
 /* The number behind "key=", decimal or 0x; fallback when absent or no number. */
 uint64_t nk_option_u64(const char *key, uint64_t fallback);
 
-/* The end of a panic, after its report: what the command line's panic=halt|reset|exit asks for
- * (halt when it says nothing). exit ends QEMU through isa-debug-exit. */
+/* The end of a panic, after its report: what the command line's panic=halt|reset|exit asks for, or
+ * what the payload prefers. exit ends QEMU through isa-debug-exit. */
 NK_NORETURN void nk_panic_finish(void);
 #define NK_PANIC_EXIT_CODE 0x11
 
 /* The node's work, once everything is up, in the thread "main": kernel/node.c starts the shell and
  * the VMs; the test image links tests/kernel/ktest_main.c in its place. */
 void nk_node_start(void);
+extern const char nk_payload_panic[]; /* the payload's value of panic= */

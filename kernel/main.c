@@ -48,8 +48,8 @@ uint64_t nk_option_u64(const char *key, uint64_t fallback)
 
 NK_NORETURN void nk_panic_finish(void)
 {
-    char action[16] = "halt";
-    nk_option("panic", action, sizeof(action));
+    char text[16];
+    const char *action = nk_option("panic", text, sizeof(text)) ? text : nk_payload_panic;
     if (strcmp(action, "reset") == 0) {
         nk_reset();
     }
@@ -125,6 +125,7 @@ static const struct init_step init_table[] = {
     {"log", start_log, "nk_log(), polled console"},
     {"bootinfo", parse_boot_record, "memory map, modules, command line"},
     {"memory", init_memory, "boot allocator"},
+    {"features", cpu_detect, "what this CPU can do"},
     {"paging", paging_init, "the kernel's page tables: direct map, W^X image, device mappings"},
     {"cpu", cpu_init, "this CPU's features switched on"},
     {"buddy", buddy_init, "page allocator"},

@@ -1,8 +1,29 @@
-/* The normal image's payload: the shell. */
+/* The normal image's payload: virtual machines, then the shell, then what becomes of them. */
+#include "base/platform.h"
 #include "kernel/kernel.h"
 #include "kernel/shell.h"
+#include "kernel/vms.h"
+#include "sched/thread.h"
+
+/* An administrator should see the report; nothing restarts by itself. */
+const char nk_payload_panic[] = "halt";
+
+static bool autostart_wanted(void)
+{
+    char value[8];
+    return !nk_option("autostart", value, sizeof(value)) || value[0] != 'n';
+}
 
 void nk_node_start(void)
 {
+    nk_thread_fp_enable(); /* manifests are parsed in this thread, with doubles */
+    vms_init();
+    if (autostart_wanted()) {
+        vms_autostart();
+    }
     shell_start();
+    for (;;) {
+        vms_events_wait();
+        vms_handle_events();
+    }
 }

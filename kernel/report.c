@@ -23,10 +23,8 @@ static void report_boot(void)
 
 static void report_cpus(void)
 {
-    char brand[48];
-    cpu_brand(brand, sizeof(brand));
     nk_info("cpu: %u of %u online, %s, TSC %llu.%03llu MHz by %s", nk_cpu_count, acpi.cpu_count,
-            brand, (unsigned long long)(nk_tsc_hz / 1000000),
+            nk_cpu_features.brand, (unsigned long long)(nk_tsc_hz / 1000000),
             (unsigned long long)(nk_tsc_hz / 1000 % 1000), nk_time_source());
 }
 

@@ -1,18 +1,44 @@
-/* The kernel's shell. A command is one row of shell_command_table (kernel/shell_table.c). */
+/* The kernel's shell. A command is one row of shell_command_table (kernel/shell_table.c).
+ * Threading: commands run in the shell's thread, which owns FPU state, or in a test's. */
 #pragma once
 
 #include "base/types.h"
 
+#define SHELL_ARGS_MAX 16 /* words of a command line, the command included */
+
 struct shell_command {
     const char *name;
-    const char *args;    /* "[level]" */
-    const char *summary; /* one line for help */
+    const char *args;                  /* "[level]" */
+    const char *summary;               /* one line for help */
     int (*run)(int argc, char **argv); /* 0 or a negative error; prints its own message */
+    const char *details;               /* more lines for `help <command>`, or NULL */
+    /* The i-th word that may stand at `position` (1: first argument), NULL past the last: for
+     * completion. May be NULL. */
+    const char *(*candidate)(unsigned position, unsigned i);
 };
 
 extern const struct shell_command shell_command_table[];
 extern const unsigned shell_command_count;
 
-void shell_start(void);              /* the shell's thread */
+void shell_start(void); /* the shell's thread */
 void shell_printf(const char *fmt, ...) NK_PRINTF(1, 2);
-int shell_execute(char *line);       /* one command line; used by tests and the boot command line */
+
+/* One command line; used by tests and the boot command line. The line is cut into words in place;
+ * double quotes keep spaces. Errors: -ENOENT no such command, -E2BIG too many words, -EINVAL a
+ * quote is open; else what the command returns. */
+int shell_execute(char *line);
+
+const struct shell_command *shell_find(const char *name);
+
+/* The candidate(i) nearest to the word by edit distance, swapped neighbours counting as one edit;
+ * NULL when none is near enough to be meant. */
+const char *shell_suggest(const char *word, const char *(*candidate)(unsigned i));
+
+/* For a wrong word: "unknown <what> "<word>"; did you mean "<near>"?" */
+void shell_unknown(const char *what, const char *word, const char *(*candidate)(unsigned i));
+
+/* Prints "usage: <name> <args>"; returns -EINVAL. */
+int shell_usage(const char *name);
+
+struct line_edit;
+void shell_complete(struct line_edit *e); /* Tab */

@@ -1,3 +1,5 @@
 # The test image is the kernel with these in place of $(node-y).
 ktest-y += ktest.c ktest_main.c
-ktest-y += format_test.c
+ktest-y += format_test.c log_test.c console_test.c shell_test.c
+ktest-y += newlib_test.c newlib_fp_test.c newlib_fp_math.c
+fp-y    += tests/kernel/newlib_fp_math.c

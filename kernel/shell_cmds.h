@@ -1,0 +1,29 @@
+/* The commands behind shell_command_table; each is documented by its row there. */
+#pragma once
+
+/* kernel/shell_cmds_info.c: what the node is and does. */
+int cmd_ps(int argc, char **argv);
+int cmd_mem(int argc, char **argv);
+int cmd_cpu(int argc, char **argv);
+int cmd_irq(int argc, char **argv);
+int cmd_modules(int argc, char **argv);
+int cmd_uptime(int argc, char **argv);
+int cmd_date(int argc, char **argv);
+int cmd_version(int argc, char **argv);
+
+/* kernel/shell_cmds_node.c: the shell itself, the log, the console, power. */
+int cmd_help(int argc, char **argv);
+int cmd_echo(int argc, char **argv);
+int cmd_clear(int argc, char **argv);
+int cmd_log(int argc, char **argv);
+int cmd_loglevel(int argc, char **argv);
+int cmd_console(int argc, char **argv);
+int cmd_reboot(int argc, char **argv);
+int cmd_poweroff(int argc, char **argv);
+const char *help_candidate(unsigned position, unsigned i);
+const char *log_candidate(unsigned position, unsigned i);
+const char *console_candidate(unsigned position, unsigned i);
+
+/* kernel/vm_cmd.c: virtual machines. */
+int cmd_vm(int argc, char **argv);
+const char *vm_candidate(unsigned position, unsigned i);

@@ -1,0 +1,153 @@
+#include "kernel/shell_cmds.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "kernel/console.h"
+#include "kernel/log.h"
+#include "kernel/power.h"
+#include "kernel/shell.h"
+
+static const char *command_name(unsigned i)
+{
+    return help_candidate(1, i);
+}
+
+int cmd_help(int argc, char **argv)
+{
+    if (argc > 2) {
+        return shell_usage(argv[0]);
+    }
+    if (argc == 1) {
+        for (unsigned i = 0; i < shell_command_count; i++) {
+            const struct shell_command *c = &shell_command_table[i];
+            shell_printf("  %-10s%-16s%s\n", c->name, c->args, c->summary);
+        }
+        return 0;
+    }
+    const struct shell_command *c = shell_find(argv[1]);
+    if (!c) {
+        shell_unknown("command", argv[1], command_name);
+        return -ENOENT;
+    }
+    shell_printf("%s %s: %s\n%s", c->name, c->args, c->summary, c->details ? c->details : "");
+    return 0;
+}
+
+const char *help_candidate(unsigned position, unsigned i)
+{
+    return position == 1 && i < shell_command_count ? shell_command_table[i].name : NULL;
+}
+
+int cmd_echo(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        shell_printf("%s%s", argv[i], i + 1 < argc ? " " : "");
+    }
+    shell_printf("\n");
+    return 0;
+}
+
+int cmd_clear(int argc, char **argv)
+{
+    (void)argv;
+    (void)argc;
+    shell_printf("\x1b[H\x1b[2J");
+    return 0;
+}
+
+/* A level named by an argument; prints what is wrong with it. */
+static int parse_level(const char *text, enum nk_log_level *level)
+{
+    int err = nk_log_level_parse(text, level);
+    if (err < 0) {
+        shell_printf("no log level \"%s\": error, warn, info or debug\n", text);
+    }
+    return err;
+}
+
+int cmd_log(int argc, char **argv)
+{
+    enum nk_log_level level = NK_LOG_INFO;
+    if (argc > 2) {
+        return shell_usage(argv[0]);
+    }
+    if (argc == 2) {
+        int err = parse_level(argv[1], &level);
+        if (err < 0) {
+            return err;
+        }
+    }
+    struct nk_log_record r;
+    uint64_t cursor = 0;
+    while (nk_log_read(&cursor, &r)) {
+        if (r.level <= level) {
+            char line[NK_LOG_TEXT_MAX + 32];
+            nk_log_format(&r, line, sizeof(line));
+            shell_printf("%s\n", line);
+        }
+    }
+    return 0;
+}
+
+int cmd_loglevel(int argc, char **argv)
+{
+    if (argc > 2) {
+        return shell_usage(argv[0]);
+    }
+    if (argc == 1) {
+        shell_printf("%s\n", nk_log_level_name(nk_log_get_console_level()));
+        return 0;
+    }
+    enum nk_log_level level;
+    int err = parse_level(argv[1], &level);
+    if (err == 0) {
+        nk_log_set_console_level(level);
+    }
+    return err;
+}
+
+const char *log_candidate(unsigned position, unsigned i)
+{
+    return position == 1 && i <= NK_LOG_DEBUG ? nk_log_level_name((enum nk_log_level)i) : NULL;
+}
+
+int cmd_console(int argc, char **argv)
+{
+    if (argc > 2) {
+        return shell_usage(argv[0]);
+    }
+    if (argc == 1) {
+        const char *name;
+        for (unsigned i = 0; (name = console_name(i)) != NULL; i++) {
+            shell_printf("%s\n", name);
+        }
+        return 0;
+    }
+    int err = console_bring_front(argv[1]);
+    if (err < 0) {
+        shell_printf("no console \"%s\"; \"console\" lists all\n", argv[1]);
+    }
+    return err;
+}
+
+const char *console_candidate(unsigned position, unsigned i)
+{
+    return position == 1 ? console_name(i) : NULL;
+}
+
+int cmd_reboot(int argc, char **argv)
+{
+    if (argc > 1) {
+        return shell_usage(argv[0]);
+    }
+    nk_reset();
+}
+
+int cmd_poweroff(int argc, char **argv)
+{
+    if (argc > 1) {
+        return shell_usage(argv[0]);
+    }
+    nk_power_off();
+}

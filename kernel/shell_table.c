@@ -1,0 +1,43 @@
+#include "kernel/shell.h"
+#include "kernel/shell_cmds.h"
+
+/* In the order of help. */
+const struct shell_command shell_command_table[] = {
+    {"help", "[command]", "list the commands, or explain one", cmd_help,
+     "Tab completes, arrows recall earlier lines.\n"
+     "Ctrl-] leaves a guest's console for the shell, and goes back to it from the shell.\n",
+     help_candidate},
+    {"vm", "<action> [...]", "virtual machines: list, create, start, stop, ...", cmd_vm,
+     "vm list                    all VMs and their state\n"
+     "vm show <name>             configuration and state of one\n"
+     "vm create <manifest>       a VM from a boot module, such as vms/linux.json\n"
+     "vm start <name>            load the guest and run it\n"
+     "vm stop <name>             stop it, whatever the guest does\n"
+     "vm reset <name>            restart the guest, as its reset button would\n"
+     "vm pause|resume <name>     hold the vCPUs; let them go on\n"
+     "vm kill <name>             stop it and give all it holds back\n"
+     "vm console <name>          bring its console to the front\n"
+     "vm stats <name>            exits by kind, memory held\n"
+     "vm dump <name>             registers and last exits of every vCPU, into the log\n",
+     vm_candidate},
+    {"console", "[name]", "list the consoles, or bring one to the front", cmd_console, NULL,
+     console_candidate},
+    {"ps", "", "threads: state, CPU, priority, time used", cmd_ps, NULL, NULL},
+    {"mem", "[caches]", "memory of each node, free blocks; object caches", cmd_mem, NULL, NULL},
+    {"cpu", "", "CPUs: what they run, interrupts, switches, idle time", cmd_cpu, NULL, NULL},
+    {"irq", "", "interrupt lines: vector, CPU, counts", cmd_irq, NULL, NULL},
+    {"log", "[level]", "show the log up to a level (default: info)", cmd_log,
+     "Levels: error, warn, info, debug.\n", log_candidate},
+    {"loglevel", "[level]", "show or set what reaches the console at once", cmd_loglevel,
+     "Levels: error, warn, info, debug. The log itself keeps all of them.\n", log_candidate},
+    {"modules", "", "files that came with the kernel", cmd_modules, NULL, NULL},
+    {"uptime", "", "time since boot", cmd_uptime, NULL, NULL},
+    {"date", "", "wall-clock time, UTC", cmd_date, NULL, NULL},
+    {"version", "", "what this kernel was built from", cmd_version, NULL, NULL},
+    {"echo", "[word...]", "print the words", cmd_echo, NULL, NULL},
+    {"clear", "", "clear the screen", cmd_clear, NULL, NULL},
+    {"reboot", "", "reset the node; VMs are not asked", cmd_reboot, NULL, NULL},
+    {"poweroff", "", "power the node off; VMs are not asked", cmd_poweroff, NULL, NULL},
+};
+
+const unsigned shell_command_count = NK_ARRAY_COUNT(shell_command_table);

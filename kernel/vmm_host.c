@@ -1,0 +1,419 @@
+#include "kernel/vmm_host.h"
+
+#include "base/layout.h"
+#include "base/platform.h"
+#include "base/spinlock.h"
+#include "base/x86.h"
+#include "kernel/console.h"
+#include "kernel/format.h"
+#include "kernel/module.h"
+#include "kernel/smp.h"
+#include "kernel/time.h"
+#include "kernel/trap.h"
+#include "mm/buddy.h"
+#include "mm/slab.h"
+#include "sched/thread.h"
+#include "sched/timer.h"
+
+/* --- print ------------------------------------------------------------------------------------ */
+
+static void host_print(void *host, enum vmm_log_level level, const char *line)
+{
+    static const enum nk_log_level level_table[] = {
+        [VMM_LOG_ERROR] = NK_LOG_ERROR,
+        [VMM_LOG_WARN] = NK_LOG_WARN,
+        [VMM_LOG_INFO] = NK_LOG_INFO,
+        [VMM_LOG_DEBUG] = NK_LOG_DEBUG,
+    };
+    (void)host;
+    nk_log(level_table[level], "%s", line);
+}
+
+static int host_format(void *host, char *out, size_t size, const char *fmt, va_list ap)
+{
+    (void)host;
+    return (int)nk_vsnprintf(out, size, fmt, ap);
+}
+
+static NK_NORETURN void host_panic(void *host, const char *why)
+{
+    (void)host;
+    nk_panic("vmm: %s", why);
+}
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static int host_pages_alloc(void *host, uint64_t count, uint64_t align, int node, hpa_t *out)
+{
+    (void)host;
+    pa_t pa;
+    int err = buddy_alloc_pages(count, align, node, &pa);
+    if (err == 0) {
+        *out = VMM_HPA(pa.v);
+    }
+    return err;
+}
+
+static void host_pages_free(void *host, hpa_t base, uint64_t count)
+{
+    (void)host;
+    buddy_free_pages(NK_PA(base.v), count);
+}
+
+static uint64_t host_pages_available(void *host)
+{
+    (void)host;
+    uint64_t pages = 0;
+    for (unsigned node = 0; node < buddy_node_count(); node++) {
+        struct buddy_stats stats;
+        buddy_get_stats(node, &stats);
+        pages += stats.free_pages;
+    }
+    return pages * NK_PAGE_SIZE;
+}
+
+static void *host_alloc(void *host, size_t size)
+{
+    (void)host;
+    return kzalloc(size);
+}
+
+static void host_free(void *host, void *p)
+{
+    (void)host;
+    kfree(p);
+}
+
+static void *host_hpa_to_va(void *host, hpa_t hpa)
+{
+    (void)host;
+    return nk_pa_to_va(NK_PA(hpa.v));
+}
+
+static hpa_t host_va_to_hpa(void *host, const void *va)
+{
+    (void)host;
+    return VMM_HPA(nk_va_to_pa(va).v);
+}
+
+/* --- threads ---------------------------------------------------------------------------------- */
+
+/* The library only passes these round, so a thread of the kernel is one as it is. */
+static struct nk_thread *to_nk(struct vmm_thread *t)
+{
+    return (struct nk_thread *)t;
+}
+
+static int host_thread_create(void *host, const char *name, int cpu, void (*fn)(void *arg),
+                              void *arg, struct vmm_thread **out)
+{
+    (void)host;
+    const struct nk_thread_attr attr = {
+        .name = name, .cpu = cpu < 0 ? NK_CPU_ANY : cpu, .fp = true};
+    struct nk_thread *t;
+    int err = nk_thread_create(&t, &attr, fn, arg);
+    if (err == 0) {
+        *out = (struct vmm_thread *)t;
+    }
+    return err;
+}
+
+static int host_thread_run(void *host, struct vmm_thread *t)
+{
+    (void)host;
+    return nk_thread_run(to_nk(t));
+}
+
+static int host_thread_join(void *host, struct vmm_thread *t)
+{
+    (void)host;
+    /* One that never ran has nothing to wait for. */
+    int err = 0;
+    if (nk_thread_get_state(to_nk(t)) != NK_THREAD_NEW) {
+        err = nk_thread_join(to_nk(t));
+    }
+    return err < 0 ? err : nk_thread_destroy(to_nk(t));
+}
+
+static void host_thread_park(void *host)
+{
+    (void)host;
+    nk_thread_park();
+}
+
+static void host_thread_wake(void *host, struct vmm_thread *t)
+{
+    (void)host;
+    nk_thread_wake(to_nk(t));
+}
+
+static void host_thread_yield(void *host)
+{
+    (void)host;
+    nk_thread_yield();
+}
+
+static struct vmm_thread *host_thread_current(void *host)
+{
+    (void)host;
+    return (struct vmm_thread *)nk_thread_current();
+}
+
+static void host_thread_set_xcr0(void *host, uint64_t xcr0)
+{
+    (void)host;
+    nk_thread_fp_set_xcr0(xcr0);
+}
+
+/* --- locks ------------------------------------------------------------------------------------ */
+
+/* A ticket lock of its own: the library nests its locks in an order that it keeps itself, so they
+ * have no rank among the kernel's. */
+struct host_lock {
+    uint32_t next, owner;
+};
+_Static_assert(sizeof(struct host_lock) <= sizeof(struct vmm_lock), "fits the library's storage");
+
+static void host_lock(void *host, struct vmm_lock *lock)
+{
+    (void)host;
+    struct host_lock *l = (struct host_lock *)lock->opaque;
+    nk_preempt_disable();
+    uint32_t ticket = __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
+    while (nk_unlikely(__atomic_load_n(&l->owner, __ATOMIC_ACQUIRE) != ticket)) {
+        x86_pause();
+    }
+}
+
+static void host_unlock(void *host, struct vmm_lock *lock)
+{
+    (void)host;
+    struct host_lock *l = (struct host_lock *)lock->opaque;
+    __atomic_store_n(&l->owner, l->owner + 1, __ATOMIC_RELEASE);
+    nk_preempt_enable();
+}
+
+/* --- CPU -------------------------------------------------------------------------------------- */
+
+static unsigned host_cpu_count(void *host)
+{
+    (void)host;
+    return nk_cpu_count;
+}
+
+static unsigned host_cpu_current(void *host)
+{
+    (void)host;
+    return this_cpu->id;
+}
+
+static void host_cpu_kick(void *host, unsigned cpu)
+{
+    (void)host;
+    /* Who runs here is not in guest mode. */
+    nk_preempt_disable();
+    if (cpu != this_cpu->id) {
+        nk_platform_kick_cpu(cpu);
+    }
+    nk_preempt_enable();
+}
+
+static int host_cpu_call(void *host, unsigned cpu, void (*fn)(void *arg), void *arg)
+{
+    (void)host;
+    return nk_cpu_call(cpu, fn, arg, true);
+}
+
+static void host_preempt_disable(void *host)
+{
+    (void)host;
+    nk_preempt_disable();
+}
+
+static void host_preempt_enable(void *host)
+{
+    (void)host;
+    nk_preempt_enable();
+}
+
+/* --- time ------------------------------------------------------------------------------------- */
+
+struct vmm_host_timer {
+    struct nk_timer timer;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static uint64_t host_cycles(void *host)
+{
+    (void)host;
+    return x86_rdtsc();
+}
+
+static uint64_t host_wall_clock_ns(void *host)
+{
+    (void)host;
+    return nk_wall_clock_ns();
+}
+
+static void timer_fired(struct nk_timer *timer)
+{
+    struct vmm_host_timer *t = NK_CONTAINER_OF(timer, struct vmm_host_timer, timer);
+    t->fn(t->arg);
+}
+
+static int host_timer_create(void *host, void (*fn)(void *arg), void *arg,
+                             struct vmm_host_timer **out)
+{
+    (void)host;
+    struct vmm_host_timer *t = kzalloc(sizeof(*t));
+    if (!t) {
+        return -VMM_ENOMEM;
+    }
+    nk_timer_init(&t->timer, timer_fired);
+    t->fn = fn;
+    t->arg = arg;
+    *out = t;
+    return 0;
+}
+
+static void host_timer_arm(void *host, struct vmm_host_timer *t, uint64_t deadline_cycles)
+{
+    (void)host;
+    nk_timer_arm(&t->timer, deadline_cycles);
+}
+
+static void host_timer_cancel(void *host, struct vmm_host_timer *t)
+{
+    (void)host;
+    nk_timer_cancel(&t->timer);
+}
+
+static void host_timer_destroy(void *host, struct vmm_host_timer *t)
+{
+    (void)host;
+    nk_timer_cancel(&t->timer);
+    kfree(t);
+}
+
+/* --- MSRs ------------------------------------------------------------------------------------- */
+
+static int host_rdmsr_safe(void *host, uint32_t msr, uint64_t *value)
+{
+    (void)host;
+    return nk_rdmsr_safe(msr, value);
+}
+
+static int host_wrmsr_safe(void *host, uint32_t msr, uint64_t value)
+{
+    (void)host;
+    return nk_wrmsr_safe(msr, value);
+}
+
+/* --- files: boot modules ---------------------------------------------------------------------- */
+
+static int host_file_open(void *host, const char *name, const void **data, uint64_t *size)
+{
+    (void)host;
+    struct nk_module m;
+    if (!nk_module_find(name, &m)) {
+        return -VMM_ENOENT;
+    }
+    *data = m.data;
+    *size = m.size;
+    return 0;
+}
+
+static void host_file_close(void *host, const char *name, const void *data)
+{
+    (void)host;
+    (void)name;
+    (void)data;
+}
+
+static const struct vmm_host_files host_files = {host_file_open, host_file_close};
+
+/* --- character streams: console streams ------------------------------------------------------- */
+
+static int host_chars_open(void *host, const char *name,
+                           void (*input)(void *arg, const char *bytes, size_t count), void *arg,
+                           void **stream)
+{
+    (void)host;
+    struct nk_console *c;
+    int err = console_create(&c, name, input, arg);
+    if (err == 0) {
+        *stream = c;
+    }
+    return err;
+}
+
+static void host_chars_write(void *host, void *stream, const char *bytes, size_t count)
+{
+    (void)host;
+    console_stream_write(stream, bytes, count);
+}
+
+static void host_chars_close(void *host, void *stream)
+{
+    (void)host;
+    console_destroy(stream);
+}
+
+static const struct vmm_host_chars host_chars = {
+    host_chars_open,
+    host_chars_write,
+    host_chars_close,
+};
+
+/* ---------------------------------------------------------------------------------------------- */
+
+/* Written once, before the library sees it: some of its members are known at run time only. */
+static struct vmm_host_ops host_ops = {
+    .abi_size = sizeof(struct vmm_host_ops),
+    .print = host_print,
+    .format = host_format,
+    .panic = host_panic,
+    .pages_alloc = host_pages_alloc,
+    .pages_free = host_pages_free,
+    .pages_available = host_pages_available,
+    .alloc = host_alloc,
+    .free = host_free,
+    .hpa_to_va = host_hpa_to_va,
+    .va_to_hpa = host_va_to_hpa,
+    .thread_create = host_thread_create,
+    .thread_run = host_thread_run,
+    .thread_join = host_thread_join,
+    .thread_park = host_thread_park,
+    .thread_wake = host_thread_wake,
+    .thread_yield = host_thread_yield,
+    .thread_current = host_thread_current,
+    .thread_set_xcr0 = host_thread_set_xcr0,
+    .lock = host_lock,
+    .unlock = host_unlock,
+    .cpu_count = host_cpu_count,
+    .cpu_current = host_cpu_current,
+    .cpu_kick = host_cpu_kick,
+    .cpu_call = host_cpu_call,
+    .preempt_disable = host_preempt_disable,
+    .preempt_enable = host_preempt_enable,
+    .cycles = host_cycles,
+    .wall_clock_ns = host_wall_clock_ns,
+    .timer_create = host_timer_create,
+    .timer_arm = host_timer_arm,
+    .timer_cancel = host_timer_cancel,
+    .timer_destroy = host_timer_destroy,
+    .rdmsr_safe = host_rdmsr_safe,
+    .wrmsr_safe = host_wrmsr_safe,
+    .files = &host_files,
+    .chars = &host_chars,
+};
+
+const struct vmm_host_ops *vmm_host_ops(void (*vm_event)(void *host, void *vm_cookie, int state,
+                                                         int reason))
+{
+    host_ops.vm_event = vm_event;
+    host_ops.cycles_khz = nk_tsc_hz / 1000;
+    host_ops.xcr0_supported = nk_fp_xcr0_supported();
+    return &host_ops;
+}

@@ -1,0 +1,230 @@
+#include "kernel/vms.h"
+
+#include <string.h>
+
+#include "base/list.h"
+#include "base/platform.h"
+#include "kernel/console.h"
+#include "kernel/format.h"
+#include "kernel/module.h"
+#include "kernel/power.h"
+#include "kernel/vmm_host.h"
+#include "mm/slab.h"
+#include "sched/sync.h"
+
+/* What the node keeps of a VM; the library carries the pointer as the VM's cookie. */
+struct managed_vm {
+    struct nk_list link;
+    struct vm *vm;
+    uint32_t changed; /* set by vm_event, taken by vms_handle_events() */
+};
+
+static struct {
+    struct nk_mutex lock; /* the list, and the life of every VM on it */
+    struct nk_list list;
+    struct vmm *vmm;
+    struct vmm_error why_none;
+    struct nk_semaphore events;
+} vms = {.list = NK_LIST_INIT(vms.list)};
+
+/* From a vCPU's thread, which must not destroy its own VM: leave a note for the node's thread. */
+static void vm_event(void *host, void *vm_cookie, int state, int reason)
+{
+    (void)host;
+    (void)state;
+    (void)reason;
+    struct managed_vm *m = vm_cookie;
+    __atomic_store_n(&m->changed, 1, __ATOMIC_RELEASE);
+    nk_semaphore_up(&vms.events);
+}
+
+void vms_init(void)
+{
+    nk_mutex_init(&vms.lock);
+    nk_semaphore_init(&vms.events, 0);
+    if (vmm_create(vmm_host_ops(vm_event), NULL, &vms.vmm, &vms.why_none) < 0) {
+        vms.vmm = NULL;
+        nk_warn("no virtual machines on this node: %s", vms.why_none.text);
+        return;
+    }
+    nk_info("virtualisation: %s", vmm_describe(vms.vmm));
+}
+
+struct vmm *vms_instance(void)
+{
+    return vms.vmm;
+}
+
+const char *vms_why_none(void)
+{
+    return vms.why_none.text;
+}
+
+void vms_lock(void)
+{
+    nk_mutex_lock(&vms.lock);
+}
+
+void vms_unlock(void)
+{
+    nk_mutex_unlock(&vms.lock);
+}
+
+static int create_parsed(struct vm_config *config, struct vm **out, struct vmm_error *err)
+{
+    struct managed_vm *m = kzalloc(sizeof(*m));
+    if (!m) {
+        nk_snprintf(err->text, sizeof(err->text), "%s: out of memory", config->name);
+        return -VMM_ENOMEM;
+    }
+    config->cookie = m;
+    int status = vmm_vm_create(vms.vmm, config, &m->vm, err);
+    if (status < 0) {
+        kfree(m);
+        return status;
+    }
+    nk_list_push_back(&vms.list, &m->link);
+    *out = m->vm;
+    return 0;
+}
+
+int vms_create(const char *manifest, struct vm **out, struct vmm_error *err)
+{
+    if (!vms.vmm) {
+        nk_snprintf(err->text, sizeof(err->text), "%s: %s", manifest, vms.why_none.text);
+        return -VMM_ENODEV;
+    }
+    struct nk_module file;
+    if (!nk_module_find(manifest, &file)) {
+        nk_snprintf(err->text, sizeof(err->text), "%s: no such boot module", manifest);
+        return -VMM_ENOENT;
+    }
+    /* Too large for a kernel stack. */
+    struct vm_config *config = kzalloc(sizeof(*config));
+    if (!config) {
+        nk_snprintf(err->text, sizeof(err->text), "%s: out of memory", manifest);
+        return -VMM_ENOMEM;
+    }
+    int status = vmm_manifest_parse(vms.vmm, manifest, file.data, file.size, config, err);
+    if (status == 0) {
+        status = create_parsed(config, out, err);
+    }
+    kfree(config);
+    return status;
+}
+
+int vms_destroy(struct vm *vm)
+{
+    struct managed_vm *m = vmm_vm_config(vm)->cookie;
+    enum vm_state state = vmm_vm_state(vm);
+    int status = 0;
+    if (state == VM_RUNNING || state == VM_PAUSED) {
+        status = vmm_vm_stop(vm);
+    }
+    if (status == 0) {
+        status = vmm_vm_destroy(vm);
+    }
+    if (status == 0) {
+        nk_list_remove(&m->link);
+        kfree(m);
+    }
+    return status;
+}
+
+/* --- at boot ---------------------------------------------------------------------------------- */
+
+/* The last two components are vms/<something>.json. */
+static bool is_manifest(const char *path)
+{
+    size_t length = strlen(path);
+    if (length < 5 || strcmp(path + length - 5, ".json") != 0) {
+        return false;
+    }
+    const char *slash = strrchr(path, '/');
+    return slash && slash - path >= 3 && strncmp(slash - 3, "vms", 3) == 0 &&
+           (slash - path == 3 || slash[-4] == '/');
+}
+
+static bool autostart_one(const char *manifest)
+{
+    struct vmm_error err = {.text = ""};
+    struct vm *vm;
+    int status = vms_create(manifest, &vm, &err);
+    if (status < 0) {
+        nk_error("vm: not created: %s", err.text);
+        return false;
+    }
+    status = vmm_vm_start(vm, &err);
+    const char *name = vmm_vm_config(vm)->name;
+    if (status < 0) {
+        nk_error("vm %s: not started: %s", name, err.text);
+        return false;
+    }
+    nk_info("vm %s: started from %s", name, manifest);
+    return true;
+}
+
+void vms_autostart(void)
+{
+    struct nk_module file;
+    char front[VMM_NAME_MAX] = "";
+    for (unsigned i = 0; nk_module_get(i, &file); i++) {
+        if (!is_manifest(file.name)) {
+            continue;
+        }
+        vms_lock();
+        if (autostart_one(file.name)) {
+            struct managed_vm *last = nk_list_entry(vms.list.prev, struct managed_vm, link);
+            nk_snprintf(front, sizeof(front), "%s", vmm_vm_config(last->vm)->name);
+        }
+        vms_unlock();
+    }
+    if (*front && console_bring_front(front) < 0) {
+        nk_warn("vm %s: has no console", front);
+    }
+}
+
+/* --- events ----------------------------------------------------------------------------------- */
+
+static void handle_end(struct vm *vm)
+{
+    const struct vm_config *config = vmm_vm_config(vm);
+    enum vm_state state = vmm_vm_state(vm);
+    enum vm_reason reason = vmm_vm_reason(vm);
+    if (state == VM_CRASHED) {
+        nk_error("vm %s: crashed: %s", config->name, vmm_reason_name(reason));
+    } else if (state == VM_STOPPED) {
+        nk_info("vm %s: stopped: %s", config->name, vmm_reason_name(reason));
+    } else {
+        return;
+    }
+    if (reason == VM_REASON_POWER_OFF && config->power == VM_POWER_NODE) {
+        console_flush(); /* the guest's last words, before the kernel's */
+        nk_power_off();
+    }
+    if (strcmp(console_front_name(), config->name) == 0) {
+        console_flush();
+        if (console_bring_front("shell") < 0) {
+            nk_panic("the shell's console is gone");
+        }
+    }
+}
+
+void vms_handle_events(void)
+{
+    vms_lock();
+    struct nk_list *pos;
+    nk_list_for_each(pos, &vms.list)
+    {
+        struct managed_vm *m = nk_list_entry(pos, struct managed_vm, link);
+        if (__atomic_exchange_n(&m->changed, 0, __ATOMIC_ACQUIRE)) {
+            handle_end(m->vm);
+        }
+    }
+    vms_unlock();
+}
+
+void vms_events_wait(void)
+{
+    nk_semaphore_down(&vms.events);
+}

@@ -1,0 +1,175 @@
+/* Tests of kernel/ring.c and kernel/console.c. */
+#include "kernel/console.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "kernel/ring.h"
+#include "sched/sync.h"
+#include "sched/thread.h"
+#include "sched/timer.h"
+#include "tests/kernel/ktest.h"
+
+KTEST(ring_put_and_get)
+{
+    char bytes[8], out[16] = "";
+    struct nk_ring r = {.bytes = bytes, .size = sizeof(bytes)};
+    for (unsigned round = 0; round < 20; round++) { /* every position of the wrap */
+        EXPECT_EQ(nk_ring_put(&r, "abcde", 5), 5);
+        EXPECT_EQ(nk_ring_space(&r), 3);
+        EXPECT_EQ(nk_ring_put(&r, "fghij", 5), 3);
+        EXPECT_EQ(nk_ring_get(&r, out, 3), 3);
+        EXPECT(memcmp(out, "abc", 3) == 0);
+        EXPECT_EQ(nk_ring_get(&r, out, sizeof(out)), 5);
+        EXPECT(memcmp(out, "defgh", 5) == 0);
+        EXPECT_EQ(nk_ring_get(&r, out, 1), 0);
+    }
+}
+
+KTEST(ring_oldest_gives_way)
+{
+    char bytes[8], out[8];
+    struct nk_ring r = {.bytes = bytes, .size = sizeof(bytes)};
+    EXPECT_EQ(nk_ring_put_over(&r, "abcdef", 6), 0);
+    EXPECT_EQ(nk_ring_put_over(&r, "ghij", 4), 2);
+    EXPECT_EQ(nk_ring_get(&r, out, 8), 8);
+    EXPECT(memcmp(out, "cdefghij", 8) == 0);
+    EXPECT_EQ(nk_ring_put_over(&r, "0123456789", 10), 2);
+    EXPECT_EQ(nk_ring_get(&r, out, 8), 8);
+    EXPECT(memcmp(out, "23456789", 8) == 0);
+}
+
+struct typed {
+    struct nk_semaphore some;
+    char bytes[8192];
+    size_t count;
+};
+
+static void take_input(void *arg, const char *s, size_t len)
+{
+    struct typed *t = arg;
+    for (size_t i = 0; i < len && t->count < sizeof(t->bytes); i++) {
+        t->bytes[t->count++] = s[i];
+    }
+    nk_semaphore_up(&t->some);
+}
+
+static uint64_t seconds_from_now(unsigned seconds)
+{
+    return x86_rdtsc() + nk_ns_to_tsc(seconds * UINT64_C(1000000000));
+}
+
+static bool wait_for_count(struct typed *t, size_t count)
+{
+    uint64_t deadline = seconds_from_now(5);
+    while (t->count < count) {
+        if (!nk_semaphore_down_until(&t->some, deadline)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool wait_for_front(const char *name)
+{
+    for (unsigned i = 0; i < 500; i++) {
+        if (strcmp(console_front_name(), name) == 0) {
+            return true;
+        }
+        nk_thread_sleep_ns(10000000);
+    }
+    return false;
+}
+
+static struct typed guest_typed;
+
+static struct nk_console *make_guest(void)
+{
+    struct nk_console *c;
+    nk_semaphore_init(&guest_typed.some, 0);
+    guest_typed.count = 0;
+    return console_create(&c, "guest", take_input, &guest_typed) == 0 ? c : NULL;
+}
+
+KTEST(console_streams)
+{
+    struct nk_console *c = make_guest(), *second;
+    ASSERT(c);
+    EXPECT_EQ(console_create(&second, "guest", take_input, &guest_typed), -EEXIST);
+    EXPECT_EQ(console_create(&second, "shell", take_input, &guest_typed), -EEXIST);
+    EXPECT_STREQ(console_name(0), "shell");
+    EXPECT_STREQ(console_name(1), "guest");
+    EXPECT(console_name(2) == NULL);
+    EXPECT_EQ(console_bring_front("nobody"), -ENOENT);
+    EXPECT_EQ(console_bring_front("guest"), 0);
+    EXPECT_STREQ(console_front_name(), "guest");
+    console_destroy(c);
+    EXPECT_STREQ(console_front_name(), "shell");
+    EXPECT(console_name(1) == NULL);
+}
+
+KTEST(console_input_goes_to_the_front)
+{
+    struct nk_console *c = make_guest();
+    ASSERT(c);
+    EXPECT_EQ(console_bring_front("guest"), 0);
+    console_inject("hello", 5);
+    EXPECT(wait_for_count(&guest_typed, 5));
+    EXPECT(memcmp(guest_typed.bytes, "hello", 5) == 0);
+    console_destroy(c);
+}
+
+/* A paste of 4 KiB arrives whole and in order. */
+KTEST(console_paste)
+{
+    static char paste[4096];
+    struct nk_console *c = make_guest();
+    ASSERT(c);
+    for (size_t i = 0; i < sizeof(paste); i++) {
+        paste[i] = (char)('a' + i % 26);
+    }
+    EXPECT_EQ(console_bring_front("guest"), 0);
+    console_inject(paste, sizeof(paste));
+    EXPECT(wait_for_count(&guest_typed, sizeof(paste)));
+    EXPECT(memcmp(guest_typed.bytes, paste, sizeof(paste)) == 0);
+    console_destroy(c);
+}
+
+KTEST(console_escape)
+{
+    struct nk_console *c = make_guest();
+    ASSERT(c);
+    EXPECT_EQ(console_bring_front("guest"), 0);
+    console_inject("a\x1d", 2);
+    EXPECT(wait_for_front("shell"));
+    EXPECT_EQ(guest_typed.count, 1);
+    /* The second within a second is meant for the guest. */
+    console_inject("\x1d", 1);
+    EXPECT(wait_for_front("guest"));
+    EXPECT(wait_for_count(&guest_typed, 2));
+    EXPECT_EQ(guest_typed.bytes[1], NK_CONSOLE_ESCAPE);
+    /* Later it is only the way back. */
+    console_inject("\x1d", 1);
+    EXPECT(wait_for_front("shell"));
+    nk_thread_sleep_ns(1100000000);
+    console_inject("\x1d", 1);
+    EXPECT(wait_for_front("guest"));
+    console_inject("b", 1);
+    EXPECT(wait_for_count(&guest_typed, 3));
+    EXPECT_EQ(guest_typed.bytes[2], 'b');
+    console_destroy(c);
+}
+
+/* A writer in the background is never held up, however much it writes. */
+KTEST(console_background_output)
+{
+    static char text[1024];
+    struct nk_console *c = make_guest();
+    ASSERT(c);
+    memset(text, '.', sizeof(text));
+    text[sizeof(text) - 1] = '\n';
+    for (unsigned i = 0; i < 2 * NK_CONSOLE_RING_BYTES / sizeof(text); i++) {
+        console_stream_write(c, text, sizeof(text));
+    }
+    console_destroy(c);
+}
