@@ -30,7 +30,10 @@ int cmd_help(int argc, char **argv)
         shell_unknown("command", argv[1], command_name);
         return -ENOENT;
     }
-    shell_printf("%s %s: %s\n%s", c->name, c->args, c->summary, c->details ? c->details : "");
+    shell_printf("%s %s: %s\n", c->name, c->args, c->summary);
+    if (c->details) {
+        console_write(c->details, strlen(c->details)); /* longer than shell_printf() takes */
+    }
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "base/x86.h"
 #include "kernel/console.h"
 #include "kernel/format.h"
+#include "kernel/kernel.h"
 #include "kernel/module.h"
 #include "kernel/smp.h"
 #include "kernel/time.h"
@@ -366,6 +367,16 @@ static const struct vmm_host_chars host_chars = {
     host_chars_close,
 };
 
+/* --- options: the kernel's command line ------------------------------------------------------- */
+
+/* Valid until the next call: the library reads its options one by one, in vmm_create(). */
+static const char *host_option(void *host, const char *name)
+{
+    static char text[BOOTINFO_TEXT_MAX];
+    (void)host;
+    return nk_option(name, text, sizeof(text)) ? text : NULL;
+}
+
 /* ---------------------------------------------------------------------------------------------- */
 
 /* Written once, before the library sees it: some of its members are known at run time only. */
@@ -407,6 +418,7 @@ static struct vmm_host_ops host_ops = {
     .wrmsr_safe = host_wrmsr_safe,
     .files = &host_files,
     .chars = &host_chars,
+    .option = host_option,
 };
 
 const struct vmm_host_ops *vmm_host_ops(void (*vm_event)(void *host, void *vm_cookie, int state,
