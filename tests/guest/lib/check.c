@@ -1,0 +1,50 @@
+/* Results of a guest's checks, as lines a test harness can read. */
+#include "tests/guest/lib/guest.h"
+
+static unsigned passed, failed;
+
+static void result(bool ok, const char *name)
+{
+    if (ok) {
+        passed++;
+    } else {
+        failed++;
+    }
+    guest_printf("%sok %u %s", ok ? "" : "not ", passed + failed, name);
+}
+
+void guest_check(bool ok, const char *name)
+{
+    result(ok, name);
+    guest_printf("\n");
+}
+
+void guest_check_equal(uint64_t got, uint64_t expected, const char *name)
+{
+    result(got == expected, name);
+    if (got != expected) {
+        guest_printf(" # got 0x%lx, expected 0x%lx", got, expected);
+    }
+    guest_printf("\n");
+}
+
+void guest_check_between(uint64_t got, uint64_t low, uint64_t high, const char *name)
+{
+    bool ok = got >= low && got <= high;
+    result(ok, name);
+    if (!ok) {
+        guest_printf(" # got %lu, expected %lu to %lu", got, low, high);
+    }
+    guest_printf("\n");
+}
+
+void guest_skip(const char *name, const char *why)
+{
+    result(true, name);
+    guest_printf(" # SKIP %s\n", why);
+}
+
+void guest_check_summary(void)
+{
+    guest_printf("1..%u\nguest: %u passed, %u failed\n", passed + failed, passed, failed);
+}

@@ -1,0 +1,149 @@
+/* The library of the test guests: small 64-bit kernels that run in a VM and, from the same image, on
+ * the bare machine (qemu-system-x86_64 -kernel).
+ *
+ * A guest is one file with guest_main(). The library has set up: an identity map of 4 GiB, an IDT,
+ * COM1 at 115200 baud (polled), all PIC lines masked, the LAPIC on. Interrupts are off.
+ * Threading: one CPU. Interrupt handlers run with interrupts off. */
+#pragma once
+
+#include "base/types.h"
+#include "base/x86.h"
+
+/* The guest itself. Its return powers the machine off. */
+void guest_main(void);
+
+/* --- machine (main.c) ------------------------------------------------------------------------- */
+
+struct guest_e820 {
+    uint64_t base, size;
+    uint32_t type; /* 1 RAM, 2 reserved, 3 ACPI, 4 NVS */
+} NK_PACKED;
+
+unsigned guest_e820_count(void);
+struct guest_e820 guest_e820(unsigned i);
+const char *guest_cmdline(void);
+uint64_t guest_entry_tsc(void); /* the TSC at the 64-bit entry */
+
+/* The number behind "key=" on the command line. */
+uint64_t guest_option(const char *key, uint64_t fallback);
+/* Does the command line say "key=value"? */
+bool guest_option_is(const char *key, const char *value);
+
+/* Under our VMM, as opposed to a bare machine or another hypervisor's. */
+bool guest_in_vm(void);
+
+NK_NORETURN void guest_power_off(void); /* S5; then halts, if that failed */
+NK_NORETURN void guest_die(const char *why);
+
+/* --- text (print.c) --------------------------------------------------------------------------- */
+
+/* %d %u %x with l, %s %c %p, width and zero padding. */
+void guest_printf(const char *fmt, ...) NK_PRINTF(1, 2);
+
+/* --- checks (check.c) ------------------------------------------------------------------------- */
+
+/* One result: "ok 3 name" or "not ok 3 name # why". */
+void guest_check(bool ok, const char *name);
+void guest_check_equal(uint64_t got, uint64_t expected, const char *name);
+/* low <= got <= high */
+void guest_check_between(uint64_t got, uint64_t low, uint64_t high, const char *name);
+void guest_skip(const char *name, const char *why);
+/* The plan "1..N" and the last line, "guest: P passed, F failed". */
+void guest_check_summary(void);
+
+/* --- exceptions and interrupts (trap.c) ------------------------------------------------------- */
+
+struct guest_frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
+    uint64_t vector, error, rip, cs, rflags, rsp, ss;
+};
+
+void guest_trap_init(void);
+typedef void (*guest_handler)(struct guest_frame *frame);
+void guest_set_handler(uint8_t vector, guest_handler fn);
+/* The IDT's entry straight to `entry`, which ends with IRETQ: for measurements. */
+void guest_set_gate(uint8_t vector, const void *entry);
+
+/* An instruction that may fault: after it guest_fault_vector() is the exception's number, or
+ * GUEST_NO_FAULT. Use: guest_fault_clear(); asm volatile(GUEST_MAY_FAULT("rdmsr") ...). */
+#define GUEST_MAY_FAULT(insn)                                                                      \
+    "1: " insn "\n2:\n.pushsection .fixups, \"a\"\n.quad 1b, 2b\n.popsection\n"
+#define GUEST_NO_FAULT 0x100
+void guest_fault_clear(void);
+unsigned guest_fault_vector(void);
+uint64_t guest_fault_error(void);
+
+#define GUEST_DE 0
+#define GUEST_DB 1
+#define GUEST_BP 3
+#define GUEST_UD 6
+#define GUEST_GP 13
+#define GUEST_PF 14
+
+unsigned guest_rdmsr(uint32_t msr, uint64_t *value); /* the fault's vector */
+unsigned guest_wrmsr(uint32_t msr, uint64_t value);
+
+/* --- interrupt controllers (apic.c) ----------------------------------------------------------- */
+
+#define GUEST_LAPIC_BASE  0xfee00000u
+#define GUEST_IOAPIC_BASE 0xfec00000u
+
+enum guest_lapic_register { /* APM vol. 2 table 16-2 */
+    LAPIC_ID = 0x20,
+    LAPIC_VERSION = 0x30,
+    LAPIC_TPR = 0x80,
+    LAPIC_EOI = 0xb0,
+    LAPIC_SPURIOUS = 0xf0,
+    LAPIC_ISR = 0x100,
+    LAPIC_IRR = 0x200,
+    LAPIC_ICR_LOW = 0x300,
+    LAPIC_ICR_HIGH = 0x310,
+    LAPIC_TIMER = 0x320,
+    LAPIC_LINT0 = 0x350,
+    LAPIC_TIMER_INITIAL = 0x380,
+    LAPIC_TIMER_CURRENT = 0x390,
+    LAPIC_TIMER_DIVIDE = 0x3e0,
+};
+#define LAPIC_TIMER_ONE_SHOT 0
+#define LAPIC_TIMER_PERIODIC (1u << 17)
+#define LAPIC_TIMER_DEADLINE (2u << 17)
+#define LAPIC_MASKED         (1u << 16)
+#define LAPIC_ICR_SELF       (1u << 18)
+#define LAPIC_DELIVER_EXTINT (7u << 8)
+
+void guest_lapic_init(void);
+uint32_t guest_lapic_read(unsigned reg); /* through MMIO, or MSRs in x2APIC mode */
+void guest_lapic_write(unsigned reg, uint32_t value);
+bool guest_x2apic_available(void);
+void guest_x2apic_enable(void); /* for good: there is no way back but a reset */
+void guest_eoi(void);
+
+uint32_t guest_ioapic_read(unsigned reg);
+void guest_ioapic_write(unsigned reg, uint32_t value);
+/* Route a pin to a vector of this CPU; flags are the entry's low bits (level, low-active, masked). */
+void guest_ioapic_route(unsigned pin, uint8_t vector, uint32_t flags);
+#define IOAPIC_LEVEL  (1u << 15)
+#define IOAPIC_LOW    (1u << 13)
+#define IOAPIC_MASKED (1u << 16)
+
+#define GUEST_PIC_VECTOR 0x20     /* IRQ n of the PICs is vector 0x20 + n */
+void guest_pic_init(void);        /* ICW1-4, all lines masked */
+void guest_pic_unmask(unsigned irq);
+void guest_pic_mask_all(void);
+void guest_pic_eoi(unsigned irq);
+
+/* --- time (clock.c) --------------------------------------------------------------------------- */
+
+#define GUEST_PM_TIMER_HZ 3579545u
+#define GUEST_PIT_HZ      1193182u
+
+uint32_t guest_pm_timer(void); /* 24 bits */
+/* TSC ticks per second, measured once against the PM timer. */
+uint64_t guest_tsc_hz(void);
+void guest_delay_us(uint64_t us); /* by the TSC */
+/* Interrupts on, polling, until *flag or the time is over; returns *flag. */
+bool guest_wait(volatile uint32_t *flag, uint64_t timeout_us);
+/* PIT channel 0: mode 2 with this divisor (0: 65536); channel 0 one-shot in mode 0. */
+void guest_pit_periodic(uint16_t divisor);
+void guest_pit_one_shot(uint16_t count);
+uint8_t guest_cmos(uint8_t index);
