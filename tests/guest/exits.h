@@ -1,0 +1,5 @@
+/* The parts of the guest "exits". */
+#pragma once
+
+void exits_pio(void);
+void exits_mmio(void);

@@ -1,0 +1,244 @@
+/* Every timer fires, not too early, in every mode; all clocks agree about the length of a second.
+ * How late an interrupt comes depends on the host's load and is not judged here. */
+#include "tests/guest/lib/guest.h"
+
+#define MSR_TSC_DEADLINE 0x6e0
+#define TIMER_VECTOR     0x51
+#define LATEST_US        2000000 /* an interrupt that has not come by then is lost */
+
+#define PORT_B        0x61
+#define PORT_B_GATE2  (1u << 0)
+#define PORT_B_SPEAKER (1u << 1)
+#define PORT_B_OUT2   (1u << 5)
+
+static volatile uint32_t interrupts;
+static volatile uint64_t last_interrupt;
+
+static void on_lapic(struct guest_frame *frame)
+{
+    (void)frame;
+    last_interrupt = x86_rdtsc();
+    interrupts++;
+    guest_eoi();
+}
+
+static void on_pit(struct guest_frame *frame)
+{
+    (void)frame;
+    last_interrupt = x86_rdtsc();
+    interrupts++;
+    guest_pic_eoi(0);
+}
+
+/* Wait for `count` interrupts; microseconds from `start`, or 0 when they did not come. */
+static uint64_t wait_for(uint32_t count, uint64_t start)
+{
+    for (uint32_t i = 0; i < LATEST_US / 1000 && interrupts < count; i++) {
+        volatile uint32_t never = 0;
+        guest_wait(&never, 1000);
+    }
+    return interrupts < count ? 0 : (last_interrupt - start) / (guest_tsc_hz() / 1000000);
+}
+
+/* --- rates ------------------------------------------------------------------------------------- */
+
+static uint32_t read_lapic(void)
+{
+    return ~guest_lapic_read(LAPIC_TIMER_CURRENT);
+}
+
+static uint32_t read_pit(void)
+{
+    x86_outb(0x43, 0); /* latch channel 0 */
+    uint32_t low = x86_inb(0x40);
+    return 0xffff - (low | (uint32_t)x86_inb(0x40) << 8);
+}
+
+struct sample {
+    uint64_t tsc;
+    uint32_t count;
+};
+
+/* A reading and the time it belongs to. One that took long (the host ran something else) is done
+ * again. */
+static struct sample sample(uint32_t (*read)(void))
+{
+    struct sample s = {0};
+    uint64_t best = UINT64_MAX;
+    for (unsigned i = 0; i < 20; i++) {
+        uint64_t before = x86_rdtsc();
+        uint32_t count = read();
+        uint64_t took = x86_rdtsc() - before;
+        if (took < best) {
+            best = took;
+            s = (struct sample){before + took / 2, count};
+        }
+    }
+    return s;
+}
+
+/* Ticks per second over `ms` of the TSC. */
+static uint64_t rate(uint32_t (*read)(void), uint32_t mask, unsigned ms)
+{
+    struct sample a = sample(read);
+    guest_delay_us(ms * 1000u);
+    struct sample b = sample(read);
+    return ((b.count - a.count) & mask) * guest_tsc_hz() / (b.tsc - a.tsc);
+}
+
+static void check_rates(void)
+{
+    uint64_t hz = rate(guest_pm_timer, 0xffffff, 500);
+    guest_check_between(hz, GUEST_PM_TIMER_HZ / 100 * 99, GUEST_PM_TIMER_HZ / 100 * 101,
+                        "rate: PM timer");
+    guest_pit_periodic(0);
+    hz = rate(read_pit, 0xffff, 40);
+    guest_check_between(hz, GUEST_PIT_HZ / 100 * 97, GUEST_PIT_HZ / 100 * 103, "rate: PIT");
+    guest_check(x86_inl(0x608) < 1u << 24 || !guest_in_vm(), "PM timer: 24 bits");
+}
+
+/* --- LAPIC ------------------------------------------------------------------------------------- */
+
+static uint64_t lapic_hz;
+
+static void check_lapic(void)
+{
+    guest_lapic_write(LAPIC_TIMER_DIVIDE, 0xb); /* by 1 */
+    guest_lapic_write(LAPIC_TIMER, LAPIC_MASKED);
+    guest_lapic_write(LAPIC_TIMER_INITIAL, UINT32_MAX);
+    lapic_hz = rate(read_lapic, UINT32_MAX, 100);
+    guest_printf("# LAPIC timer %lu kHz, TSC %lu kHz\n", lapic_hz / 1000, guest_tsc_hz() / 1000);
+
+    interrupts = 0;
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | TIMER_VECTOR);
+    uint64_t start = x86_rdtsc();
+    guest_lapic_write(LAPIC_TIMER_INITIAL, (uint32_t)(lapic_hz / 50));
+    guest_check_between(wait_for(1, start), 19500, LATEST_US, "LAPIC one-shot: 20 ms");
+    guest_check_equal(guest_lapic_read(LAPIC_TIMER_CURRENT), 0, "LAPIC one-shot: count ends at 0");
+    guest_delay_us(30000);
+    guest_check_equal(interrupts, 1, "LAPIC one-shot: fires once");
+
+    guest_lapic_write(LAPIC_TIMER_DIVIDE, 0x3); /* by 16 */
+    interrupts = 0;
+    start = x86_rdtsc();
+    guest_lapic_write(LAPIC_TIMER_INITIAL, (uint32_t)(lapic_hz / 800));
+    guest_check_between(wait_for(1, start), 19500, LATEST_US, "LAPIC one-shot: divided by 16");
+
+    guest_lapic_write(LAPIC_TIMER_DIVIDE, 0xb);
+    interrupts = 0;
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_PERIODIC | TIMER_VECTOR);
+    start = x86_rdtsc();
+    guest_lapic_write(LAPIC_TIMER_INITIAL, (uint32_t)(lapic_hz / 100));
+    guest_check_between(wait_for(5, start), 49000, LATEST_US, "LAPIC periodic: 5 times 10 ms");
+    guest_lapic_write(LAPIC_TIMER_INITIAL, 0);
+    interrupts = 0;
+    volatile uint32_t never = 0;
+    guest_wait(&never, 30000);
+    guest_check_between(interrupts, 0, 1, "LAPIC periodic: stopped by a count of 0");
+}
+
+static void check_deadline(void)
+{
+    if (!(x86_cpuid(1, 0).ecx & (1u << 24))) {
+        guest_skip("TSC deadline", "not offered");
+        return;
+    }
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_DEADLINE | TIMER_VECTOR);
+    interrupts = 0;
+    uint64_t start = x86_rdtsc(), deadline = start + guest_tsc_hz() / 50;
+    x86_wrmsr(MSR_TSC_DEADLINE, deadline);
+    guest_check_equal(x86_rdmsr(MSR_TSC_DEADLINE), deadline, "deadline: reads back while armed");
+    uint64_t us = wait_for(1, start);
+    guest_check(us && last_interrupt >= deadline, "deadline: fires, not before its time");
+    guest_check_equal(x86_rdmsr(MSR_TSC_DEADLINE), 0, "deadline: reads 0 when it has fired");
+
+    interrupts = 0;
+    x86_wrmsr(MSR_TSC_DEADLINE, start);
+    guest_check(wait_for(1, start) != 0, "deadline: one in the past fires at once");
+
+    interrupts = 0;
+    x86_wrmsr(MSR_TSC_DEADLINE, x86_rdtsc() + guest_tsc_hz() / 50);
+    x86_wrmsr(MSR_TSC_DEADLINE, 0);
+    volatile uint32_t never = 0;
+    guest_wait(&never, 40000);
+    guest_check_equal(interrupts, 0, "deadline: 0 disarms");
+
+    x86_wrmsr(MSR_TSC_DEADLINE, x86_rdtsc() + guest_tsc_hz() / 50);
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | TIMER_VECTOR);
+    guest_wait(&never, 40000);
+    guest_check_equal(interrupts, 0, "deadline: another mode disarms");
+    guest_lapic_write(LAPIC_TIMER, LAPIC_MASKED);
+}
+
+/* --- PIT --------------------------------------------------------------------------------------- */
+
+static void check_pit(void)
+{
+    guest_set_handler(GUEST_PIC_VECTOR, on_pit);
+    guest_pit_one_shot(0); /* its output is low for the next 55 ms */
+    guest_pic_unmask(0);
+    volatile uint32_t never = 0;
+    guest_wait(&never, 1000); /* takes an edge that the PIC remembered */
+    interrupts = 0;
+    uint64_t start = x86_rdtsc();
+    guest_pit_one_shot(GUEST_PIT_HZ / 50);
+    guest_check_between(wait_for(1, start), 19000, LATEST_US, "PIT one-shot: 20 ms");
+
+    start = x86_rdtsc();
+    guest_pit_periodic(GUEST_PIT_HZ / 100);
+    interrupts = 0;
+    guest_check_between(wait_for(5, start), 39000, LATEST_US, "PIT periodic: 5 times 10 ms");
+    guest_pic_mask_all();
+
+    /* Channel 2 as kernels use it to calibrate: gate and output in port 61h. */
+    x86_outb(PORT_B, (x86_inb(PORT_B) & ~(PORT_B_SPEAKER | PORT_B_GATE2)) | PORT_B_GATE2);
+    x86_outb(0x43, 0xb0); /* channel 2, both bytes, mode 0 */
+    x86_outb(0x42, (uint8_t)(GUEST_PIT_HZ / 50));
+    x86_outb(0x42, (uint8_t)(GUEST_PIT_HZ / 50 >> 8));
+    start = x86_rdtsc();
+    guest_check_equal(x86_inb(PORT_B) & PORT_B_OUT2, 0, "PIT channel 2: output low at first");
+    uint64_t us = 0;
+    while (!(x86_inb(PORT_B) & PORT_B_OUT2) && us < LATEST_US) {
+        us = (x86_rdtsc() - start) / (guest_tsc_hz() / 1000000);
+    }
+    guest_check_between(us, 19000, LATEST_US - 1, "PIT channel 2: output high after 20 ms");
+}
+
+/* --- RTC --------------------------------------------------------------------------------------- */
+
+static unsigned cmos_number(uint8_t index)
+{
+    uint8_t v = guest_cmos(index);
+    return guest_cmos(0xb) & 4 ? v : (v >> 4) * 10u + (v & 15u);
+}
+
+static void wait_second_change(void)
+{
+    uint8_t second = guest_cmos(0);
+    for (unsigned i = 0; i < 1500 && guest_cmos(0) == second; i++) {
+        guest_delay_us(1000);
+    }
+}
+
+static void check_rtc(void)
+{
+    guest_check((guest_cmos(0xd) & 0x80) != 0, "RTC: battery good");
+    wait_second_change();
+    uint64_t start = x86_rdtsc();
+    wait_second_change();
+    uint64_t ms = (x86_rdtsc() - start) / (guest_tsc_hz() / 1000);
+    guest_check_between(ms, 900, 1100, "RTC: a second");
+    guest_printf("# RTC %02u%02u-%02u-%02u %02u:%02u:%02u\n", cmos_number(0x32), cmos_number(9),
+                 cmos_number(8), cmos_number(7), cmos_number(4), cmos_number(2), cmos_number(0));
+}
+
+void guest_main(void)
+{
+    guest_set_handler(TIMER_VECTOR, on_lapic);
+    check_rates();
+    check_lapic();
+    check_deadline();
+    check_pit();
+    check_rtc();
+    guest_check_summary();
+}
