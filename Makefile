@@ -126,7 +126,7 @@ ktest-image: ## build the kernel with its own tests linked in
 	$(quiet)$(MAKE) KTEST=1 $(build)/orthocone-test.elf
 
 .PHONY: test
-test: all $(build)/orthocone.iso ktest-image host-tests ## run all tests; ends with "N passed, N failed"
+test: all $(build)/orthocone.iso ktest-image host-tests guests ## run all tests; ends with "N passed, N failed"
 	$(quiet)QEMU='$(QEMU)' tests/run $(TESTS)
 
 .PHONY: check
@@ -135,8 +135,8 @@ check: all ## format, headers, include edges, library's symbols, sizes, clang-ti
 		HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' VMM_OBJECTS='$(vmm-objects)' tools/check
 
 .PHONY: bench
-bench: all $(build)/orthocone.iso ## measure under -icount and print the figures
-	$(quiet)QEMU='$(QEMU)' tests/bench
+bench: all $(build)/orthocone.iso ktest-image guests ## measure under -icount and print the figures
+	$(quiet)QEMU='$(QEMU)' tools/bench
 
 .PHONY: menuconfig
 menuconfig: $(build)/.packages ## change the configuration
@@ -255,3 +255,4 @@ $(image): $(obj)/first.elf $(obj)/symtab.o
 
 include iso/iso.mk
 -include tests/host/host.mk
+include tests/guest/guests.mk

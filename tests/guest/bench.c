@@ -60,8 +60,7 @@ TIMED(time_cr3, "mov %%cr3, %%rdi", "mov %%rdi, %%cr3")
 TIMED(time_cr8, "xor %%edi, %%edi", "mov %%rdi, %%cr8")
 TIMED(time_dr, "xor %%edi, %%edi", "mov %%rdi, %%dr0")
 TIMED(time_kernel_gs_base, "mov $0xc0000102, %%ecx", "xor %%eax, %%eax; xor %%edx, %%edx; wrmsr")
-TIMED(time_ipi_halt_xapic, "mov $0xfee00300, %%edi",
-      "movl $0x40050, (%%rdi); sti; hlt; cli")
+TIMED(time_ipi_halt_xapic, "mov $0xfee00300, %%edi", "movl $0x40050, (%%rdi); sti; hlt; cli")
 TIMED(time_ipi_halt_x2apic, "mov $0x83f, %%ecx",
       "mov $0x50, %%eax; xor %%edx, %%edx; wrmsr; sti; hlt; cli")
 

@@ -40,8 +40,8 @@ static const struct {
     const char *name;
     void (*run)(void);
 } end_table[] = {
-    {"s5", guest_power_off}, {"i8042", end_i8042}, {"cf9", end_cf9},
-    {"triple", triple_fault}, {"spin", spin},      {"halt", halt},
+    {"s5", guest_power_off},  {"i8042", end_i8042}, {"cf9", end_cf9},
+    {"triple", triple_fault}, {"spin", spin},       {"halt", halt},
 };
 
 void guest_main(void)

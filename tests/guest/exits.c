@@ -22,9 +22,12 @@
 /* The instruction ends in this exception, or in none. */
 #define CHECK_FAULT(insn, vector, name)                                                            \
     do {                                                                                           \
-        uint64_t a_ = UINT32_MAX, c_ = 0, d_ = 0;                                                           \
+        uint64_t a_ = UINT32_MAX, c_ = 0, d_ = 0;                                                  \
         guest_fault_clear();                                                                       \
-        __asm__ volatile(GUEST_MAY_FAULT(insn) : "+a"(a_), "+c"(c_), "+d"(d_) : : "rbx", "memory"); \
+        __asm__ volatile(GUEST_MAY_FAULT(insn)                                                     \
+                         : "+a"(a_), "+c"(c_), "+d"(d_)                                            \
+                         :                                                                         \
+                         : "rbx", "memory");                                                       \
         guest_check_equal(guest_fault_vector(), (vector), (name));                                 \
     } while (0)
 

@@ -93,7 +93,8 @@ static void check_string_moves(void)
 static void check_page_crossing(void)
 {
     static uint8_t code[2 * 4096] NK_ALIGNED(4096);
-    static const uint8_t insn[] = {0xc7, 0x07, 0x66, 0, 0, 0, 0xc3}; /* mov dword [rdi], 0x66; ret */
+    static const uint8_t insn[] = {0xc7, 0x07, 0x66, 0,
+                                   0,    0,    0xc3}; /* mov dword [rdi], 0x66; ret */
     for (unsigned split = 1; split < 6; split++) {
         uint8_t *at = code + 4096 - split;
         for (unsigned i = 0; i < sizeof(insn); i++) {

@@ -97,7 +97,10 @@ static void check_string_faults(void)
 {
     uint64_t bad = UINT64_C(1) << 40, count = 3;
     guest_fault_clear();
-    __asm__ volatile(GUEST_MAY_FAULT("rep insb") : "+D"(bad), "+c"(count) : "d"(SCRATCH) : "memory");
+    __asm__ volatile(GUEST_MAY_FAULT("rep insb")
+                     : "+D"(bad), "+c"(count)
+                     : "d"(SCRATCH)
+                     : "memory");
     guest_check_equal(guest_fault_vector(), GUEST_PF, "pio: INSB to an unmapped page");
     guest_check_equal(guest_fault_error(), 2, "pio: ... is a write");
     guest_check_equal(x86_read_cr2(), UINT64_C(1) << 40, "pio: ... at that address");

@@ -1,5 +1,5 @@
-/* Random port, MSR and device-memory accesses: a VMM must live through all of them, and the guest too
- * if it leaves out what ends it by design. Command line: seed=N count=N. */
+/* Random port, MSR and device-memory accesses: a VMM must live through all of them, and the guest
+ * too if it leaves out what ends it by design. Command line: seed=N count=N. */
 #include "tests/guest/lib/guest.h"
 
 static uint64_t state;

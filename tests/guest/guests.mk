@@ -3,11 +3,10 @@
 guests := hello exits timers interrupts ending fuzzlet bench
 exits-files := exits_pio.c exits_mmio.c
 
-guest-out := build/guests
-guest-cc  ?= gcc
+guest-out := $(build)/guests
 guest-flags := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -I. -MMD -MP \
-	-Wall -Wextra -Wshadow -Wmissing-prototypes -Wvla -Werror
+	$(warnings)
 guest-lib := $(addprefix $(guest-out)/lib/,main.o print.o check.o trap.o apic.o clock.o)
 guest-images := $(guests:%=$(guest-out)/%.bz)
 
@@ -15,27 +14,27 @@ guest-images := $(guests:%=$(guest-out)/%.bz)
 guests: $(guest-images) ## build the test guests
 
 $(guest-out)/%.o: tests/guest/%.c tests/guest/guests.mk
-	@mkdir -p $(@D)
-	@$(guest-cc) $(guest-flags) -c -o $@ $<
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(CC) $(guest-flags) -c -o $@ $<
 
 $(guest-out)/lib/entry.o: tests/guest/lib/entry.asm tests/guest/lib/layout.inc
-	@mkdir -p $(@D)
-	@nasm -f elf64 -I./ -o $@ $<
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(NASM) -f elf64 -I./ -o $@ $<
 
 define guest-rule
 $(guest-out)/$1.elf: $(guest-out)/lib/entry.o $(guest-out)/$1.o $(guest-lib) \
 		$(patsubst %.c,$(guest-out)/%.o,$($1-files)) tests/guest/lib/guest.ld
-	@ld -m elf_x86_64 -nostdlib -static -z noexecstack --no-warn-rwx-segments \
+	$$(quiet)$$(LD) -m elf_x86_64 -nostdlib -static -z noexecstack --no-warn-rwx-segments \
 		-T tests/guest/lib/guest.ld -o $$@ $$(filter %.o,$$^)
 endef
 $(foreach guest,$(guests),$(eval $(call guest-rule,$(guest))))
 
 $(guest-out)/%.bin: $(guest-out)/%.elf
-	@objcopy -O binary $< $@
+	$(quiet)objcopy -O binary $< $@
 
 $(guest-out)/%.bz: $(guest-out)/%.bin tests/guest/lib/setup.asm tests/guest/lib/layout.inc
-	@printf '  %-8s%s\n' GUEST $@
-	@nasm -f bin -I./ -DPAYLOAD_FILE='"$<"' -o $@ tests/guest/lib/setup.asm
+	$(call say,GUEST,$@)
+	$(quiet)$(NASM) -f bin -I./ -DPAYLOAD_FILE='"$<"' -o $@ tests/guest/lib/setup.asm
 
-.SECONDARY:
--include $(guest-lib:.o=.d) $(guests:%=$(guest-out)/%.d)
+.SECONDARY: $(guest-lib) $(guests:%=$(guest-out)/%.o) $(guest-images:.bz=.bin) $(guest-images:.bz=.elf)
+-include $(wildcard $(guest-out)/*.d $(guest-out)/lib/*.d)

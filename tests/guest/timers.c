@@ -6,10 +6,10 @@
 #define TIMER_VECTOR     0x51
 #define LATEST_US        2000000 /* an interrupt that has not come by then is lost */
 
-#define PORT_B        0x61
-#define PORT_B_GATE2  (1u << 0)
+#define PORT_B         0x61
+#define PORT_B_GATE2   (1u << 0)
 #define PORT_B_SPEAKER (1u << 1)
-#define PORT_B_OUT2   (1u << 5)
+#define PORT_B_OUT2    (1u << 5)
 
 static volatile uint32_t interrupts;
 static volatile uint64_t last_interrupt;
@@ -40,7 +40,8 @@ static uint64_t wait_for(uint32_t count, uint64_t start)
     return interrupts < count ? 0 : (last_interrupt - start) / (guest_tsc_hz() / 1000000);
 }
 
-/* --- rates ------------------------------------------------------------------------------------- */
+/* --- rates -------------------------------------------------------------------------------------
+ */
 
 static uint32_t read_lapic(void)
 {
@@ -54,35 +55,12 @@ static uint32_t read_pit(void)
     return 0xffff - (low | (uint32_t)x86_inb(0x40) << 8);
 }
 
-struct sample {
-    uint64_t tsc;
-    uint32_t count;
-};
-
-/* A reading and the time it belongs to. One that took long (the host ran something else) is done
- * again. */
-static struct sample sample(uint32_t (*read)(void))
-{
-    struct sample s = {0};
-    uint64_t best = UINT64_MAX;
-    for (unsigned i = 0; i < 20; i++) {
-        uint64_t before = x86_rdtsc();
-        uint32_t count = read();
-        uint64_t took = x86_rdtsc() - before;
-        if (took < best) {
-            best = took;
-            s = (struct sample){before + took / 2, count};
-        }
-    }
-    return s;
-}
-
 /* Ticks per second over `ms` of the TSC. */
 static uint64_t rate(uint32_t (*read)(void), uint32_t mask, unsigned ms)
 {
-    struct sample a = sample(read);
+    struct guest_sample a = guest_sample(read);
     guest_delay_us(ms * 1000u);
-    struct sample b = sample(read);
+    struct guest_sample b = guest_sample(read);
     return ((b.count - a.count) & mask) * guest_tsc_hz() / (b.tsc - a.tsc);
 }
 
@@ -97,7 +75,8 @@ static void check_rates(void)
     guest_check(x86_inl(0x608) < 1u << 24 || !guest_in_vm(), "PM timer: 24 bits");
 }
 
-/* --- LAPIC ------------------------------------------------------------------------------------- */
+/* --- LAPIC -------------------------------------------------------------------------------------
+ */
 
 static uint64_t lapic_hz;
 
@@ -170,7 +149,8 @@ static void check_deadline(void)
     guest_lapic_write(LAPIC_TIMER, LAPIC_MASKED);
 }
 
-/* --- PIT --------------------------------------------------------------------------------------- */
+/* --- PIT ---------------------------------------------------------------------------------------
+ */
 
 static void check_pit(void)
 {
@@ -204,7 +184,8 @@ static void check_pit(void)
     guest_check_between(us, 19000, LATEST_US - 1, "PIT channel 2: output high after 20 ms");
 }
 
-/* --- RTC --------------------------------------------------------------------------------------- */
+/* --- RTC ---------------------------------------------------------------------------------------
+ */
 
 static unsigned cmos_number(uint8_t index)
 {

@@ -3,45 +3,42 @@
 
 static unsigned passed, failed;
 
-static void result(bool ok, const char *name)
+static void result(bool ok, const char *name, const char *note)
 {
     if (ok) {
         passed++;
     } else {
         failed++;
     }
-    guest_printf("%sok %u %s", ok ? "" : "not ", passed + failed, name);
+    guest_printf("%sok %u %s%s\n", ok ? "" : "not ", passed + failed, name, note);
 }
 
 void guest_check(bool ok, const char *name)
 {
-    result(ok, name);
-    guest_printf("\n");
+    result(ok, name, "");
 }
 
 void guest_check_equal(uint64_t got, uint64_t expected, const char *name)
 {
-    result(got == expected, name);
     if (got != expected) {
-        guest_printf(" # got 0x%lx, expected 0x%lx", got, expected);
+        guest_printf("# got 0x%lx, expected 0x%lx\n", got, expected);
     }
-    guest_printf("\n");
+    result(got == expected, name, "");
 }
 
 void guest_check_between(uint64_t got, uint64_t low, uint64_t high, const char *name)
 {
     bool ok = got >= low && got <= high;
-    result(ok, name);
     if (!ok) {
-        guest_printf(" # got %lu, expected %lu to %lu", got, low, high);
+        guest_printf("# got %lu, expected %lu to %lu\n", got, low, high);
     }
-    guest_printf("\n");
+    result(ok, name, "");
 }
 
 void guest_skip(const char *name, const char *why)
 {
-    result(true, name);
-    guest_printf(" # SKIP %s\n", why);
+    guest_printf("# %s\n", why);
+    result(true, name, " # SKIP");
 }
 
 void guest_check_summary(void)

@@ -5,23 +5,39 @@
 #define PIT_0    0x40
 #define PIT_MODE 0x43
 
-#define CALIBRATION_TICKS (GUEST_PM_TIMER_HZ / 50) /* 20 ms */
+#define CALIBRATION_TICKS (GUEST_PM_TIMER_HZ / 20) /* 50 ms */
+#define SAMPLE_TRIES      20
 
 uint32_t guest_pm_timer(void)
 {
     return x86_inl(PM_TIMER) & 0xffffff;
 }
 
+struct guest_sample guest_sample(uint32_t (*read)(void))
+{
+    struct guest_sample s = {0};
+    uint64_t best = UINT64_MAX;
+    for (unsigned i = 0; i < SAMPLE_TRIES; i++) {
+        uint64_t before = x86_rdtsc();
+        uint32_t count = read();
+        uint64_t took = x86_rdtsc() - before;
+        if (took < best) {
+            best = took;
+            s = (struct guest_sample){before + took / 2, count};
+        }
+    }
+    return s;
+}
+
 uint64_t guest_tsc_hz(void)
 {
     static uint64_t hz;
     if (!hz) {
-        uint32_t start = guest_pm_timer(), now;
-        uint64_t tsc = x86_rdtsc();
-        do {
-            now = (guest_pm_timer() - start) & 0xffffff;
-        } while (now < CALIBRATION_TICKS);
-        hz = (x86_rdtsc() - tsc) * GUEST_PM_TIMER_HZ / now;
+        struct guest_sample start = guest_sample(guest_pm_timer), end;
+        while (((guest_pm_timer() - start.count) & 0xffffff) < CALIBRATION_TICKS) {
+        }
+        end = guest_sample(guest_pm_timer);
+        hz = (end.tsc - start.tsc) * GUEST_PM_TIMER_HZ / ((end.count - start.count) & 0xffffff);
     }
     return hz;
 }

@@ -1,5 +1,5 @@
-/* The library of the test guests: small 64-bit kernels that run in a VM and, from the same image, on
- * the bare machine (qemu-system-x86_64 -kernel).
+/* The library of the test guests: small 64-bit kernels that run in a VM and, from the same image,
+ * on the bare machine (qemu-system-x86_64 -kernel).
  *
  * A guest is one file with guest_main(). The library has set up: an identity map of 4 GiB, an IDT,
  * COM1 at 115200 baud (polled), all PIC lines masked, the LAPIC on. Interrupts are off.
@@ -42,7 +42,7 @@ void guest_printf(const char *fmt, ...) NK_PRINTF(1, 2);
 
 /* --- checks (check.c) ------------------------------------------------------------------------- */
 
-/* One result: "ok 3 name" or "not ok 3 name # why". */
+/* One result in TAP: "ok 3 name", or "not ok 3 name" after a line "# why". */
 void guest_check(bool ok, const char *name);
 void guest_check_equal(uint64_t got, uint64_t expected, const char *name);
 /* low <= got <= high */
@@ -89,20 +89,20 @@ unsigned guest_wrmsr(uint32_t msr, uint64_t value);
 #define GUEST_IOAPIC_BASE 0xfec00000u
 
 enum guest_lapic_register { /* APM vol. 2 table 16-2 */
-    LAPIC_ID = 0x20,
-    LAPIC_VERSION = 0x30,
-    LAPIC_TPR = 0x80,
-    LAPIC_EOI = 0xb0,
-    LAPIC_SPURIOUS = 0xf0,
-    LAPIC_ISR = 0x100,
-    LAPIC_IRR = 0x200,
-    LAPIC_ICR_LOW = 0x300,
-    LAPIC_ICR_HIGH = 0x310,
-    LAPIC_TIMER = 0x320,
-    LAPIC_LINT0 = 0x350,
-    LAPIC_TIMER_INITIAL = 0x380,
-    LAPIC_TIMER_CURRENT = 0x390,
-    LAPIC_TIMER_DIVIDE = 0x3e0,
+                            LAPIC_ID = 0x20,
+                            LAPIC_VERSION = 0x30,
+                            LAPIC_TPR = 0x80,
+                            LAPIC_EOI = 0xb0,
+                            LAPIC_SPURIOUS = 0xf0,
+                            LAPIC_ISR = 0x100,
+                            LAPIC_IRR = 0x200,
+                            LAPIC_ICR_LOW = 0x300,
+                            LAPIC_ICR_HIGH = 0x310,
+                            LAPIC_TIMER = 0x320,
+                            LAPIC_LINT0 = 0x350,
+                            LAPIC_TIMER_INITIAL = 0x380,
+                            LAPIC_TIMER_CURRENT = 0x390,
+                            LAPIC_TIMER_DIVIDE = 0x3e0,
 };
 #define LAPIC_TIMER_ONE_SHOT 0
 #define LAPIC_TIMER_PERIODIC (1u << 17)
@@ -120,14 +120,15 @@ void guest_eoi(void);
 
 uint32_t guest_ioapic_read(unsigned reg);
 void guest_ioapic_write(unsigned reg, uint32_t value);
-/* Route a pin to a vector of this CPU; flags are the entry's low bits (level, low-active, masked). */
+/* Route a pin to a vector of this CPU; flags are the entry's low bits (level, low-active, masked).
+ */
 void guest_ioapic_route(unsigned pin, uint8_t vector, uint32_t flags);
 #define IOAPIC_LEVEL  (1u << 15)
 #define IOAPIC_LOW    (1u << 13)
 #define IOAPIC_MASKED (1u << 16)
 
-#define GUEST_PIC_VECTOR 0x20     /* IRQ n of the PICs is vector 0x20 + n */
-void guest_pic_init(void);        /* ICW1-4, all lines masked */
+#define GUEST_PIC_VECTOR 0x20 /* IRQ n of the PICs is vector 0x20 + n */
+void guest_pic_init(void);    /* ICW1-4, all lines masked */
 void guest_pic_unmask(unsigned irq);
 void guest_pic_mask_all(void);
 void guest_pic_eoi(unsigned irq);
@@ -138,6 +139,15 @@ void guest_pic_eoi(unsigned irq);
 #define GUEST_PIT_HZ      1193182u
 
 uint32_t guest_pm_timer(void); /* 24 bits */
+
+/* A clock's reading and the TSC it belongs to. A reading that took long, because the host ran
+ * something else in between, is done again. */
+struct guest_sample {
+    uint64_t tsc;
+    uint32_t count;
+};
+struct guest_sample guest_sample(uint32_t (*read)(void));
+
 /* TSC ticks per second, measured once against the PM timer. */
 uint64_t guest_tsc_hz(void);
 void guest_delay_us(uint64_t us); /* by the TSC */

@@ -1,0 +1,66 @@
+"""Test VMs: a directory with manifests and guest images that ride in as boot modules of -kernel."""
+
+import json
+import shutil
+
+from lib.machine import BUILD
+
+KERNEL = BUILD / "image/boot/orthocone.elf"
+GUESTS = BUILD / "guests"
+LINUX = BUILD / "image/boot/linux"
+
+
+def manifest(guest, *, name=None, args="", memory=64, cpus=(1,), power="stop", **more):
+    """The manifest of one test guest, as a dictionary to change or to write."""
+    return {
+        "name": name or guest,
+        "boot-source": {"kernel_image_path": f"{guest}.bz", "boot_args": args},
+        "machine-config": {"vcpu_count": 1, "mem_size_mib": memory},
+        "cpus": list(cpus),
+        "power": power,
+        **more,
+    }
+
+
+def linux_manifest(name="linux", *, args="console=ttyS0", memory=256, cpus=(1,), power="node"):
+    return {
+        "name": name,
+        "boot-source": {"kernel_image_path": "linux/vmlinuz", "initrd_path": "linux/initrd", "boot_args": args},
+        "machine-config": {"vcpu_count": 1, "mem_size_mib": memory},
+        "cpus": list(cpus),
+        "power": power,
+    }
+
+
+class Tree:
+    """Boot modules below a directory, for Machine(tree=..., modules=...)."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.modules = []
+        shutil.rmtree(directory, ignore_errors=True)
+        (directory / "vms").mkdir(parents=True)
+
+    def add(self, name, content):
+        """A file: bytes, text, or a path to link to."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif isinstance(content, str):
+            path.write_text(content)
+        else:
+            path.symlink_to(content)
+        self.modules.append(name)
+
+    def add_vm(self, vm, file=None):
+        """A manifest, under vms/, and once each file it names."""
+        self.add(file or f"vms/{vm['name']}.json", json.dumps(vm, indent=2))
+        source = vm["boot-source"]
+        for path in (source["kernel_image_path"], source.get("initrd_path")):
+            if path and path not in self.modules:
+                origin = LINUX.parent / path if path.startswith("linux/") else GUESTS / path
+                self.add(path, origin)
+
+    def arguments(self):
+        return {"kernel": KERNEL, "tree": self.directory, "modules": self.modules}
