@@ -1,0 +1,28 @@
+/* What guests see of the processor: CPUID answers, computed from one policy table when the VM is
+ * made, so that the exit is a look-up. Spec: AMD APM vol. 3 appendix E; Intel SDM vol. 2 "CPUID". */
+#pragma once
+
+#include <vmm/types.h>
+#include "core/vcpu.h"
+
+struct vmm_cpuid;
+
+struct vmm_cpuid_regs {
+    uint32_t eax, ebx, ecx, edx;
+};
+
+/* The processor's own answer; a test brings its own. */
+typedef void (*vmm_cpuid_raw_fn)(uint32_t leaf, uint32_t subleaf, struct vmm_cpuid_regs *out);
+
+int vmm_cpuid_create(struct vm *vm, vmm_cpuid_raw_fn raw) VMM_MUST_CHECK;
+void vmm_cpuid_destroy(struct vm *vm);
+void vmm_cpuid_raw(uint32_t leaf, uint32_t subleaf, struct vmm_cpuid_regs *out);
+
+/* The answer for a vCPU as it is now. */
+void vmm_cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct vmm_cpuid_regs *out);
+
+/* What the policy lets the guest have. */
+uint64_t vmm_cpuid_xcr0_allowed(const struct vmm_cpuid *c);
+uint32_t vmm_cpuid_xsave_size(const struct vmm_cpuid *c, uint64_t xcr0);
+uint32_t vmm_cpuid_signature(struct vmm_cpuid *c); /* leaf 1 EAX */
+uint64_t vmm_cpuid_efer_allowed(struct vmm_cpuid *c);

@@ -1,0 +1,139 @@
+/* vCPU: life, requests from others, events for the guest. */
+#include "core/vcpu.h"
+
+#include "core/cpuid.h"
+#include "core/emulate.h"
+#include "core/irq.h"
+#include "core/msr.h"
+#include "core/vm.h"
+#include "core/x86.h"
+
+int vmm_vcpu_create(struct vm *vm, unsigned id)
+{
+    struct vcpu *v = vmm_vm_alloc(vm, sizeof(*v));
+    int error;
+
+    if (v == NULL) {
+        return -VMM_ENOMEM;
+    }
+    v->id = id;
+    v->cpu = vm->config.cpu[id];
+    v->vm = vm;
+    v->ops = vm->ops;
+    v->host = vm->host;
+    v->backend = vm->vmm->backend;
+    error = v->backend->vcpu_create(v);
+    if (error == 0) {
+        error = vmm_decode_create(v);
+        if (error != 0) {
+            v->backend->vcpu_destroy(v);
+        }
+    }
+    if (error != 0) {
+        vmm_vm_free(vm, v, sizeof(*v));
+        return error;
+    }
+    vm->vcpu[id] = v;
+    return 0;
+}
+
+void vmm_vcpu_destroy(struct vcpu *v)
+{
+    v->vm->vcpu[v->id] = NULL;
+    vmm_decode_destroy(v);
+    v->backend->vcpu_destroy(v);
+    vmm_vm_free(v->vm, v, sizeof(*v));
+}
+
+void vmm_vcpu_set_xcr0(struct vcpu *v, uint64_t xcr0)
+{
+    v->xcr0 = xcr0;
+    v->xsave_size = vmm_cpuid_xsave_size(v->vm->cpuid, xcr0);
+}
+
+void vmm_vcpu_reset(struct vcpu *v)
+{
+    bool boot = v->id == 0;
+
+    __builtin_memset(v->gpr, 0, sizeof(v->gpr));
+    __builtin_memset(v->dr, 0, sizeof(v->dr));
+    v->event.valid = false;
+    v->nmi_pending = false;
+    v->intr_shadow = false;
+    v->halted = !boot;
+    v->wait_sipi = !boot;
+    v->tsc_adjust = 0;
+    v->tsc_aux = 0;
+    v->tsc_offset = v->vm->tsc_offset;
+    vmm_vcpu_set_xcr0(v, 1);
+    vmm_msr_reset(v);
+    v->backend->vcpu_reset(v);
+    v->backend->set_tsc_offset(v, v->tsc_offset);
+    /* APM vol. 2 table 14-1: EDX identifies the processor. */
+    v->gpr[VMM_RDX] = vmm_cpuid_signature(v->vm->cpuid);
+}
+
+/* Order matters: a vCPU announces in_guest or halted first and looks at requests then, a requester
+ * the other way round, so one of the two sees the other. */
+void vmm_vcpu_request(struct vcpu *v, uint32_t request)
+{
+    __atomic_or_fetch(&v->requests, request, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&v->in_guest, __ATOMIC_SEQ_CST) != 0) {
+        v->ops->cpu_kick(v->host, (unsigned)v->running_cpu);
+    } else if (__atomic_load_n(&v->halted, __ATOMIC_SEQ_CST) != 0 && v->thread != NULL) {
+        v->ops->thread_wake(v->host, v->thread);
+    }
+}
+
+bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
+{
+    unsigned length = e->insn_length;
+
+    if (vmm_unlikely(length == 0)) {
+        length = vmm_decode_length(v);
+        if (length == 0) {
+            return false;
+        }
+    }
+    v->rip += length;
+    v->rflags &= ~X86_RFLAGS_RF;
+    v->intr_shadow = false;
+    return true;
+}
+
+static bool contributory(uint8_t vector)
+{
+    return vector == X86_DE || (vector >= X86_TS && vector <= X86_GP);
+}
+
+/* APM vol. 2 section 8.2.9, "#DF-Double-Fault Exception", table 8-3. */
+void vmm_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+    struct vmm_event *first = &v->event;
+
+    if (first->valid && first->type == VMM_EVENT_EXCEPTION) {
+        if (first->vector == X86_DF) {
+            vmm_vm_crash(v, VM_REASON_TRIPLE_FAULT, "triple fault: exception %u in #DF", vector);
+            return;
+        }
+        if ((contributory(first->vector) && contributory(vector)) ||
+            (first->vector == X86_PF && (contributory(vector) || vector == X86_PF))) {
+            vector = X86_DF;
+            has_error = true;
+            error = 0;
+        }
+    }
+    *first = (struct vmm_event){
+        .valid = true,
+        .type = VMM_EVENT_EXCEPTION,
+        .has_error = has_error,
+        .vector = vector,
+        .error = error,
+    };
+}
+
+void vmm_inject_page_fault(struct vcpu *v, gva_t address, uint32_t error)
+{
+    v->backend->set_sysreg(v, VMM_CR2, address.v);
+    vmm_inject_exception(v, X86_PF, true, error);
+}

@@ -1,0 +1,21 @@
+/* Paravirtual interface: kvmclock's MSRs and hypercalls. Exit context unless said otherwise. */
+#pragma once
+
+#include <vmm/types.h>
+#include "core/vcpu.h"
+
+/* KVM's "new" MSR range: WALL_CLOCK_NEW, SYSTEM_TIME_NEW and what follows. */
+#define VMM_PARA_MSR_FIRST 0x4b564d00
+#define VMM_PARA_MSR_COUNT 0x100
+
+/* Control context; state hangs on v->para. */
+int vmm_para_create(struct vcpu *v) VMM_MUST_CHECK;
+void vmm_para_destroy(struct vcpu *v);
+void vmm_para_reset(struct vcpu *v); /* power-on, INIT: nothing registered */
+
+/* False: #GP. */
+bool vmm_para_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
+bool vmm_para_msr_write(struct vcpu *v, uint32_t msr, const uint64_t *value);
+
+/* VMMCALL with the number in RAX; the instruction has been skipped already. */
+enum vmm_action vmm_hypercall(struct vcpu *v);
