@@ -1,7 +1,8 @@
 # Orthocone's build. "make help" lists what it can do; HACKING.md explains it.
 #
-# Each folder lists its sources in files.mk; objects go to build/obj/<path>. With KTEST=1 the same rules build the
-# kernel's test image beside the normal one, from its own configuration and into its own object folder.
+# Each folder lists its sources in files.mk; objects go to build/obj/<path>. With KTEST=1 the same
+# rules build the kernel's test image beside the normal one, from its own configuration and into its
+# own object folder.
 
 ifeq ($(filter -j%,$(MAKEFLAGS)),)
 MAKEFLAGS += -j$(shell nproc)
@@ -54,12 +55,15 @@ ifdef CONFIG_KTEST
 endif
 
 kernel-sources := $(foreach folder,$(kernel-folders),$(addprefix $(folder)/,$($(folder)-y)))
-# What the kernel is for: node-y starts the node's virtual machines, ktest-y runs the kernel's tests instead.
-kernel-sources += $(if $(KTEST),$(addprefix tests/kernel/,$(ktest-y)),$(addprefix kernel/,$(node-y)))
+# What the kernel is for: node-y starts the node's virtual machines, ktest-y runs the kernel's tests
+# instead.
+kernel-sources += $(if $(KTEST),\
+	$(addprefix tests/kernel/,$(ktest-y)),$(addprefix kernel/,$(node-y)))
 vmm-sources    := $(addprefix vmm/,$(vmm-y))
 
 # $(call objects,folder,sources)
-objects        = $(patsubst %.c,$1/%.o,$(filter %.c,$2)) $(patsubst %.asm,$1/%.asm.o,$(filter %.asm,$2))
+objects        = $(patsubst %.c,$1/%.o,$(filter %.c,$2)) \
+	$(patsubst %.asm,$1/%.asm.o,$(filter %.asm,$2))
 kernel-objects := $(call objects,$(obj),$(kernel-sources))
 vmm-objects    := $(call objects,$(obj),$(vmm-sources))
 
@@ -73,15 +77,17 @@ common-flags := -std=gnu17 -ffreestanding -O2 -g -mcmodel=kernel -mno-red-zone -
 	-fno-pic -fno-pie -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables \
 	-fcf-protection=none -fno-strict-aliasing -fno-common -ffunction-sections -fdata-sections \
 	-ffile-prefix-map=$(CURDIR)/= -nostdinc -U__linux__ -Ulinux -Uunix $(warnings)
-common-flags += -D_LIBC_LIMITS_H_ # the compiler's <limits.h> is complete: do not look for a second one
+# The compiler's <limits.h> is complete: it shall not look for a second one.
+common-flags += -D_LIBC_LIMITS_H_
 
-kernel-flags := $(common-flags) -I. -Ivmm/include -I$(config) -include $(config)/config.h $(newlib-flags) \
-	-isystem $(compiler-headers)
+kernel-flags := $(common-flags) -I. -Ivmm/include -I$(config) -include $(config)/config.h \
+	$(newlib-flags) -isystem $(compiler-headers)
 # The library sees its own headers and the compiler's, nothing else.
 vmm-flags    := $(common-flags) -Ivmm/include -Ivmm -I$(gen) -isystem $(compiler-headers)
 
-# Flags of one source: its side's, then cflags-<source> from a files.mk. Sources in fp-y use floating point.
-flags-of = $(if $(filter $1,$(fp-y)),$(filter-out -mgeneral-regs-only,$(side-flags)),$(side-flags)) $(cflags-$1)
+# Flags of one source: its side's, then cflags-<source> from a files.mk. Sources in fp-y use
+# floating point.
+flags-of   = $(filter-out $(if $(filter $1,$(fp-y)),-mgeneral-regs-only),$(side-flags)) $(cflags-$1)
 side-flags = $(if $(filter vmm/%,$1),$(vmm-flags),$(kernel-flags))
 
 nasm-flags := -f elf64 -g -F dwarf -Werror -I$(gen)/ -I$(config)/ -I./
@@ -114,7 +120,8 @@ debug: all $(build)/orthocone.iso ## like run, but QEMU waits for a debugger
 	@echo '(break with "hbreak kernel_main", then "continue")'
 	$(quiet)$(QEMU) $(qemu-flags) -cdrom $(build)/orthocone.iso -s -S
 
-# -serial stdio without a multiplexer, and no signals from the terminal: every key reaches the guest.
+# -serial stdio without a multiplexer, and no signals from the terminal: every key reaches the
+# guest.
 qemu-flags := -accel tcg -cpu max -smp 2 -m 1G -nic none -no-reboot -display none -monitor none \
 	-chardev stdio,id=console,signal=off -serial chardev:console
 
@@ -126,12 +133,13 @@ ktest-image: ## build the kernel with its own tests linked in
 	$(quiet)$(MAKE) KTEST=1 $(build)/orthocone-test.elf
 
 .PHONY: test
-test: all $(build)/orthocone.iso ktest-image host-tests guests ## run all tests; ends with "N passed, N failed"
+test: all $(build)/orthocone.iso ktest-image host-tests guests ## run all tests
 	$(quiet)QEMU='$(QEMU)' tests/run $(TESTS)
 
 .PHONY: check
 check: all ## format, headers, include edges, library's symbols, sizes, clang-tidy
-	$(quiet)CC='$(CC)' KERNEL_FLAGS='$(kernel-flags)' VMM_FLAGS='$(vmm-flags) $(zydis-flags) $(cjson-flags)' \
+	$(quiet)CC='$(CC)' KERNEL_FLAGS='$(kernel-flags)' \
+		VMM_FLAGS='$(vmm-flags) $(zydis-flags) $(cjson-flags)' \
 		HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' VMM_OBJECTS='$(vmm-objects)' tools/check
 
 .PHONY: bench
@@ -154,7 +162,7 @@ bootstrap: ## install the Debian packages the build needs
 
 .PHONY: clean
 clean: ## remove what was built, but keep third-party parts
-	$(quiet)find $(build) -mindepth 1 -maxdepth 1 ! -name third-party ! -name apt -exec rm -rf {} + 2>/dev/null || true
+	$(quiet)rm -rf $(filter-out %/third-party %/apt,$(wildcard $(build)/*)) $(build)/.packages
 
 .PHONY: distclean
 distclean: ## remove all that was built, fetched and configured
@@ -162,8 +170,9 @@ distclean: ## remove all that was built, fetched and configured
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1@\2/p' $(firstword $(MAKEFILE_LIST)) | sed 's/@/\t/' | expand -t 16
-	@echo 'Variables: V=1 shows commands, CC=clang, QEMU=<binary>, VMS="<manifest>..." (configs/vms), TESTS="<tier or test>..."'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@echo 'Variables: V=1 shows commands; CC=clang; QEMU=<binary>; VMS="<manifest of configs/vms>...";'
+	@echo '  CMDLINE="<of the kernel>"; TESTS="<tier or part of a test name>..."'
 
 # ---------------------------------------------------------------- configuration
 
@@ -188,12 +197,15 @@ $(config)/auto.conf: configs/Kconfig $(configuration) tools/kconfig.py | $(build
 
 # Numbers of C for nasm: base/offsets.c -> build/gen/base_offsets.inc
 offset-sources  := $(wildcard $(addsuffix /offsets.c,$(kernel-folders) vmm/core vmm/svm))
-offset-includes := $(foreach source,$(offset-sources),$(gen)/$(subst /,_,$(patsubst %/,%,$(dir $(source))))_offsets.inc)
+offset-include   = $(gen)/$(subst /,_,$(patsubst %/offsets.c,%,$1))_offsets.inc
+offset-includes := $(foreach source,$(offset-sources),$(call offset-include,$(source)))
 define offsets-rule
-$(gen)/$(subst /,_,$(patsubst %/,%,$(dir $1)))_offsets.inc: $1 tools/offsets.h tools/offsets.py $(flags-stamp) | $(third-party-headers)
+$(call offset-include,$1): $1 tools/offsets.h tools/offsets.py $(flags-stamp) \
+		| $(third-party-headers)
 	$$(call say,GEN,$$@)
 	$$(quiet)mkdir -p $$(@D) $(obj)/$(dir $1)
-	$$(quiet)$(CC) $$(call flags-of,$1) -include tools/offsets.h -MMD -MP -MF $(obj)/$1.d -MT $$@ -S -o $(obj)/$1.s $1
+	$$(quiet)$(CC) $$(call flags-of,$1) -include tools/offsets.h \
+		-MMD -MP -MF $(obj)/$1.d -MT $$@ -S -o $(obj)/$1.s $1
 	$$(quiet)tools/offsets.py $(obj)/$1.s $$@
 endef
 $(foreach source,$(offset-sources),$(eval $(call offsets-rule,$(source))))
@@ -251,7 +263,7 @@ $(image): $(obj)/first.elf $(obj)/symtab.o
 	$(quiet)$(call link-image,$(obj)/symtab.o)
 	$(quiet)tools/symtab.py verify $< $@
 
--include $(kernel-objects:.o=.d) $(vmm-objects:.o=.d) $(addprefix $(obj)/,$(addsuffix .d,$(offset-sources)))
+-include $(kernel-objects:.o=.d) $(vmm-objects:.o=.d) $(offset-sources:%=$(obj)/%.d)
 
 include iso/iso.mk
 -include tests/host/host.mk

@@ -60,4 +60,5 @@ endif
 # Built anew each time, so that no file of an earlier choice of VMS rides along.
 $(build)/orthocone.iso: $(iso-inputs) iso/grub.cfg.in iso/iso.mk $(build)/iso-text
 	$(call say,ISO,$@)
-	$(quiet)tools/mkiso $@ iso/grub.cfg.in '$(CMDLINE)' '$(grub-modules)' $(image-tree)/boot $(iso-modules)
+	$(quiet)tools/mkiso $@ iso/grub.cfg.in '$(CMDLINE)' '$(grub-modules)' \
+		$(image-tree)/boot $(iso-modules)

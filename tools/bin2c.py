@@ -14,7 +14,8 @@ def main():
     with open(output, "w", encoding="ascii") as file:
         file.write(f"#pragma once\n\nstatic const unsigned char {name}[{len(data)}] = {{\n")
         for start in range(0, len(data), 16):
-            file.write("    " + ", ".join(f"0x{byte:02x}" for byte in data[start : start + 16]) + ",\n")
+            row = ", ".join(f"0x{byte:02x}" for byte in data[start : start + 16])
+            file.write(f"    {row},\n")
         file.write("};\n")
 
 

@@ -5,13 +5,11 @@ Usage: symtab.py empty <output.S>
        symtab.py table <linked image> <output.S>
        symtab.py verify <first image> <second image>
 
-The kernel is linked twice: with an empty table to learn the addresses of functions, then with the real one. The
-table lies behind everything whose address is in it; "verify" proves that no function moved.
+The kernel is linked twice: with an empty table to learn the addresses of functions, then with the
+real one. The table lies behind everything whose address is in it;
+"verify" proves that no function moved.
 
-    struct nk_symbol { uint32_t offset; uint32_t name; };   offset from the image's base, index into nk_symtab_names
-    extern const struct nk_symbol nk_symtab[];              sorted by offset
-    extern const uint32_t nk_symtab_count;
-    extern const char nk_symtab_names[];
+The interface is kernel/symbols.h.
 """
 
 import subprocess
@@ -22,12 +20,13 @@ IMAGE_BASE = 0xFFFFFFFF80000000  # NK_IMAGE_BASE of base/layout.h
 
 def functions(image):
     """Sorted (address, name) of the image's functions, one name per address."""
-    output = subprocess.run(["nm", "-n", image], stdout=subprocess.PIPE, check=True, text=True).stdout
+    output = subprocess.check_output(["nm", "-n", image], text=True)
     chosen = {}
     for row in map(str.split, output.splitlines()):
         if len(row) != 3 or row[1] not in "tTwW" or int(row[0], 16) < IMAGE_BASE:
             continue
-        # nasm's local labels carry their parent's name; the compiler's clones (.part, .isra) are functions.
+        # nasm's local labels carry their parent's name; the compiler's clones (.part, .isra) are
+        # functions.
         parts = row[2].split(".")
         if len(parts) > 1 and parts[1] not in ("part", "isra", "constprop", "cold"):
             continue
@@ -62,7 +61,7 @@ def main():
     elif command == "table":
         emit(arguments[1], functions(arguments[0]))
     elif functions(arguments[0]) != functions(arguments[1]):
-        sys.exit(f"{arguments[1]}: functions moved when the symbol table was added; is .symtab_nk behind .text?")
+        sys.exit(f"{arguments[1]}: the symbol table moved functions; is .symtab_nk behind .text?")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # Parts that are built from Debian's sources with our flags, once; "make clean" keeps them.
-# A stamp is named by the content of the recipe, not its date: a copied or fetched cache stays valid.
+# A stamp is named by the content of its recipe, not by a date: a copied cache stays valid.
 #
 # zydis-flags and cjson-flags are for the sources that use them, as cflags-<source> in a files.mk.
 
@@ -22,8 +22,9 @@ $(newlib-libraries): $(newlib-stamp) ;
 # ---------------------------------------------------------------- Zydis: instruction decoder
 
 zydis         := $(third-party)/zydis
-zydis-flags   := -isystem $(zydis)/include -DZYAN_NO_LIBC -DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD \
-	-DZYDIS_DISABLE_FORMATTER -DZYDIS_DISABLE_ENCODER -DZYDIS_DISABLE_SEGMENT -DZYDIS_DISABLE_AVX512 \
+zydis-flags   := -isystem $(zydis)/include -DZYAN_NO_LIBC \
+	-DZYDIS_STATIC_BUILD -DZYCORE_STATIC_BUILD -DZYDIS_DISABLE_FORMATTER \
+	-DZYDIS_DISABLE_ENCODER -DZYDIS_DISABLE_SEGMENT -DZYDIS_DISABLE_AVX512 \
 	-DZYDIS_DISABLE_KNC
 zydis-library      := $(zydis)/libzydis.a
 zydis-host-library := $(zydis)/libzydis-host.a
@@ -36,10 +37,11 @@ cjson-flags        := -isystem $(cjson)/include
 cjson-library      := $(cjson)/libcjson.a
 cjson-host-library := $(cjson)/libcjson-host.a
 
-# Both run on the kernel's side without any of its headers. Zydis decodes on the path of an exit, so it must not
-# touch the FPU; cJSON computes with doubles, its callers own FPU state.
-third-party-flags := -std=gnu17 -O2 -mcmodel=kernel -mno-red-zone -fno-pic -fno-pie -fno-stack-protector \
-	-fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fcf-protection=none -ffunction-sections -fdata-sections
+# Both run on the kernel's side without any of its headers. Zydis decodes on the path of an exit, so
+# it must not touch the FPU; cJSON computes with doubles, its callers own FPU state.
+third-party-flags := -std=gnu17 -O2 -mcmodel=kernel -mno-red-zone -fno-pic -fno-pie \
+	-fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables \
+	-fcf-protection=none -ffunction-sections -fdata-sections
 
 zydis-stamp := $(zydis)/.built-$(call recipe-sum,tools/third-party.mk)
 $(zydis-stamp): | $(build)/.packages
@@ -47,12 +49,11 @@ $(zydis-stamp): | $(build)/.packages
 	@echo 'Building Zydis (once)'
 	$(quiet)rm -rf $(zydis)/include && mkdir -p $(zydis)/include $(zydis)/obj $(zydis)/host
 	$(quiet)cp -r $(zydis)/src/include/Zydis /usr/include/Zycore $(zydis)/include/
-	$(quiet)cd $(zydis)/obj && for source in $(zydis-sources); do \
-		gcc $(third-party-flags) -ffreestanding -mgeneral-regs-only -I$(CURDIR)/$(zydis)/src/src \
-			$(subst -isystem $(zydis),-isystem $(CURDIR)/$(zydis),$(zydis-flags)) -c ../src/src/$$source || exit 1; \
-		gcc -std=gnu17 -O2 -g -I$(CURDIR)/$(zydis)/src/src \
-			$(subst -isystem $(zydis),-isystem $(CURDIR)/$(zydis),$(zydis-flags)) \
-			-c ../src/src/$$source -o ../host/$${source%.c}.o || exit 1; done
+	$(quiet)for source in $(zydis-sources); do \
+		gcc $(third-party-flags) -ffreestanding -mgeneral-regs-only $(zydis-flags) \
+			-I$(zydis)/src/src -c $(zydis)/src/src/$$source -o $(zydis)/obj/$$source.o || exit 1; \
+		gcc -std=gnu17 -O2 -g $(zydis-flags) \
+			-I$(zydis)/src/src -c $(zydis)/src/src/$$source -o $(zydis)/host/$$source.o || exit 1; done
 	$(quiet)rm -f $(zydis)/*.a $(zydis)/.built*
 	$(quiet)$(AR) rcs $(zydis-library) $(zydis)/obj/*.o
 	$(quiet)$(AR) rcs $(zydis-host-library) $(zydis)/host/*.o
@@ -66,8 +67,8 @@ $(cjson-stamp): | $(build)/.packages $(newlib-stamp)
 	@echo 'Building cJSON (once)'
 	$(quiet)mkdir -p $(cjson)/include
 	$(quiet)cp $(cjson)/src/cJSON.h $(cjson)/include/
-	$(quiet)gcc $(third-party-flags) -DCJSON_HIDE_SYMBOLS -nostdinc $(newlib-flags) -isystem $(shell gcc -print-file-name=include) \
-		-U__linux__ -c $(cjson)/src/cJSON.c -o $(cjson)/cJSON.o
+	$(quiet)gcc $(third-party-flags) -DCJSON_HIDE_SYMBOLS -U__linux__ -nostdinc $(newlib-flags) \
+		-isystem $$(gcc -print-file-name=include) -c $(cjson)/src/cJSON.c -o $(cjson)/cJSON.o
 	$(quiet)gcc -std=gnu17 -O2 -g -DCJSON_HIDE_SYMBOLS -c $(cjson)/src/cJSON.c -o $(cjson)/cJSON-host.o
 	$(quiet)rm -f $(cjson)/*.a $(cjson)/.built*
 	$(quiet)$(AR) rcs $(cjson-library) $(cjson)/cJSON.o

@@ -1,4 +1,4 @@
-"""The host tier: the VMM library as a process, under AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""The host tier: the VMM library as a process, under sanitizers."""
 
 import re
 
@@ -28,4 +28,5 @@ def jobs():
             "ASAN_OPTIONS": "abort_on_error=0:detect_stack_use_after_return=1",
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
-        yield Job("host", name, [str(BUILD / "host" / program)], TIMEOUT, judge, environment=environment)
+        yield Job("host", name, [str(BUILD / "host" / program)], TIMEOUT, judge,
+                  environment=environment)

@@ -25,7 +25,7 @@ def command(machine, command_line):
 
 
 def panic_tests():
-    """Rows PANICS(name, "text") of tests.list.h: functions that must end in a panic with that text."""
+    """Rows PANICS(name, "text") of tests.list.h: functions that must panic with that text."""
     listing = (TOP / "tests/kernel/tests.list.h").read_text()
     return re.findall(r'^PANICS\((\w+), "((?:[^"\\]|\\.)*)"\)', listing, re.M)
 
@@ -43,9 +43,11 @@ def jobs():
         def judge_panic(status, output, name=name, text=text):
             if text in output and status != PASSED:
                 return [Result(f"panic: {name}", "pass")]
-            return [Result(f"panic: {name}", "fail", f'no panic with "{text}"\n{last_lines(output)}')]
+            what = f'no panic with "{text}"\n{last_lines(output)}'
+            return [Result(f"panic: {name}", "fail", what)]
 
-        yield Job("kernel", f"panic-{name}", command("2cpu-1g", f"ktest-panic={name}"), 60, judge_panic)
+        yield Job("kernel", f"panic-{name}", command("2cpu-1g", f"ktest-panic={name}"), 60,
+                  judge_panic)
 
 
 def review(results):

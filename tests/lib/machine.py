@@ -40,8 +40,9 @@ class Machine:
     timeout   seconds that expect() waits unless told otherwise
     """
 
-    def __init__(self, scratch, *, iso=None, kernel=None, command_line="", modules=(), tree=BUILD / "image/boot",
-                 firmware="bios", cpus=2, memory="1G", cpu="max", reboot=False, extra=(), timeout=60):
+    def __init__(self, scratch, *, iso=None, kernel=None, command_line="", modules=(),
+                 tree=BUILD / "image/boot", firmware="bios", cpus=2, memory="1G", cpu="max",
+                 reboot=False, extra=(), timeout=60):
         self.scratch = pathlib.Path(scratch)
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.timeout = timeout
@@ -66,10 +67,12 @@ class Machine:
 
         ours, theirs = socket.socketpair()
         self.socket = ours
-        wires = ["-chardev", f"socket,id=console,fd={theirs.fileno()}", "-serial", "chardev:console"]
+        wires = ["-chardev", f"socket,id=console,fd={theirs.fileno()}"]
+        wires += ["-serial", "chardev:console"]
         with open(self.scratch / "qemu.log", "wb") as log:
-            self.process = subprocess.Popen(arguments + wires, cwd=directory, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, pass_fds=[theirs.fileno()], preexec_fn=die_with_parent)
+            self.process = subprocess.Popen(
+                arguments + wires, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                pass_fds=[theirs.fileno()], preexec_fn=die_with_parent)
         theirs.close()
         self.console = pexpect.fdpexpect.fdspawn(ours.fileno(), timeout=timeout)
         self.console.delaybeforesend = None
@@ -91,7 +94,7 @@ class Machine:
         self.log.flush()
 
     def expect(self, pattern, timeout=None):
-        """Wait for a regular expression (or the first of several: returns its index) on the serial line."""
+        """Wait for a regular expression, or the first of several, whose index is returned."""
         patterns = pattern if isinstance(pattern, (list, tuple)) else [pattern]
         compiled = [p.encode() if isinstance(p, str) else p for p in patterns]
         seconds = self.timeout if timeout is None else timeout
@@ -100,7 +103,8 @@ class Machine:
         except pexpect.TIMEOUT:
             raise self.error(f"no {patterns} within {seconds} s") from None
         except (pexpect.EOF, ConnectionResetError):
-            raise self.error(f"no {patterns}: the machine ended with status {self.process.wait(10)}") from None
+            status = self.process.wait(10)
+            raise self.error(f"no {patterns}: the machine ended with status {status}") from None
 
     @property
     def before(self):

@@ -1,4 +1,4 @@
-"""The system tier: pytest and pexpect drive QEMU with real guests. Each test is a process of its own."""
+"""The system tier: pytest drives QEMU with real guests, each test in a process of its own."""
 
 import re
 import subprocess
@@ -11,14 +11,15 @@ TIMEOUT = 300
 
 
 def jobs():
-    collected = subprocess.run(PYTEST + ["--collect-only", "tests/system"], cwd=TOP, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, check=False)
+    collected = subprocess.run(PYTEST + ["--collect-only", "tests/system"], cwd=TOP, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     tests = re.findall(r"^(tests/system/\S+\.py)::(.+)$", collected.stdout, re.M)
     if collected.returncode not in (0, 5):
         yield Job("system", "collection", ["false"], 10, lambda status, output:
                   [Result("collection", "fail", last_lines(collected.stdout))])
     for path, test in tests:
-        name = f"{path.removeprefix('tests/system/test_').removesuffix('.py')}: {test.removeprefix('test_')}"
+        area = path.removeprefix("tests/system/test_").removesuffix(".py")
+        name = f"{area}: {test.removeprefix('test_')}"
 
         def judge(status, output, name=name):
             skipped = re.search(r"^\d+ skipped", output, re.M)
@@ -26,4 +27,5 @@ def jobs():
                 return [Result(name, "pass")]
             return [Result(name, "fail", ("skipped\n" if skipped else "") + last_lines(output, 60))]
 
-        yield Job("system", name, PYTEST + ["-rs", "--tb=short", f"{path}::{test}"], TIMEOUT, judge, weight=20)
+        command = PYTEST + ["-rs", "--tb=short", f"{path}::{test}"]
+        yield Job("system", name, command, TIMEOUT, judge, weight=20)

@@ -9,7 +9,7 @@ RESULT = re.compile(r"^(ok|not ok) (\d+)(?: -)? ?([^#\n]*?)[ \t]*(?:# *(SKIP)\b 
 
 
 def judge(job, output, status, good_status):
-    """Results of a job that prints TAP; a missing, short or repeated run is a failure of the job itself."""
+    """Results of a job that prints TAP; a short or missing run fails too."""
     results = []
     comments = []
     for line in output.replace("\r", "").splitlines():
@@ -17,7 +17,7 @@ def judge(job, output, status, good_status):
         if match:
             verdict, _, name, directive, reason = match.groups()
             if verdict == "ok":
-                result = Result(f"{job}: {name}", "skip" if directive == "SKIP" else "pass", reason or "")
+                result = Result(f"{job}: {name}", "skip" if directive else "pass", reason or "")
             else:
                 result = Result(f"{job}: {name}", "fail", "\n".join(comments[-20:]))
             results.append(result)
@@ -29,7 +29,8 @@ def judge(job, output, status, good_status):
     failed = any(result.status == "fail" for result in results)
     if planned != len(results) or planned == 0:
         what = f"{len(results)} tests executed, {planned} planned, exit status {status}"
-        results.append(Result(f"{job}: all planned tests run", "fail", f"{what}\n{last_lines(output)}"))
+        what = f"{what}\n{last_lines(output)}"
+        results.append(Result(f"{job}: all planned tests run", "fail", what))
     elif status != good_status and not failed:
         what = f"exit status {status}, expected {good_status}"
         results.append(Result(f"{job}: exit status", "fail", f"{what}\n{last_lines(output)}"))
