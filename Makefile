@@ -148,6 +148,7 @@ bench: all $(build)/orthocone.iso ktest-image guests ## measure under -icount an
 
 .PHONY: menuconfig
 menuconfig: $(build)/.packages ## change the configuration
+	$(quiet)test -e .config || cp configs/defconfig .config
 	$(quiet)KCONFIG_CONFIG=.config $(PYTHON) -m menuconfig configs/Kconfig
 
 .PHONY: size
