@@ -1,0 +1,31 @@
+"""Every road from power-on to a Linux guest's shell, and the way out."""
+
+import pytest
+from lib.machine import BUILD
+from lib.vm import Tree, linux_manifest
+
+from session import GUEST, guest_shell
+
+ISO = BUILD / "orthocone.iso"
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_iso_to_guest_shell_and_off(machine, firmware):
+    node = machine(iso=ISO, firmware=firmware)
+    node.expect(r"Orthocone \S+")
+    node.expect(r"boot: multiboot2 by GRUB")
+    guest_shell(node)
+    assert node.run("uname -s", GUEST) == "Linux"
+    node.sendline("poweroff")
+    assert node.wait() == 0
+
+
+def test_kernel_option_to_guest_shell_and_off(machine, scratch):
+    tree = Tree(scratch / "tree")
+    tree.add_vm(linux_manifest())
+    node = machine(**tree.arguments())
+    node.expect(r"boot: multiboot1 by ")
+    guest_shell(node)
+    assert node.run("cat /proc/cmdline", GUEST) == "console=ttyS0"
+    node.sendline("poweroff")
+    assert node.wait() == 0

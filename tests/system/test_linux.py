@@ -1,0 +1,138 @@
+"""A session in a Linux guest: what the user types and sees, time, console, reboot, panic."""
+
+import hashlib
+import time
+
+from lib.vm import Tree, linux_manifest, manifest
+
+from session import BANNER, GUEST, LINUX_BOOT, SHELL, guest_shell, to_guest, to_node, vm_states
+
+
+def check_commands(node):
+    assert node.run("echo $((6 * 7))", GUEST) == "42"
+    assert node.run("nproc", GUEST) == "1"
+    assert node.run("ls -d /proc /sys /dev", GUEST).split() == ["/dev", "/proc", "/sys"]
+    memory = int(node.run("awk '/MemTotal/ {print $2}' /proc/meminfo", GUEST))
+    assert 200 * 1024 < memory <= 256 * 1024
+    assert node.run("sh -c 'exit 7'; echo $?", GUEST) == "7"
+    assert node.run("seq 1 300 | tail -n 1", GUEST) == "300"
+
+
+def check_interrupts(node):
+    """Linux uses the IOAPIC and the ACPI tables; no crutch is on its command line."""
+    interrupts = node.run("cat /proc/interrupts", GUEST)
+    assert "IO-APIC" in interrupts and "ttyS0" in interrupts
+    assert node.run("ls /sys/firmware/acpi/tables | grep -c -e APIC -e DSDT -e FACP", GUEST) == "3"
+
+
+def check_date(node):
+    guest = int(node.run("date +%s", GUEST))
+    assert abs(guest - time.time()) < 5
+
+
+def check_sleep(node, seconds=10):
+    """Ten seconds of the guest by the host's clock. A loaded host may be late to look: the best of three counts."""
+    errors = []
+    for _ in range(3):
+        node.sendline(f"echo be''gin; sleep {seconds}; echo e''nd")
+        node.expect(r"begin\r")
+        start = time.monotonic()
+        node.expect(r"end\r", timeout=3 * seconds)
+        errors.append(abs(time.monotonic() - start - seconds) / seconds)
+        node.expect(GUEST)
+        if errors[-1] <= 0.01:
+            return
+    raise AssertionError(f"sleep {seconds} is off by {errors}")
+
+
+def check_paste(node):
+    """4 KiB in one go: each byte arrives."""
+    lines = "".join(f"{i:04x} the quick brown fox jumps over the lazy dog {i * 7919:09x}\n" for i in range(64))
+    text = lines[:4096 - 1] + "\n"
+    node.sendline("cat > /tmp/paste")
+    node.expect(r"paste\r\n")
+    node.send(text.replace("\n", "\r") + "\x04")
+    node.expect(GUEST)
+    assert node.run("wc -c < /tmp/paste", GUEST).strip() == str(len(text))
+    assert node.run("md5sum < /tmp/paste", GUEST).split()[0] == hashlib.md5(text.encode()).hexdigest()
+
+
+def check_consoles(node):
+    node.send("echo half")  # what is typed stays in the guest's line
+    node.expect(r"echo half")
+    to_node(node)
+    assert vm_states(node)["linux"][0] == "running"
+    assert "linux" in node.run("console", SHELL).split()
+    to_guest(node, "linux")
+    node.sendline(" done")
+    node.expect(r"half done\r")
+    node.expect(GUEST)
+
+
+def test_session(machine, scratch):
+    tree = Tree(scratch / "tree")
+    tree.add_vm(linux_manifest())
+    node = machine(**tree.arguments())
+    guest_shell(node)
+    check_commands(node)
+    check_interrupts(node)
+    check_date(node)
+    check_paste(node)
+    check_consoles(node)
+    check_sleep(node)
+    node.sendline("poweroff")
+    assert node.wait() == 0
+
+
+def test_reboot_and_panic_stay_in_their_vm(machine, scratch):
+    tree = Tree(scratch / "tree")
+    tree.add_vm(manifest("ending", name="other", args="end=halt", cpus=(0,)))
+    tree.add_vm(linux_manifest(args="console=ttyS0 panic=0", power="stop"))
+    node = machine(**tree.arguments())
+    guest_shell(node)
+
+    node.sendline("reboot")
+    node.expect(r"Restarting system|reboot: ")
+    node.expect(BANNER, LINUX_BOOT)
+    node.expect(GUEST)
+    assert float(node.run("cat /proc/uptime", GUEST).split()[0]) < 60
+    to_node(node)
+    assert {name: state for name, (state, _) in vm_states(node).items()} == {"other": "running", "linux": "running"}
+    to_guest(node, "linux")
+
+    node.sendline("echo c > /proc/sysrq-trigger")
+    node.expect(r"Kernel panic - not syncing: sysrq triggered crash")
+    node.expect(r"end Kernel panic")
+    to_node(node)
+    assert vm_states(node)["linux"][0] == "running"  # it panicked, it did not end
+    node.run("vm stop linux", SHELL)
+    assert vm_states(node)["linux"][0] == "stopped"
+    assert vm_states(node)["other"][0] == "running"
+    node.sendline("poweroff")
+    assert node.wait() == 0
+
+
+def test_two_linux_guests_at_once(machine, scratch):
+    tree = Tree(scratch / "tree")
+    tree.add_vm(linux_manifest("first", cpus=(0,), power="stop"))
+    tree.add_vm(linux_manifest("second", cpus=(1,), power="stop"))
+    node = machine(**tree.arguments())
+    guest_shell(node)  # the second one is in front
+    node.run("hostname second", GUEST)
+    to_node(node)
+    node.sendline("console first")
+    guest_shell(node)
+    assert node.run("hostname", GUEST) == "guest"
+    node.sendline("poweroff")
+    node.expect(r"vm first: stopped: \S+")
+    node.expect(SHELL)
+    states = vm_states(node)
+    assert states["first"][0] == "stopped" and states["second"][0] == "running"
+    node.sendline("console second")
+    node.expect(r"\[console: second")
+    assert node.run("hostname", GUEST).splitlines()[-1] == "second"
+    node.sendline("poweroff")
+    node.expect(r"vm second: stopped: \S+")
+    node.expect(SHELL)
+    node.sendline("poweroff")
+    assert node.wait() == 0
