@@ -8,6 +8,9 @@ vmm-y += core/cpuid.c core/log.c core/memory.c core/msr.c core/vcpu.c
 # bus, interrupts, timers, devices
 
 # instruction emulation, guest page tables
+vmm-y += core/decode.c core/gwalk.c core/emulate.c core/emulate_alu.c core/emulate_operand.c core/emulate_string.c
+vmm-y += core/emulate_sse.c core/emulate_pio.c core/emulate_sys.c core/xmm.c
+cflags-vmm/core/decode.c := $(zydis-flags)
 
 # guest loaders, manifest
 

@@ -70,6 +70,8 @@ struct vmm_exit {
             uint8_t number;
             uint8_t gpr;     /* valid when known */
             bool write, gpr_valid;
+            bool value_valid; /* CLTS, LMSW: no register holds what is to be written ... */
+            uint64_t value;   /* ... to CR0 */
         } reg; /* cr_access, dr_access */
     };
     /* For dumps. */

@@ -1,0 +1,338 @@
+/* Fetching and decoding guest instructions: Zydis (minimal mode) finds lengths and fields, a cache
+ * per vCPU keeps the result by linear address. The bytes are compared at each use, so that code that
+ * was changed is decoded again. */
+#include "core/decode.h"
+
+#include <Zydis/Zydis.h>
+#include "core/vm.h"
+
+#define CS_LONG    (1U << 9)  /* L */
+#define CS_DEFAULT (1U << 10) /* D */
+#define EFER_LMA   (UINT64_C(1) << 10)
+#define VECTOR_UD  6
+#define VECTOR_GP  13
+
+struct code_position {
+    uint64_t linear;
+    uint64_t room; /* bytes until the segment's limit */
+    uint8_t mode;  /* default address size, bytes */
+};
+
+static struct code_position position_of(struct vcpu *v)
+{
+    struct vmm_segment_state cs;
+    struct code_position at = {.linear = v->rip, .room = VMM_INSN_MAX, .mode = 8};
+
+    v->backend->get_segment(v, VMM_SEG_CS, &cs);
+    if ((cs.attributes & CS_LONG) != 0 && (v->backend->get_sysreg(v, VMM_EFER) & EFER_LMA) != 0) {
+        return at;
+    }
+    at.linear = (uint32_t)(cs.base + v->rip);
+    at.mode = (cs.attributes & CS_DEFAULT) != 0 ? 4 : 2;
+    at.room = v->rip > cs.limit ? 0 : cs.limit - v->rip + 1;
+    return at;
+}
+
+/* --- from Zydis's fields to ours --------------------------------------------------------------- */
+
+static const uint8_t segment_prefix_table[][2] = {
+    {0x26, VMM_SEG_ES}, {0x2e, VMM_SEG_CS}, {0x36, VMM_SEG_SS},
+    {0x3e, VMM_SEG_DS}, {0x64, VMM_SEG_FS}, {0x65, VMM_SEG_GS},
+};
+
+static void take_prefix(struct insn *i, uint8_t byte)
+{
+    switch (byte) {
+    case 0xf0:
+        i->prefixes |= INSN_LOCK;
+        return;
+    case 0xf2:
+        i->prefixes = (uint8_t)((i->prefixes & ~INSN_REP) | INSN_REPNE);
+        return;
+    case 0xf3:
+        i->prefixes = (uint8_t)((i->prefixes & ~INSN_REPNE) | INSN_REP);
+        return;
+    case 0x66:
+        i->prefixes |= INSN_OPSIZE;
+        return;
+    case 0x67:
+        i->address_size = i->mode == 4 ? 2 : 4;
+        return;
+    }
+    for (unsigned n = 0; n < VMM_ARRAY_COUNT(segment_prefix_table); n++) {
+        bool ignored = i->mode == 8 && segment_prefix_table[n][1] < VMM_SEG_FS;
+
+        if (segment_prefix_table[n][0] == byte && !ignored) {
+            i->segment = segment_prefix_table[n][1];
+        }
+    }
+}
+
+static void take_prefixes(struct insn *i, const ZydisDecodedInstruction *z)
+{
+    bool rex = (z->attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
+
+    i->address_size = i->mode;
+    i->segment = INSN_NO_SEG;
+    for (unsigned n = 0; n < z->raw.prefix_count; n++) {
+        take_prefix(i, z->raw.prefixes[n].value);
+    }
+    i->prefixes |= rex ? INSN_REX : 0;
+    if (rex && z->raw.rex.W != 0) {
+        i->operand_size = 8;
+    } else {
+        i->operand_size = (i->mode == 2) != ((i->prefixes & INSN_OPSIZE) != 0) ? 2 : 4;
+    }
+}
+
+/* APM vol. 3 table A-33: base and index of 16-bit addressing by r/m. */
+static const uint8_t address16_table[8][2] = {
+    {VMM_RBX, VMM_RSI}, {VMM_RBX, VMM_RDI}, {VMM_RBP, VMM_RSI}, {VMM_RBP, VMM_RDI},
+    {VMM_RSI, INSN_NO_REG}, {VMM_RDI, INSN_NO_REG}, {VMM_RBP, INSN_NO_REG}, {VMM_RBX, INSN_NO_REG},
+};
+
+static void take_memory_operand(struct insn *i, const ZydisDecodedInstruction *z, unsigned rex_b,
+                                unsigned rex_x)
+{
+    unsigned mod = z->raw.modrm.mod, rm = z->raw.modrm.rm;
+
+    if (i->address_size == 2) {
+        if (mod != 0 || rm != 6) {
+            i->base = address16_table[rm][0];
+            i->index = address16_table[rm][1];
+        }
+        return;
+    }
+    if (rm != 4) {
+        if (mod != 0 || rm != 5) {
+            i->base = (uint8_t)(rm | rex_b << 3);
+        } else if (i->mode == 8) {
+            i->base = INSN_REG_RIP;
+        }
+        return;
+    }
+    if (mod != 0 || z->raw.sib.base != 5) {
+        i->base = (uint8_t)(z->raw.sib.base | rex_b << 3);
+    }
+    if ((z->raw.sib.index | rex_x << 3) != 4) {
+        i->index = (uint8_t)(z->raw.sib.index | rex_x << 3);
+        i->scale = z->raw.sib.scale;
+    }
+}
+
+static uint64_t sign_extend(uint64_t value, unsigned bits)
+{
+    return bits == 0 || bits >= 64 ? value : (uint64_t)((int64_t)(value << (64 - bits)) >> (64 - bits));
+}
+
+static void take_fields(struct insn *i, const ZydisDecodedInstruction *z)
+{
+    bool rex = (z->attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
+    unsigned rex_r = rex ? z->raw.rex.R : 0, rex_x = rex ? z->raw.rex.X : 0;
+    unsigned rex_b = rex ? z->raw.rex.B : 0;
+
+    take_prefixes(i, z);
+    i->length = z->length;
+    i->opcode = z->opcode;
+    i->map = INSN_MAP_OTHER;
+    if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && z->opcode_map <= ZYDIS_OPCODE_MAP_0F38) {
+        i->map = (uint8_t)(z->opcode_map - ZYDIS_OPCODE_MAP_DEFAULT + INSN_MAP_1);
+    }
+    i->disp = sign_extend((uint64_t)z->raw.disp.value, z->raw.disp.size);
+    i->imm = sign_extend(z->raw.imm[0].value.u, z->raw.imm[0].size);
+    i->base = i->index = INSN_NO_REG;
+    i->has_modrm = (z->attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
+    if (!i->has_modrm) {
+        return;
+    }
+    i->mod = z->raw.modrm.mod;
+    i->reg = (uint8_t)(z->raw.modrm.reg | rex_r << 3);
+    i->rm = (uint8_t)(z->raw.modrm.rm | rex_b << 3);
+    if (i->mod != 3) {
+        take_memory_operand(i, z, rex_b, rex_x);
+    }
+}
+
+enum parse_result { PARSE_OK, PARSE_MORE, PARSE_TOO_LONG, PARSE_INVALID };
+
+static enum parse_result parse(struct insn *i, unsigned available)
+{
+    ZydisDecodedInstruction z;
+    ZydisDecoder decoder;
+    ZyanStatus status;
+
+    ZydisDecoderInit(&decoder,
+                     i->mode == 8   ? ZYDIS_MACHINE_MODE_LONG_64
+                     : i->mode == 4 ? ZYDIS_MACHINE_MODE_LEGACY_32
+                                    : ZYDIS_MACHINE_MODE_LEGACY_16,
+                     i->mode == 8   ? ZYDIS_STACK_WIDTH_64
+                     : i->mode == 4 ? ZYDIS_STACK_WIDTH_32
+                                    : ZYDIS_STACK_WIDTH_16);
+    status = ZydisDecoderDecodeInstruction(&decoder, NULL, i->bytes, available, &z);
+    if (ZYAN_SUCCESS(status)) {
+        take_fields(i, &z);
+        i->valid = true;
+        return PARSE_OK;
+    }
+    if (status == ZYDIS_STATUS_NO_MORE_DATA) {
+        return available < VMM_INSN_MAX ? PARSE_MORE : PARSE_TOO_LONG;
+    }
+    return status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? PARSE_TOO_LONG : PARSE_INVALID;
+}
+
+/* --- fetching ---------------------------------------------------------------------------------- */
+
+/* Are the cached instruction's bytes still at its address? Also false when that takes more than a
+ * look into one page. */
+static bool cache_hit(struct vcpu *v, const struct insn *i, const struct vmm_exit *e)
+{
+    struct vmm_walk_fault fault;
+    struct translation t;
+
+    if (e != NULL && e->insn_count >= i->length) {
+        return __builtin_memcmp(e->insn, i->bytes, i->length) == 0;
+    }
+    if ((i->address & (VMM_PAGE_SIZE - 1)) + i->length > VMM_PAGE_SIZE ||
+        walk_translate(v, VMM_GVA(i->address), VMM_ACCESS_FETCH, v->backend->cpl(v) == 3, &t,
+                       &fault) != 0 ||
+        t.host == NULL) {
+        return false;
+    }
+    for (unsigned n = 0; n < i->length; n++) {
+        if (t.host[n] != i->bytes[n]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Decode from memory: one page first; the second is touched only if the instruction goes on there,
+ * as the processor does. */
+static enum decode_result fetch_and_parse(struct vcpu *v, const struct code_position *at,
+                                          struct insn *i)
+{
+    unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (at->linear & (VMM_PAGE_SIZE - 1)));
+    unsigned step[2] = {in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX, VMM_INSN_MAX};
+    unsigned have = 0;
+
+    for (unsigned n = 0; n < 2 && have < at->room; n++) {
+        unsigned end = step[n] < at->room ? step[n] : (unsigned)at->room;
+        struct vmm_walk_fault fault;
+        int result;
+
+        if (end == have) {
+            continue;
+        }
+        result = vmm_linear_read(v, VMM_GVA(at->linear + have), i->bytes + have, end - have,
+                                 VMM_ACCESS_FETCH, &fault);
+        if (result == -VMM_EFAULT) {
+            vmm_inject_page_fault(v, fault.address, fault.error);
+            return DECODE_FAULT;
+        }
+        if (result != 0) {
+            return DECODE_CRASH;
+        }
+        have = end;
+        switch (parse(i, have)) {
+        case PARSE_OK:
+            return DECODE_OK;
+        case PARSE_MORE:
+            break;
+        case PARSE_TOO_LONG:
+            vmm_inject_exception(v, VECTOR_GP, true, 0);
+            return DECODE_FAULT;
+        case PARSE_INVALID:
+            vmm_inject_exception(v, VECTOR_UD, false, 0);
+            return DECODE_FAULT;
+        }
+    }
+    vmm_inject_exception(v, VECTOR_GP, true, 0); /* beyond the code segment's limit */
+    return DECODE_FAULT;
+}
+
+static unsigned slot_of(uint64_t linear)
+{
+    return (unsigned)((linear ^ linear >> 6 ^ linear >> 12) % INSN_CACHE_COUNT);
+}
+
+enum decode_result decode_current(struct vcpu *v, const struct vmm_exit *e, const struct insn **out)
+{
+    struct code_position at = position_of(v);
+    struct insn *i = &v->decode_cache->insn[slot_of(at.linear)];
+    enum decode_result result = DECODE_OK;
+
+    *out = i;
+    if (i->valid && i->address == at.linear && i->mode == at.mode && i->length <= at.room &&
+        cache_hit(v, i, e)) {
+        return DECODE_OK;
+    }
+    __builtin_memset(i, 0, sizeof(*i));
+    i->address = at.linear;
+    i->mode = at.mode;
+    if (e != NULL && e->insn_count != 0 && e->insn_count <= at.room) {
+        __builtin_memcpy(i->bytes, e->insn, e->insn_count);
+        if (parse(i, e->insn_count) == PARSE_OK) {
+            return DECODE_OK;
+        }
+    }
+    result = fetch_and_parse(v, &at, i);
+    i->valid = result == DECODE_OK;
+    return result;
+}
+
+/* --- for the exit handlers --------------------------------------------------------------------- */
+
+unsigned vmm_decode_length(struct vcpu *v)
+{
+    const struct insn *i;
+
+    switch (decode_current(v, NULL, &i)) {
+    case DECODE_OK:
+        return i->length;
+    case DECODE_CRASH:
+        /* The processor executed it, so it was RAM then: another vCPU has remapped the page. */
+        vmm_inject_exception(v, VECTOR_GP, true, 0);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+void vmm_describe_instruction(struct vcpu *v, char *out, size_t size)
+{
+    struct vmm_walk_fault fault;
+    struct code_position at = position_of(v);
+    unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (at.linear & (VMM_PAGE_SIZE - 1)));
+    unsigned count = in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX;
+    uint8_t bytes[VMM_INSN_MAX];
+    int used = 0;
+
+    if (size != 0) {
+        out[0] = '\0';
+    }
+    if (vmm_linear_read(v, VMM_GVA(at.linear), bytes, count, VMM_ACCESS_FETCH, &fault) != 0) {
+        vmm_format(v->vm->vmm, out, size, "(code is not readable)");
+        return;
+    }
+    for (unsigned n = 0; n < count && used >= 0 && (size_t)used < size; n++) {
+        used += vmm_format(v->vm->vmm, out + used, size - (size_t)used, n == 0 ? "%02x" : " %02x",
+                           bytes[n]);
+    }
+}
+
+int vmm_decode_create(struct vcpu *v)
+{
+    v->decode_cache = vmm_vm_alloc(v->vm, sizeof(*v->decode_cache));
+    return v->decode_cache != NULL ? 0 : -VMM_ENOMEM;
+}
+
+void vmm_decode_destroy(struct vcpu *v)
+{
+    vmm_vm_free(v->vm, v->decode_cache, sizeof(*v->decode_cache));
+    v->decode_cache = NULL;
+}
+
+void vmm_decode_flush(struct vcpu *v)
+{
+    __builtin_memset(v->decode_cache, 0, sizeof(*v->decode_cache));
+}

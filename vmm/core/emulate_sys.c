@@ -1,0 +1,60 @@
+/* Accesses to control and debug registers, decoded for the exit handlers. */
+#include "core/emulate_inner.h"
+
+#define CR0_TS (UINT64_C(1) << 3)
+
+/* LMSW loads CR0's low four bits from a register or memory; it can set PE but not clear it. */
+static int decode_lmsw(struct emu *m, uint64_t cr0)
+{
+    uint64_t source, linear;
+
+    if (m->i->mod == 3) {
+        source = emu_gpr_read(m, m->i->rm, 2);
+    } else {
+        source = 0;
+        if (emu_linear(m, emu_segment(m), emu_effective_address(m), 2, EMU_READ, &linear) !=
+                EMU_OK ||
+            emu_load(m, linear, &source, 2, EMU_READ) != EMU_OK) {
+            return -VMM_EFAULT;
+        }
+    }
+    m->e->reg.value = (cr0 & ~UINT64_C(0xe)) | (source & 0xf);
+    return 0;
+}
+
+int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e)
+{
+    struct emu m = {.v = v, .e = e, .user = v->backend->cpl(v) == 3};
+    uint64_t cr0 = v->backend->get_sysreg(v, VMM_CR0);
+
+    if (decode_current(v, e, &m.i) != DECODE_OK) {
+        return -VMM_EFAULT;
+    }
+    if (m.i->map != INSN_MAP_0F) {
+        return -VMM_EINVAL;
+    }
+    e->insn_length = m.i->length;
+    if ((m.i->opcode & 0xfc) == 0x20) { /* MOV to and from CR (20, 22) and DR (21, 23) */
+        e->reg.write = (m.i->opcode & 2) != 0;
+        e->reg.number = m.i->reg;
+        e->reg.gpr = m.i->rm; /* whatever mod says (APM vol. 3, MOV CRn) */
+        e->reg.gpr_valid = true;
+        e->reg.value_valid = false;
+        if ((m.i->prefixes & INSN_LOCK) != 0) {
+            e->reg.number |= 8; /* AMD's way to CR8 outside 64-bit mode */
+        }
+        return 0;
+    }
+    e->reg.number = 0;
+    e->reg.write = true;
+    e->reg.gpr_valid = false;
+    e->reg.value_valid = true;
+    if (m.i->opcode == 0x06) { /* CLTS */
+        e->reg.value = cr0 & ~CR0_TS;
+        return 0;
+    }
+    if (m.i->opcode == 0x01 && (m.i->reg & 7) == 6) {
+        return decode_lmsw(&m, cr0);
+    }
+    return -VMM_EINVAL;
+}
