@@ -1,1 +1,2 @@
 base-y += memory.asm string.c
+base-$(CONFIG_DEBUG) += spinlock_debug.c

@@ -39,6 +39,17 @@ static inline uint64_t x86_rdtsc(void)
     return ((uint64_t)hi << 32) | lo;
 }
 
+/* a * b / c with all 128 bits of the product; the quotient must fit in 64. */
+static inline uint64_t x86_mul_div(uint64_t a, uint64_t b, uint64_t c)
+{
+    uint64_t quotient, remainder;
+    __asm__("mulq %3; divq %4"
+            : "=&a"(quotient), "=&d"(remainder)
+            : "0"(a), "r"(b), "r"(c)
+            : "cc");
+    return quotient;
+}
+
 static inline void x86_outb(uint16_t port, uint8_t v)
 {
     __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port));

@@ -90,6 +90,8 @@ bits 64
     mov fs, eax
     mov gs, eax
     mov rsp, boot_stack_top
+    push 0
+    popfq                           ; no flag of the loader's stays
 
     ; GS points at the boot CPU's record before any C runs: locks and traps count on it.
     mov rax, nk_cpu_table

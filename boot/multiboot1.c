@@ -33,7 +33,7 @@ struct mb1_record {
     uint32_t framebuffer_pitch, framebuffer_width, framebuffer_height;
     uint8_t framebuffer_bpp, framebuffer_type;
 } NK_PACKED;
-static_assert(offsetof(struct mb1_record, framebuffer_addr) == 88, "multiboot 1 layout");
+_Static_assert(offsetof(struct mb1_record, framebuffer_addr) == 88, "multiboot 1 layout");
 
 struct mb1_module {
     uint32_t start, end, cmdline, reserved;

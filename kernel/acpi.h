@@ -1,11 +1,14 @@
-/* Static ACPI tables of the node: found, checked, kept. Spec: ACPI 6.4 chapter 5. */
+/* Static ACPI tables of the node: found, checked, kept. A table that fails a check is reported and
+ * left out; what depends on it then counts as absent. Spec: ACPI 6.4 chapter 5.
+ * Threading: written by acpi_init() on the boot CPU, constant afterwards. */
 #pragma once
 
 #include "base/types.h"
 #include "boot/bootinfo.h"
 
-#define ACPI_CPUS_MAX    CONFIG_NR_CPUS
+#define ACPI_CPUS_MAX    64
 #define ACPI_IOAPICS_MAX 8
+#define ACPI_ISA_LINES   16
 
 struct acpi_cpu {
     uint32_t apic_id, acpi_uid;
@@ -23,20 +26,48 @@ struct acpi_override { /* an ISA line that is wired elsewhere */
 
 struct acpi_info {
     unsigned cpu_count, ioapic_count;
-    struct acpi_cpu cpu[64];
+    struct acpi_cpu cpu[ACPI_CPUS_MAX];
     struct acpi_ioapic ioapic[ACPI_IOAPICS_MAX];
-    struct acpi_override isa[16];
-    uint64_t lapic_address;
+    struct acpi_override isa[ACPI_ISA_LINES];
+    uint64_t lapic_address; /* 0: no MADT */
     bool has_8259;
-    uint64_t hpet_address;         /* 0: none */
-    uint32_t pm_timer_port;        /* 0: none */
+    uint64_t hpet_address;  /* 0: none */
+    uint32_t pm_timer_port; /* 0: none */
     bool pm_timer_32bit;
-    uint32_t pm1a_control, pm1b_control; /* ports */
-    uint16_t s5_type_a, s5_type_b; /* SLP_TYP values from the DSDT's \_S5 package */
+    uint32_t pm1a_control, pm1b_control; /* ports; 0: none */
+    uint32_t smi_command;                /* port; 0: the machine is always in ACPI mode */
+    uint8_t acpi_enable;                 /* what to write there */
+    uint8_t cmos_century;                /* RTC register with the century; 0: none */
+    uint16_t s5_type_a, s5_type_b;       /* SLP_TYP values from the DSDT's \_S5 package */
     bool has_s5;
-    struct { uint8_t space; uint64_t address; uint8_t value; bool present; } reset;
+    struct {
+        uint8_t space; /* 0 memory, 1 port */
+        uint64_t address;
+        volatile uint8_t *mapped; /* of one in memory, mapped at boot: a panic may not allocate */
+        uint8_t value;
+        bool present;
+    } reset;
 };
 
 extern struct acpi_info acpi;
+
 void acpi_init(const struct bootinfo *info);
-const void *acpi_find_table(const char signature[4]); /* mapped and checksummed, or NULL */
+
+struct acpi_header { /* ACPI 6.4 section 5.2.6 */
+    char signature[4];
+    uint32_t length; /* header included */
+    uint8_t revision, checksum;
+    char oem_id[6], oem_table_id[8];
+    uint32_t oem_revision, creator_id, creator_revision;
+};
+_Static_assert(sizeof(struct acpi_header) == 36, "ACPI table header layout");
+
+/* Mapped and checksummed, or NULL. */
+const struct acpi_header *acpi_find_table(const char signature[4]);
+
+/* Inside kernel/acpi*.c: what the tables say (acpi_tables.c). */
+void acpi_read_madt(const struct acpi_header *madt);
+void acpi_read_fadt(const struct acpi_header *fadt);
+void acpi_read_hpet(const struct acpi_header *hpet);
+void acpi_read_s5(const struct acpi_header *dsdt);
+uint64_t acpi_dsdt_address(const struct acpi_header *fadt); /* 0: none */

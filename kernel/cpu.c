@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/x86.h"
+#include "kernel/format.h"
 
 #define CR0_MP UINT64_C(1 << 1)
 #define CR0_EM UINT64_C(1 << 2)
@@ -47,7 +48,7 @@ static void read_names(struct cpu_features *f)
     }
 }
 
-void cpu_detect(void)
+static void detect(void)
 {
     struct cpu_features *f = &nk_cpu_features;
     f->max_leaf = x86_cpuid(0, 0).eax;
@@ -62,9 +63,6 @@ void cpu_detect(void)
     id = x86_cpuid(0x80000001, 0); /* there, since there is long mode */
     f->svm = bit(id.ecx, 2);
     f->nx = bit(id.edx, 20);
-    if (f->max_leaf >= 6) {
-        f->arat = bit(x86_cpuid(6, 0).eax, 2);
-    }
     if (f->max_leaf >= 7) {
         id = x86_cpuid(7, 0);
         f->smep = bit(id.ebx, 7);
@@ -83,6 +81,9 @@ void cpu_detect(void)
 void cpu_init(void)
 {
     const struct cpu_features *f = &nk_cpu_features;
+    if (this_cpu->id == 0) {
+        detect();
+    }
     x86_write_cr0((x86_read_cr0() & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE | CR0_WP);
 
     uint64_t cr4 = x86_read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT;
@@ -98,4 +99,17 @@ void cpu_init(void)
         this_cpu->xcr0 = f->xcr0_all;
     }
     __asm__ volatile("fninit");
+}
+
+void cpu_brand(char *out, size_t size)
+{
+    const char *text = nk_cpu_features.brand;
+    while (*text == ' ') {
+        text++;
+    }
+    size_t len = strlen(text);
+    while (len > 0 && text[len - 1] == ' ') {
+        len--;
+    }
+    nk_snprintf(out, size, "%.*s", len > 0 ? (int)len : 11, len > 0 ? text : "unknown CPU");
 }

@@ -1,4 +1,7 @@
 # Traps, interrupts, time, CPUs, power.
+kernel-y += entry.asm trap.c panic.c symbols.c cpu.c memory.c acpi.c acpi_tables.c
+kernel-y += lapic.c lapic_timer.c irq.c ioapic.c pic.c time.c rtc.c
+kernel-y += smp_entry.asm smp.c smp_call.c power.c
 
 # Start, log, console, C library, shell.
 kernel-y += main.c report.c version.c

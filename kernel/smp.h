@@ -9,13 +9,13 @@
 void smp_start_all(void);
 
 /* Run fn(arg) on the CPU in interrupt context; wait: until it has returned.
- * cpu may be the current one. Errors: -EINVAL no such CPU. Context: interrupts on when waiting. */
+ * cpu may be the current one. Context: any but NMI; interrupts on when waiting for another CPU.
+ * Errors: -EINVAL no such CPU, -ENOMEM (not when waiting). */
 int nk_cpu_call(unsigned cpu, void (*fn)(void *arg), void *arg, bool wait) NK_MUST_CHECK;
 void nk_cpu_call_others(void (*fn)(void *arg), void *arg); /* waits for all */
 
 void smp_stop_others(void); /* panic: NMI; each CPU leaves its frame and halts */
 
-void smp_call_interrupt(unsigned vector); /* of NK_VECTOR_CALL */
 
 /* A CPU on its way up finds its slot by APIC id (kernel/smp_entry.asm). The starting CPU withdraws
  * the slot of one that took too long, so that it cannot appear later. */

@@ -36,13 +36,13 @@ struct x86_tss {
     uint16_t reserved3;
     uint16_t io_map_base;
 } NK_PACKED;
-static_assert(sizeof(struct x86_tss) == 104, "TSS layout");
+_Static_assert(sizeof(struct x86_tss) == 104, "TSS layout");
 
 struct x86_gate {
     uint16_t offset_low, selector, flags, offset_mid;
     uint32_t offset_high, reserved;
 };
-static_assert(sizeof(struct x86_gate) == 16, "IDT layout");
+_Static_assert(sizeof(struct x86_gate) == 16, "IDT layout");
 
 struct x86_table_pointer {
     uint16_t limit;

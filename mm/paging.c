@@ -116,14 +116,17 @@ static int entry_at(uint64_t va, unsigned level, uint64_t **out)
 
 static bool is_mapped(uint64_t va, uint64_t size)
 {
-    for (uint64_t end = va + size; va < end;) {
+    for (uint64_t last = va + size - 1;;) {
         unsigned level;
         if (*lookup(va, &level) & PTE_PRESENT) {
             return true;
         }
-        va = nk_align_down(va, level_size(level)) + level_size(level);
+        va |= level_size(level) - 1; /* the last byte of a gap, which may be that of the space */
+        if (va >= last) {
+            return false;
+        }
+        va++;
     }
-    return false;
 }
 
 static unsigned best_level(uint64_t va, uint64_t pa, uint64_t size)
