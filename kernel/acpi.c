@@ -1,4 +1,5 @@
-/* Finding ACPI tables: the root pointer, the list of tables, and each table's header and checksum. */
+/* Finding ACPI tables: the root pointer, the list of tables, and each table's header and checksum.
+ */
 
 #include "kernel/acpi.h"
 
@@ -76,8 +77,8 @@ static bool search_rsdp(uint64_t pa, uint64_t size, struct acpi_rsdp *out)
     for (uint64_t at = 0; at + RSDP_V1_LENGTH <= size; at += 16) {
         const struct acpi_rsdp *r = (const void *)(area + at);
         if (rsdp_valid(r)) {
-            size_t length = r->revision >= 2 && size - at >= RSDP_V2_LENGTH ? RSDP_V2_LENGTH
-                                                                            : RSDP_V1_LENGTH;
+            size_t length =
+                r->revision >= 2 && size - at >= RSDP_V2_LENGTH ? RSDP_V2_LENGTH : RSDP_V1_LENGTH;
             memcpy(out, r, length);
             return true;
         }

@@ -75,11 +75,8 @@ static void add_override(uint32_t bus, uint32_t line, uint32_t gsi, uint32_t fla
 static void read_madt_entry(const struct acpi_header *m, uint32_t at, uint32_t type, uint32_t size)
 {
     static const uint8_t size_table[] = {
-        [MADT_LAPIC] = 8,
-        [MADT_IOAPIC] = 12,
-        [MADT_OVERRIDE] = 10,
-        [MADT_LAPIC_ADDRESS] = 12,
-        [MADT_X2APIC] = 16,
+        [MADT_LAPIC] = 8,          [MADT_IOAPIC] = 12, [MADT_OVERRIDE] = 10,
+        [MADT_LAPIC_ADDRESS] = 12, [MADT_X2APIC] = 16,
     };
     if (type < sizeof(size_table) && size < size_table[type]) {
         nk_warn("acpi: MADT entry %u of %u bytes was left out", type, size);

@@ -48,7 +48,7 @@ static void read_names(struct cpu_features *f)
     }
 }
 
-static void detect(void)
+void cpu_detect(void)
 {
     struct cpu_features *f = &nk_cpu_features;
     f->max_leaf = x86_cpuid(0, 0).eax;
@@ -81,9 +81,6 @@ static void detect(void)
 void cpu_init(void)
 {
     const struct cpu_features *f = &nk_cpu_features;
-    if (this_cpu->id == 0) {
-        detect();
-    }
     x86_write_cr0((x86_read_cr0() & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE | CR0_WP);
 
     uint64_t cr4 = x86_read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT;

@@ -13,8 +13,9 @@ struct cpu_features {
 
 extern struct cpu_features nk_cpu_features; /* of the boot CPU; the others are alike */
 
-/* Every CPU, on itself: CR0, CR4 and XCR0; the boot CPU fills nk_cpu_features first. Machines
- * without XSAVE are left with FXSAVE. */
+void cpu_detect(void); /* boot CPU: fills nk_cpu_features */
+
+/* Every CPU, on itself: CR0, CR4 and XCR0. Machines without XSAVE are left with FXSAVE. */
 void cpu_init(void);
 
 /* The brand string without surrounding blanks; "unknown CPU" when there is none. */

@@ -118,8 +118,8 @@ static void pic_interrupt(unsigned vector)
 
 const irq_vector_fn irq_vector_table[256] = {
     [0 ... NK_VECTOR_8259 - 1] = unexpected_interrupt, /* exceptions do not come this way */
-    [NK_VECTOR_8259 ... NK_VECTOR_8259 + ISA_LINES - 1] = pic_interrupt,
-    [NK_VECTOR_DEVICE_FIRST ... NK_VECTOR_DEVICE_LAST] = device_interrupt,
+    [NK_VECTOR_8259... NK_VECTOR_8259 + ISA_LINES - 1] = pic_interrupt,
+    [NK_VECTOR_DEVICE_FIRST... NK_VECTOR_DEVICE_LAST] = device_interrupt,
     [NK_VECTOR_DEVICE_LAST + 1 ... NK_VECTOR_CALL - 1] = unexpected_interrupt,
     [NK_VECTOR_CALL] = call_interrupt,
     [NK_VECTOR_RESCHED] = reschedule_interrupt,
@@ -166,7 +166,11 @@ void irq_init(void)
         /* PCI's lines, unless an ISA line was moved here. */
         if (ioapic_has_gsi(irq) && !input_taken(irq)) {
             lines[irq] = (struct irq_line){
-                .chip = &ioapic_chip, .gsi = irq, .level = true, .active_low = true, .masked = true,
+                .chip = &ioapic_chip,
+                .gsi = irq,
+                .level = true,
+                .active_low = true,
+                .masked = true,
             };
         }
     }

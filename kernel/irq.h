@@ -69,7 +69,8 @@ struct irq_line {
 
 struct irq_chip {
     const char *name;
-    /* Write vector, CPU, trigger and mask of the line to the hardware; lock held, interrupts off. */
+    /* Write vector, CPU, trigger and mask of the line to the hardware; lock held, interrupts off.
+     */
     void (*update)(const struct irq_line *line);
     bool any_cpu; /* knows more than the boot CPU */
 };

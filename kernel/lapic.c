@@ -19,13 +19,13 @@
 #define LVT_EXTINT (7u << 8)
 #define LVT_NMI    (4u << 8)
 
-#define ICR_NMI       (4u << 8)
-#define ICR_INIT      (5u << 8)
-#define ICR_STARTUP   (6u << 8)
-#define ICR_PENDING   (1u << 12)
-#define ICR_ASSERT    (1u << 14)
-#define ICR_LEVEL     (1u << 15)
-#define ICR_SELF      (1u << 18)
+#define ICR_NMI     (4u << 8)
+#define ICR_INIT    (5u << 8)
+#define ICR_STARTUP (6u << 8)
+#define ICR_PENDING (1u << 12)
+#define ICR_ASSERT  (1u << 14)
+#define ICR_LEVEL   (1u << 15)
+#define ICR_SELF    (1u << 18)
 
 volatile uint8_t *lapic_base;
 

@@ -22,20 +22,20 @@ void lapic_accept_8259(void);
 void lapic_timer_init_cpu(void);
 
 enum lapic_register { /* offsets of xAPIC; x2APIC's MSR is 0x800 + offset / 16 */
-    LAPIC_ID = 0x020,
-    LAPIC_TPR = 0x080,
-    LAPIC_EOI = 0x0b0,
-    LAPIC_SVR = 0x0f0,
-    LAPIC_ESR = 0x280,
-    LAPIC_ICR = 0x300,
-    LAPIC_ICR_HIGH = 0x310,
-    LAPIC_LVT_TIMER = 0x320,
-    LAPIC_LVT_LINT0 = 0x350,
-    LAPIC_LVT_LINT1 = 0x360,
-    LAPIC_LVT_ERROR = 0x370,
-    LAPIC_TIMER_COUNT = 0x380,
-    LAPIC_TIMER_CURRENT = 0x390,
-    LAPIC_TIMER_DIVIDE = 0x3e0,
+                      LAPIC_ID = 0x020,
+                      LAPIC_TPR = 0x080,
+                      LAPIC_EOI = 0x0b0,
+                      LAPIC_SVR = 0x0f0,
+                      LAPIC_ESR = 0x280,
+                      LAPIC_ICR = 0x300,
+                      LAPIC_ICR_HIGH = 0x310,
+                      LAPIC_LVT_TIMER = 0x320,
+                      LAPIC_LVT_LINT0 = 0x350,
+                      LAPIC_LVT_LINT1 = 0x360,
+                      LAPIC_LVT_ERROR = 0x370,
+                      LAPIC_TIMER_COUNT = 0x380,
+                      LAPIC_TIMER_CURRENT = 0x390,
+                      LAPIC_TIMER_DIVIDE = 0x3e0,
 };
 #define LAPIC_LVT_MASKED (1u << 16)
 #define LAPIC_X2_MSR(r)  (0x800u + ((r) >> 4))

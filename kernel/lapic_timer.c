@@ -53,8 +53,8 @@ void lapic_timer_init_cpu(void)
     lapic_write(LAPIC_LVT_TIMER, NK_VECTOR_TIMER);
 }
 
-/* Rounded up, so that it never fires early by a fraction. A span beyond the 32-bit counter does fire
- * early: nk_timer_interrupt() then finds nothing due and sets the rest. */
+/* Rounded up, so that it never fires early by a fraction. A span beyond the 32-bit counter does
+ * fire early: nk_timer_interrupt() then finds nothing due and sets the rest. */
 static uint32_t counts_until(uint64_t deadline_tsc)
 {
     int64_t left = (int64_t)(deadline_tsc - x86_rdtsc());

@@ -1,4 +1,5 @@
-/* See panic.h. The first CPU to arrive reports; the others are stopped by NMI and are reported on. */
+/* See panic.h. The first CPU to arrive reports; the others are stopped by NMI and are reported on.
+ */
 
 #include "kernel/panic.h"
 
@@ -144,7 +145,7 @@ static void explain_fault(const struct nk_trap_frame *f)
         return;
     }
     const char *what = f->error & 16 ? "execution of" : f->error & 2 ? "write to" : "read of";
-    const char *why = f->error & 8 ? "page tables with a reserved bit set"
+    const char *why = f->error & 8   ? "page tables with a reserved bit set"
                       : f->error & 1 ? "memory whose rights forbid it"
                                      : "memory that is not mapped";
     panic_print("  %s 0x%016lx, %s%s\n", what, address, why,

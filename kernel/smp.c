@@ -19,15 +19,15 @@
 #include "mm/slab.h"
 #include "sched/sched.h"
 
-#define MSR_EFER     0xc0000080u
-#define EFER_LME     (UINT64_C(1) << 8)
-#define EFER_NXE     (UINT64_C(1) << 11)
+#define MSR_EFER 0xc0000080u
+#define EFER_LME (UINT64_C(1) << 8)
+#define EFER_NXE (UINT64_C(1) << 11)
 
-#define INIT_DELAY_US     10000
-#define STARTUP_DELAY_US  200
-#define ARRIVAL_LIMIT_US  2000000 /* generous: an emulated CPU may have to wait for a real one */
-#define ONLINE_LIMIT_US   5000000
-#define STOP_LIMIT_US     500000
+#define INIT_DELAY_US    10000
+#define STARTUP_DELAY_US 200
+#define ARRIVAL_LIMIT_US 2000000 /* generous: an emulated CPU may have to wait for a real one */
+#define ONLINE_LIMIT_US  5000000
+#define STOP_LIMIT_US    500000
 
 void smp_ap_entry(void); /* smp_entry.asm */
 NK_NORETURN void smp_ap_main(struct smp_ap_slot *slot);
@@ -46,7 +46,6 @@ void smp_ap_main(struct smp_ap_slot *slot)
     trap_init_cpu(cpu);
     paging_init_cpu();
     cpu_init();
-    slab_init_cpu(cpu->id);
     lapic_init_cpu();
     lapic_timer_init_cpu();
     sched_init_cpu(slot->stack_top);
@@ -139,6 +138,7 @@ static void admit(struct smp_ap_slot *slot, unsigned id)
     if (trap_prepare_cpu(cpu) != 0) {
         nk_panic("smp: no memory for the descriptor tables of CPU %u", id);
     }
+    slab_init_cpu(id);
     __atomic_store_n(&slot->cpu, cpu, __ATOMIC_RELEASE);
 }
 

@@ -16,7 +16,6 @@ void nk_cpu_call_others(void (*fn)(void *arg), void *arg); /* waits for all */
 
 void smp_stop_others(void); /* panic: NMI; each CPU leaves its frame and halts */
 
-
 /* A CPU on its way up finds its slot by APIC id (kernel/smp_entry.asm). The starting CPU withdraws
  * the slot of one that took too long, so that it cannot appear later. */
 enum smp_ap_state { SMP_AP_WITHDRAWN, SMP_AP_WAITED_FOR, SMP_AP_ARRIVED };

@@ -9,12 +9,12 @@
 #include "mm/paging.h"
 #include "sched/timer.h"
 
-#define SAMPLE_TRIES      8
-#define AGREE_PER_MILLE   1
-#define FIRST_SPAN_US     1000
-#define LAST_SPAN_US      32000 /* the PIT wraps after 54 ms */
-#define TRIES_AT_LAST     8
-#define STUCK_TICKS       (UINT64_C(1) << 33) /* seconds of TSC without the counter reaching a goal */
+#define SAMPLE_TRIES    8
+#define AGREE_PER_MILLE 1
+#define FIRST_SPAN_US   1000
+#define LAST_SPAN_US    32000 /* the PIT wraps after 54 ms */
+#define TRIES_AT_LAST   8
+#define STUCK_TICKS     (UINT64_C(1) << 33) /* seconds of TSC without the counter reaching a goal */
 
 #define HPET_CAPABILITIES 0x000
 #define HPET_CONFIG       0x010

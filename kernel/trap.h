@@ -13,16 +13,16 @@ struct nk_trap_frame {
 };
 
 enum nk_exception { /* AMD APM vol. 2 table 8-1 */
-    NK_EXCEPTION_DB = 1,
-    NK_EXCEPTION_NMI = 2,
-    NK_EXCEPTION_BP = 3,
-    NK_EXCEPTION_UD = 6,
-    NK_EXCEPTION_NM = 7,
-    NK_EXCEPTION_DF = 8,
-    NK_EXCEPTION_GP = 13,
-    NK_EXCEPTION_PF = 14,
-    NK_EXCEPTION_MC = 18,
-    NK_EXCEPTION_COUNT = 32,
+                    NK_EXCEPTION_DB = 1,
+                    NK_EXCEPTION_NMI = 2,
+                    NK_EXCEPTION_BP = 3,
+                    NK_EXCEPTION_UD = 6,
+                    NK_EXCEPTION_NM = 7,
+                    NK_EXCEPTION_DF = 8,
+                    NK_EXCEPTION_GP = 13,
+                    NK_EXCEPTION_PF = 14,
+                    NK_EXCEPTION_MC = 18,
+                    NK_EXCEPTION_COUNT = 32,
 };
 
 /* Boot CPU: IDT, and its own descriptor tables. Needs nothing that is set up at run time. */
