@@ -2,4 +2,5 @@
 ktest-y += ktest.c ktest_main.c
 ktest-y += format_test.c log_test.c console_test.c shell_test.c
 ktest-y += newlib_test.c newlib_fp_test.c newlib_fp_math.c
+ktest-y += vmm_host_test.c
 fp-y    += tests/kernel/newlib_fp_math.c

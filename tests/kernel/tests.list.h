@@ -56,6 +56,12 @@ TEST(newlib_fp_print)
 TEST(newlib_fp_threads)
 
 /* vmm */
+TEST(vmm_host_table)
+TEST(vmm_host_memory)
+TEST(vmm_host_threads_and_locks)
+TEST(vmm_host_timers)
+TEST(vmm_host_cpus)
+TEST(vmm_host_files_and_streams)
 
 #undef TEST
 #undef BENCH

@@ -1,0 +1,182 @@
+/* Tests of kernel/vmm_host.c: what docs/porting.md asks of every host, hook by hook. */
+#include "kernel/vmm_host.h"
+
+#include <string.h>
+
+#include "base/percpu.h"
+#include "base/platform.h"
+#include "base/x86.h"
+#include "tests/kernel/ktest.h"
+
+static void no_event(void *host, void *vm_cookie, int state, int reason)
+{
+    (void)host;
+    (void)vm_cookie;
+    (void)state;
+    (void)reason;
+}
+
+static const struct vmm_host_ops *ops(void)
+{
+    return vmm_host_ops(no_event);
+}
+
+KTEST(vmm_host_table)
+{
+    EXPECT_EQ(ops()->abi_size, sizeof(struct vmm_host_ops));
+    EXPECT_EQ(ops()->flags, 0);
+    EXPECT_EQ(ops()->cycles_khz, nk_tsc_hz / 1000);
+    EXPECT_EQ(ops()->cpu_count(NULL), nk_cpu_count);
+    EXPECT_LT(ops()->cpu_current(NULL), nk_cpu_count);
+    EXPECT(ops()->files != NULL);
+    EXPECT(ops()->chars != NULL);
+    EXPECT(ops()->option(NULL, "no-such-option") == NULL);
+}
+
+KTEST(vmm_host_memory)
+{
+    uint64_t before = ops()->pages_available(NULL);
+    hpa_t pages;
+    ASSERT_EQ(ops()->pages_alloc(NULL, 512, VMM_MIB(2), -1, &pages), 0);
+    EXPECT_EQ(pages.v % VMM_MIB(2), 0);
+    uint8_t *va = ops()->hpa_to_va(NULL, pages);
+    memset(va, 0xa5, VMM_MIB(2));
+    EXPECT_EQ(ops()->va_to_hpa(NULL, va + 4097).v, pages.v + 4097);
+    ops()->pages_free(NULL, pages, 512);
+    EXPECT_EQ(ops()->pages_available(NULL), before);
+    EXPECT_EQ(ops()->pages_alloc(NULL, before / VMM_PAGE_SIZE + 1, VMM_PAGE_SIZE, -1, &pages),
+              -VMM_ENOMEM);
+
+    unsigned char *p = ops()->alloc(NULL, 1000);
+    ASSERT(p);
+    EXPECT_EQ((uintptr_t)p % 16, 0);
+    for (unsigned i = 0; i < 1000; i++) {
+        EXPECT_EQ(p[i], 0);
+    }
+    ops()->free(NULL, p);
+    ops()->free(NULL, NULL);
+}
+
+#define COUNTING_THREADS 3
+#define COUNTS           2000
+
+static struct {
+    struct vmm_lock lock;
+    unsigned count, threads_with_self;
+    struct vmm_thread *thread[COUNTING_THREADS];
+} shared;
+
+static void count_up(void *arg)
+{
+    unsigned index = (unsigned)(uintptr_t)arg;
+    ops()->thread_park(NULL); /* until the test has stored the handle */
+    for (unsigned i = 0; i < COUNTS; i++) {
+        ops()->lock(NULL, &shared.lock);
+        shared.count++;
+        ops()->unlock(NULL, &shared.lock);
+        if (i % 100 == 0) {
+            ops()->thread_yield(NULL);
+        }
+    }
+    ops()->lock(NULL, &shared.lock);
+    shared.threads_with_self += ops()->thread_current(NULL) == shared.thread[index];
+    ops()->unlock(NULL, &shared.lock);
+}
+
+KTEST(vmm_host_threads_and_locks)
+{
+    memset(&shared, 0, sizeof(shared));
+    for (unsigned i = 0; i < COUNTING_THREADS; i++) {
+        int cpu = (int)(i % nk_cpu_count);
+        ASSERT_EQ(ops()->thread_create(NULL, "counter", cpu, count_up, (void *)(uintptr_t)i,
+                                       &shared.thread[i]),
+                  0);
+        ASSERT_EQ(ops()->thread_run(NULL, shared.thread[i]), 0);
+    }
+    for (unsigned i = 0; i < COUNTING_THREADS; i++) {
+        ops()->thread_wake(NULL, shared.thread[i]);
+    }
+    for (unsigned i = 0; i < COUNTING_THREADS; i++) {
+        EXPECT_EQ(ops()->thread_join(NULL, shared.thread[i]), 0);
+    }
+    EXPECT_EQ(shared.count, COUNTING_THREADS * COUNTS);
+    EXPECT_EQ(shared.threads_with_self, COUNTING_THREADS);
+
+    /* A thread that never ran can be released too. */
+    struct vmm_thread *t;
+    ASSERT_EQ(ops()->thread_create(NULL, "idle", -1, count_up, NULL, &t), 0);
+    EXPECT_EQ(ops()->thread_join(NULL, t), 0);
+    EXPECT_LT(ops()->thread_create(NULL, "nowhere", CONFIG_NR_CPUS, count_up, NULL, &t), 0);
+}
+
+struct timed {
+    uint64_t fired_at;
+    struct vmm_thread *waiter;
+};
+
+static void timer_fires(void *arg)
+{
+    struct timed *t = arg;
+    t->fired_at = x86_rdtsc();
+    ops()->thread_wake(NULL, t->waiter);
+}
+
+KTEST(vmm_host_timers)
+{
+    struct timed timed = {.waiter = ops()->thread_current(NULL)};
+    volatile uint64_t *fired_at = &timed.fired_at;
+    struct vmm_host_timer *timer;
+    ASSERT_EQ(ops()->timer_create(NULL, timer_fires, &timed, &timer), 0);
+    uint64_t deadline = ops()->cycles(NULL) + ops()->cycles_khz * 5;
+    ops()->timer_arm(NULL, timer, deadline);
+    while (!*fired_at) {
+        ops()->thread_park(NULL);
+    }
+    EXPECT_GE(*fired_at, deadline);
+
+    *fired_at = 0;
+    ops()->timer_arm(NULL, timer, ops()->cycles(NULL) + ops()->cycles_khz * 1000);
+    ops()->timer_cancel(NULL, timer);
+    EXPECT_EQ(*fired_at, 0);
+    ops()->timer_arm(NULL, timer, ops()->cycles(NULL) + ops()->cycles_khz * 1000);
+    ops()->timer_destroy(NULL, timer);
+    EXPECT_GT(ops()->wall_clock_ns(NULL), UINT64_C(1500000000000000000));
+}
+
+static void note_cpu(void *arg)
+{
+    *(unsigned *)arg = this_cpu->id;
+}
+
+KTEST(vmm_host_cpus)
+{
+    for (unsigned cpu = 0; cpu < nk_cpu_count; cpu++) {
+        unsigned seen = CONFIG_NR_CPUS;
+        EXPECT_EQ(ops()->cpu_call(NULL, cpu, note_cpu, &seen), 0);
+        EXPECT_EQ(seen, cpu);
+        ops()->cpu_kick(NULL, cpu);
+    }
+    uint64_t value;
+    EXPECT_EQ(ops()->rdmsr_safe(NULL, 0x10, &value), 0); /* TSC */
+    EXPECT_EQ(ops()->rdmsr_safe(NULL, 0xdeadbeef, &value), -VMM_EFAULT);
+    EXPECT_EQ(ops()->wrmsr_safe(NULL, 0xdeadbeef, 0), -VMM_EFAULT);
+}
+
+static void ignore_input(void *arg, const char *s, size_t len)
+{
+    (void)arg;
+    (void)s;
+    (void)len;
+}
+
+KTEST(vmm_host_files_and_streams)
+{
+    const void *data;
+    uint64_t size;
+    EXPECT_EQ(ops()->files->open(NULL, "no/such/file", &data, &size), -VMM_ENOENT);
+    void *stream, *second;
+    ASSERT_EQ(ops()->chars->open(NULL, "stream", ignore_input, NULL, &stream), 0);
+    EXPECT_EQ(ops()->chars->open(NULL, "stream", ignore_input, NULL, &second), -VMM_EEXIST);
+    ops()->chars->write(NULL, stream, "text", 4);
+    ops()->chars->close(NULL, stream);
+}
