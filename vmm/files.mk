@@ -6,6 +6,8 @@ vmm-y += core/cpuid.c core/log.c core/memory.c core/msr.c core/vcpu.c
 # back ends
 
 # bus, interrupts, timers, devices
+vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c
+vmm-y += dev/table.c dev/vpic.c dev/vioapic.c dev/vlapic.c dev/vlapic_timer.c dev/vpit.c dev/vuart.c
 
 # instruction emulation, guest page tables
 vmm-y += core/decode.c core/gwalk.c core/emulate.c core/emulate_alu.c core/emulate_operand.c core/emulate_string.c

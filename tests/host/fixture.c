@@ -4,6 +4,7 @@
 #include <string.h>
 #include "core/emulate.h"
 #include "core/irq.h"
+#include "core/timer.h"
 
 #define ARENA_SLACK VMM_MIB(16) /* for tables and devices, beside guest RAM */
 
@@ -30,6 +31,7 @@ static struct vcpu *make_vcpu(struct fixture *f, unsigned id)
     f->vm->vcpu_count = id + 1;
     assert_int_equal(v->backend->vcpu_create(v), 0);
     assert_int_equal(vmm_decode_create(v), 0);
+    assert_int_equal(vmm_timers_create(v), 0);
     v->backend->vcpu_reset(v);
     return v;
 }
@@ -73,6 +75,7 @@ void fixture_destroy(struct fixture *f)
     for (unsigned i = 0; i < f->vm->vcpu_count; i++) {
         struct vcpu *v = f->vm->vcpu[i];
 
+        vmm_timers_destroy(v);
         vmm_decode_destroy(v);
         v->backend->vcpu_destroy(v);
         free(v);

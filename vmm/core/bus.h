@@ -19,6 +19,7 @@ struct vmm_bus_range {
     struct vdev *dev;
     vdev_access_fn fn;
     bool lockless; /* fn is called without the device's lock */
+    bool bytes;    /* fn gets wider accesses byte by byte */
 };
 
 struct vmm_bus {
@@ -34,6 +35,9 @@ bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a
 /* vdev_claim() for a device whose accesses touch only what the accessing vCPU owns. */
 int vdev_claim_lockless(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
                         vdev_access_fn fn) VMM_MUST_CHECK;
+/* vdev_claim() of ports for a device on the ISA bus with eight data lines. */
+int vdev_claim_bytes(struct vdev *dev, uint64_t base, uint64_t length,
+                     vdev_access_fn fn) VMM_MUST_CHECK;
 
 /* Make a device of a class; on failure nothing is left. Context: control. */
 int vdev_create(struct vm *vm, const struct vdev_class *cls, struct vdev **out) VMM_MUST_CHECK;

@@ -14,6 +14,7 @@ struct vmm_timer;
 
 /* Of one VM. */
 struct vmm_irq_fabric {
+    uint32_t lines;              /* atomic: asserted GSIs, as devices last set them */
     uint32_t pic_output;         /* atomic: the master PIC's INT pin */
     uint32_t lowest_next;        /* where the search for a lowest-priority target begins */
     struct vmm_timer *irq0_user; /* run when somebody unmasks line 0 */
@@ -58,7 +59,6 @@ void vmm_irq_line0_unmasked(struct vm *vm);
 #define VLAPIC_TIMER_KHZ 1000000 /* the LAPIC timer's clock (CPUID 15h, 40000010h) */
 int vlapic_create(struct vcpu *v) VMM_MUST_CHECK;  /* sets v->lapic */
 void vlapic_init(struct vcpu *v);             /* INIT: all but ID and APIC_BASE (SDM 10.4.7.3) */
-uint8_t vlapic_sipi_vector(struct vcpu *v);   /* of the start-up IPI behind VMM_REQ_SIPI */
 void vlapic_tsc_changed(struct vcpu *v);      /* the guest's TSC jumped: WRMSR TSC, TSC_ADJUST */
 bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);  /* false: #GP */
 bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);

@@ -1,0 +1,59 @@
+#include "core/clock.h"
+
+#include "core/vm.h"
+
+#define NS_PER_S  UINT64_C(1000000000)
+#define NS_PER_MS UINT64_C(1000000)
+
+/* value * mul / div by whole and remaining parts of div: exact, and nothing overflows as long as
+ * mul and div stay below 2^32, because the remainder is below div. */
+static uint64_t scale(uint64_t value, uint64_t mul, uint64_t div, bool up)
+{
+    uint64_t part = value % div * mul;
+    uint64_t whole;
+
+    part = part / div + (up && part % div != 0);
+    if (__builtin_mul_overflow(value / div, mul, &whole) ||
+        __builtin_add_overflow(whole, part, &whole)) {
+        return UINT64_MAX;
+    }
+    return whole;
+}
+
+uint64_t vmm_cycles_to_ns(uint64_t cycles, uint64_t khz)
+{
+    return scale(cycles, NS_PER_MS, khz, false);
+}
+
+uint64_t vmm_ns_to_cycles(uint64_t ns, uint64_t khz)
+{
+    return scale(ns, khz, NS_PER_MS, true);
+}
+
+uint64_t vmm_ns_to_ticks(uint64_t ns, uint64_t hz)
+{
+    return scale(ns, hz, NS_PER_S, false);
+}
+
+uint64_t vmm_ticks_to_ns(uint64_t ticks, uint64_t hz)
+{
+    return scale(ticks, NS_PER_S, hz, true);
+}
+
+uint64_t vmm_clock_cycles(struct vm *vm)
+{
+    uint64_t now = vm->clock_paused_at != 0 ? vm->clock_paused_at : vm->ops->cycles(vm->host);
+
+    /* The TSC of another CPU may be a few cycles behind the one that took the base. */
+    return now > vm->clock_base_cycles ? now - vm->clock_base_cycles : 0;
+}
+
+uint64_t vmm_clock_ns(struct vm *vm)
+{
+    return vmm_cycles_to_ns(vmm_clock_cycles(vm), vm->ops->cycles_khz);
+}
+
+uint64_t vmm_wall_clock_ns(struct vm *vm)
+{
+    return vm->ops->wall_clock_ns(vm->host);
+}

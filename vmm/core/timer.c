@@ -1,0 +1,249 @@
+#include "core/timer.h"
+
+#include "core/clock.h"
+#include "core/irq.h"
+#include "core/vm.h"
+
+struct vmm_timer {
+    struct vmm_timer *next; /* of the queue, while queued */
+    struct vmm_timer_queue *queue;
+    struct vdev *dev;
+    void (*fn)(struct vdev *dev, void *arg);
+    void *arg;
+    uint64_t deadline; /* guest cycles */
+    bool queued;
+    bool due; /* taken off the queue, callback not yet begun; arm and cancel take it back */
+    bool lockless;
+};
+
+struct vmm_timer_queue {
+    struct vcpu *vcpu;
+    struct vmm_host_timer *host_timer;
+    struct vmm_lock lock;    /* protects: the list, its timers, what the host timer is set to */
+    struct vmm_timer *first; /* by deadline: a handful, so a list */
+    uint64_t host_deadline;  /* guest cycles, UINT64_MAX: not armed */
+    bool running;            /* vmm_timers_run() programs the host timer at its end */
+};
+
+static void queue_lock(struct vmm_timer_queue *q)
+{
+    q->vcpu->ops->lock(q->vcpu->host, &q->lock);
+}
+
+static void queue_unlock(struct vmm_timer_queue *q)
+{
+    q->vcpu->ops->unlock(q->vcpu->host, &q->lock);
+}
+
+/* Interrupt context. */
+static void queue_host_fired(void *arg)
+{
+    struct vmm_timer_queue *q = arg;
+
+    vmm_vcpu_request(q->vcpu, VMM_REQ_TIMER);
+}
+
+/* Set the host's timer to the first deadline, if it is not. */
+static void queue_program(struct vmm_timer_queue *q)
+{
+    struct vcpu *v = q->vcpu;
+    uint64_t deadline = q->first != NULL ? q->first->deadline : UINT64_MAX;
+    uint64_t host;
+
+    if (v->vm->clock_paused_at != 0 ||
+        __builtin_add_overflow(deadline, v->vm->clock_base_cycles, &host)) {
+        deadline = UINT64_MAX;
+    }
+    if (deadline == q->host_deadline) {
+        return;
+    }
+    q->host_deadline = deadline;
+    if (deadline == UINT64_MAX) {
+        v->ops->timer_cancel(v->host, q->host_timer);
+    } else {
+        v->ops->timer_arm(v->host, q->host_timer, host);
+    }
+}
+
+static void queue_remove(struct vmm_timer_queue *q, struct vmm_timer *t)
+{
+    struct vmm_timer **link = &q->first;
+
+    while (*link != t) {
+        link = &(*link)->next;
+    }
+    *link = t->next;
+    t->queued = false;
+}
+
+static void queue_insert(struct vmm_timer_queue *q, struct vmm_timer *t, uint64_t deadline)
+{
+    struct vmm_timer **link = &q->first;
+
+    if (t->queued) {
+        queue_remove(q, t);
+    }
+    while (*link != NULL && (*link)->deadline <= deadline) {
+        link = &(*link)->next;
+    }
+    t->deadline = deadline;
+    t->next = *link;
+    t->queued = true;
+    *link = t;
+}
+
+int vmm_timers_create(struct vcpu *v)
+{
+    struct vmm_timer_queue *q = vmm_vm_alloc(v->vm, sizeof(*q));
+    int error;
+
+    if (q == NULL) {
+        return -VMM_ENOMEM;
+    }
+    q->vcpu = v;
+    q->host_deadline = UINT64_MAX;
+    error = v->ops->timer_create(v->host, queue_host_fired, q, &q->host_timer);
+    if (error != 0) {
+        vmm_vm_free(v->vm, q, sizeof(*q));
+        return error;
+    }
+    v->timers = q;
+    return 0;
+}
+
+void vmm_timers_destroy(struct vcpu *v)
+{
+    struct vmm_timer_queue *q = v->timers;
+
+    if (q == NULL) {
+        return;
+    }
+    v->timers = NULL;
+    v->ops->timer_destroy(v->host, q->host_timer);
+    vmm_vm_free(v->vm, q, sizeof(*q));
+}
+
+static int timer_create(struct vdev *dev, struct vcpu *v, bool lockless,
+                        void (*fn)(struct vdev *dev, void *arg), void *arg, struct vmm_timer **out)
+{
+    struct vmm_timer *t = vmm_vm_alloc(dev->vm, sizeof(*t));
+
+    if (t == NULL) {
+        return -VMM_ENOMEM;
+    }
+    t->queue = v->timers;
+    t->dev = dev;
+    t->fn = fn;
+    t->arg = arg;
+    t->lockless = lockless;
+    *out = t;
+    return 0;
+}
+
+int vmm_timer_create(struct vdev *dev, void (*fn)(struct vdev *dev, void *arg), void *arg,
+                     struct vmm_timer **out)
+{
+    return timer_create(dev, dev->vm->vcpu[0], false, fn, arg, out);
+}
+
+int vmm_timer_create_lockless(struct vdev *dev, struct vcpu *v,
+                              void (*fn)(struct vdev *dev, void *arg), void *arg,
+                              struct vmm_timer **out)
+{
+    return timer_create(dev, v, true, fn, arg, out);
+}
+
+void vmm_timer_destroy(struct vmm_timer *t)
+{
+    if (t != NULL) {
+        vmm_timer_cancel(t);
+        vmm_vm_free(t->dev->vm, t, sizeof(*t));
+    }
+}
+
+void vmm_timer_arm_cycles(struct vmm_timer *t, uint64_t deadline_cycles)
+{
+    struct vmm_timer_queue *q = t->queue;
+
+    queue_lock(q);
+    t->due = false;
+    queue_insert(q, t, deadline_cycles);
+    if (!q->running) {
+        queue_program(q);
+    }
+    queue_unlock(q);
+}
+
+void vmm_timer_arm(struct vmm_timer *t, uint64_t deadline_ns)
+{
+    vmm_timer_arm_cycles(t, vmm_ns_to_cycles(deadline_ns, t->dev->vm->ops->cycles_khz));
+}
+
+void vmm_timer_cancel(struct vmm_timer *t)
+{
+    struct vmm_timer_queue *q = t->queue;
+
+    queue_lock(q);
+    t->due = false;
+    if (t->queued) {
+        queue_remove(q, t);
+        if (!q->running) {
+            queue_program(q);
+        }
+    }
+    queue_unlock(q);
+}
+
+bool vmm_timer_armed(const struct vmm_timer *t)
+{
+    return t->queued || t->due;
+}
+
+void vmm_timer_run_soon(struct vmm_timer *t)
+{
+    struct vmm_timer_queue *q = t->queue;
+
+    queue_lock(q);
+    queue_insert(q, t, 0);
+    queue_unlock(q);
+    vmm_vcpu_request(q->vcpu, VMM_REQ_TIMER);
+}
+
+static void timer_run(struct vmm_timer *t)
+{
+    struct vdev *dev = t->dev;
+
+    if (!t->lockless) {
+        dev->vm->ops->lock(dev->vm->host, &dev->lock);
+    }
+    if (t->due) {
+        t->due = false;
+        t->fn(dev, t->arg);
+    }
+    if (!t->lockless) {
+        dev->vm->ops->unlock(dev->vm->host, &dev->lock);
+    }
+}
+
+void vmm_timers_run(struct vcpu *v)
+{
+    struct vmm_timer_queue *q = v->timers;
+    /* Taken once, so that a callback which arms its timer for now cannot hold the loop. */
+    uint64_t now = vmm_clock_cycles(v->vm);
+
+    queue_lock(q);
+    q->running = true;
+    q->host_deadline = UINT64_MAX; /* it fired, or the clock was stopped meanwhile */
+    while (q->first != NULL && q->first->deadline <= now) {
+        struct vmm_timer *t = q->first;
+
+        queue_remove(q, t);
+        t->due = true;
+        queue_unlock(q);
+        timer_run(t);
+        queue_lock(q);
+    }
+    q->running = false;
+    queue_program(q);
+    queue_unlock(q);
+}

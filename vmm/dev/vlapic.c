@@ -1,0 +1,677 @@
+/* The local APIC: registers by xAPIC memory and by x2APIC MSRs.
+ * Spec: Intel SDM vol. 3 chapter 10; AMD APM vol. 2 chapter 16. */
+#include "dev/vlapic.h"
+
+#include "core/irq.h"
+#include "core/timer.h"
+#include "core/vm.h"
+#include "dev/platform.h"
+
+/* Registers by their number: memory offset / 16, MSR - 0x800. */
+enum vlapic_register {
+    REG_ID = 0x02,
+    REG_VERSION = 0x03,
+    REG_TPR = 0x08,
+    REG_APR = 0x09,
+    REG_PPR = 0x0a,
+    REG_EOI = 0x0b,
+    REG_REMOTE_READ = 0x0c,
+    REG_LDR = 0x0d,
+    REG_DFR = 0x0e,
+    REG_SVR = 0x0f,
+    REG_ISR = 0x10,
+    REG_TMR = 0x18,
+    REG_IRR = 0x20,
+    REG_ESR = 0x28,
+    REG_ICR = 0x30,
+    REG_ICR_HIGH = 0x31,
+    REG_LVT = 0x32,
+    REG_INITIAL_COUNT = 0x38,
+    REG_CURRENT_COUNT = 0x39,
+    REG_DIVIDE = 0x3e,
+    REG_SELF_IPI = 0x3f,
+    REG_COUNT = 0x40,
+};
+
+#define X2APIC_MSR_BASE   0x800
+#define VERSION           (0x14 | (VLAPIC_LVT_COUNT - 1) << 16)
+#define SVR_VALID         0x3ff
+#define DIVIDE_VALID      0xb
+#define DFR_FLAT          UINT32_MAX
+#define LVT_MODE(lvt)     ((lvt) >> 8 & 7)
+#define FIRST_VECTOR      16 /* those below are illegal in messages */
+#define ICR_DELIVERY(icr) ((icr) >> 8 & 7)
+#define ICR_LOGICAL       (1u << 11)
+#define ICR_BUSY          (1u << 12)
+#define ICR_ASSERT        (1u << 14)
+#define ICR_LEVEL         (1u << 15)
+#define ICR_VALID         0xcdfffu /* low half, delivery status included */
+#define BASE_SETTABLE     (VLAPIC_BASE_X2APIC | VLAPIC_BASE_ENABLED)
+
+/* Bits of each LVT register that exist (SDM vol. 3 figure 10-8). */
+static const uint32_t lvt_valid_table[VLAPIC_LVT_COUNT] = {
+    [VLAPIC_LVT_TIMER] = 0x710ff, [VLAPIC_LVT_THERMAL] = 0x117ff, [VLAPIC_LVT_PERF] = 0x117ff,
+    [VLAPIC_LVT_LINT0] = 0x1f7ff, [VLAPIC_LVT_LINT1] = 0x1f7ff,   [VLAPIC_LVT_ERROR] = 0x110ff,
+};
+
+/* --- priorities ----------------------------------------------------------------------------------
+ */
+
+void vlapic_notice(struct vlapic *a)
+{
+    __atomic_store_n(&a->vcpu->irq_look, 1, __ATOMIC_SEQ_CST);
+    vmm_vcpu_request(a->vcpu, VMM_REQ_INTR);
+}
+
+/* PPR from TPR and the highest vector in service; what it no longer holds back is announced. */
+static void update_ppr(struct vlapic *a)
+{
+    uint32_t serviced = a->in_service < 0 ? 0 : (uint32_t)a->in_service & 0xf0;
+    int requested;
+
+    a->ppr = a->tpr >> 4 >= serviced >> 4 ? a->tpr : serviced;
+    requested = vlapic_highest(a->irr);
+    if (requested >= 0 && (uint32_t)requested >> 4 > a->ppr >> 4) {
+        vlapic_notice(a);
+    }
+}
+
+static void set_tpr(struct vlapic *a, uint32_t tpr)
+{
+    a->tpr = tpr;
+    update_ppr(a);
+}
+
+static void raise_error(struct vlapic *a, uint32_t error)
+{
+    uint32_t old = __atomic_fetch_or(&a->errors, error, __ATOMIC_RELAXED);
+
+    if ((old & error) == 0) {
+        vlapic_local(a, VLAPIC_LVT_ERROR);
+    }
+}
+
+void vlapic_accept(struct vlapic *a, uint8_t vector, bool level)
+{
+    uint64_t bit = UINT64_C(1) << (vector % 64);
+    uint64_t *tmr = &a->tmr[vector / 64];
+
+    if (!vlapic_accepts(a)) {
+        return;
+    }
+    if (vmm_unlikely(vector < FIRST_VECTOR)) {
+        raise_error(a, VLAPIC_ERROR_RECEIVE_VECTOR);
+        return;
+    }
+    if (vlapic_test(a->tmr, vector) != level) {
+        if (level) {
+            __atomic_fetch_or(tmr, bit, __ATOMIC_SEQ_CST);
+        } else {
+            __atomic_fetch_and(tmr, ~bit, __ATOMIC_SEQ_CST);
+        }
+    }
+    if ((__atomic_fetch_or(&a->irr[vector / 64], bit, __ATOMIC_SEQ_CST) & bit) == 0) {
+        vlapic_notice(a);
+    }
+}
+
+static void eoi(struct vlapic *a)
+{
+    int vector = a->in_service;
+
+    if (vector < 0) {
+        return;
+    }
+    a->isr[vector / 64] &= ~(UINT64_C(1) << (vector % 64));
+    a->in_service = vlapic_highest(a->isr);
+    update_ppr(a);
+    if (vmm_unlikely(vlapic_test(a->tmr, (uint8_t)vector))) {
+        vioapic_eoi(a->vcpu->vm, (uint8_t)vector);
+    }
+}
+
+/* --- local interrupts ----------------------------------------------------------------------------
+ */
+
+bool vlapic_extint_enabled(const struct vlapic *a)
+{
+    uint32_t lint0 = __atomic_load_n(&a->lvt[VLAPIC_LVT_LINT0], __ATOMIC_RELAXED);
+
+    /* A LAPIC that is off passes the pin through to the CPU: the PC without APIC (SDM 10.4.3). */
+    if ((a->base & VLAPIC_BASE_ENABLED) == 0) {
+        return a->vcpu->id == 0;
+    }
+    return (lint0 & VLAPIC_LVT_MASKED) == 0 && LVT_MODE(lint0) == VLAPIC_EXTINT;
+}
+
+void vlapic_local(struct vlapic *a, enum vlapic_lvt which)
+{
+    uint32_t lvt = __atomic_load_n(&a->lvt[which], __ATOMIC_RELAXED);
+
+    if (which == VLAPIC_LVT_LINT0 && vlapic_extint_enabled(a)) {
+        vlapic_notice(a);
+        return;
+    }
+    if ((lvt & VLAPIC_LVT_MASKED) != 0) {
+        return;
+    }
+    if (LVT_MODE(lvt) == VLAPIC_FIXED) {
+        vlapic_accept(a, (uint8_t)lvt, false);
+    } else if (LVT_MODE(lvt) == VLAPIC_NMI) {
+        vmm_vcpu_request(a->vcpu, VMM_REQ_NMI);
+    }
+}
+
+static void write_lvt(struct vlapic *a, enum vlapic_lvt which, uint32_t value)
+{
+    value &= lvt_valid_table[which] & ~ICR_BUSY;
+    if ((a->svr & VLAPIC_SVR_ENABLED) == 0) {
+        value |= VLAPIC_LVT_MASKED;
+    }
+    if (which == VLAPIC_LVT_TIMER) {
+        vlapic_timer_set_mode(a, value);
+        return;
+    }
+    __atomic_store_n(&a->lvt[which], value, __ATOMIC_RELAXED);
+    if (which == VLAPIC_LVT_LINT0 && (value & VLAPIC_LVT_MASKED) == 0) {
+        vmm_irq_line0_unmasked(a->vcpu->vm);
+        if (__atomic_load_n(&a->vcpu->vm->irq->pic_output, __ATOMIC_ACQUIRE) != 0) {
+            vlapic_local(a, which);
+        }
+    }
+}
+
+/* While software has it disabled, every LVT entry is masked (SDM vol. 3 section 10.4.7.2). */
+static void write_svr(struct vlapic *a, uint32_t value)
+{
+    a->svr = value & SVR_VALID;
+    if ((a->svr & VLAPIC_SVR_ENABLED) == 0) {
+        for (unsigned i = 0; i < VLAPIC_LVT_COUNT; i++) {
+            write_lvt(a, i, a->lvt[i]);
+        }
+    } else {
+        update_ppr(a);
+    }
+}
+
+/* --- inter-processor interrupts ------------------------------------------------------------------
+ */
+
+static void send_to_others(struct vlapic *a, struct vmm_irq_message *m, bool self_too)
+{
+    struct vm *vm = a->vcpu->vm;
+
+    m->logical = false;
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (self_too || i != a->vcpu->id) {
+            m->destination = i;
+            vmm_irq_deliver(vm, m);
+        }
+    }
+}
+
+static void write_icr(struct vlapic *a, uint64_t icr)
+{
+    struct vmm_irq_message m = {
+        .destination = (uint32_t)(vlapic_x2apic(a) ? icr >> 32 : icr >> 56),
+        .vector = (uint8_t)icr,
+        .delivery_mode = ICR_DELIVERY(icr),
+        .logical = (icr & ICR_LOGICAL) != 0,
+    };
+
+    a->icr = icr;
+    if (m.delivery_mode == VLAPIC_INIT && (icr & ICR_ASSERT) == 0 && (icr & ICR_LEVEL) != 0) {
+        return; /* INIT level de-assert: not of these processors */
+    }
+    if (m.delivery_mode <= VLAPIC_LOWEST && m.vector < FIRST_VECTOR) {
+        raise_error(a, VLAPIC_ERROR_SEND_VECTOR);
+        return;
+    }
+    switch (icr >> 18 & 3) { /* destination shorthand */
+    case 0:
+        vmm_irq_deliver(a->vcpu->vm, &m);
+        break;
+    case 1: /* self: fixed only */
+        if (m.delivery_mode == VLAPIC_FIXED) {
+            vlapic_accept(a, m.vector, false);
+        }
+        break;
+    default:
+        send_to_others(a, &m, (icr >> 18 & 3) == 2);
+        break;
+    }
+}
+
+/* --- registers -----------------------------------------------------------------------------------
+ */
+
+static uint32_t read_bitmap(const uint64_t bits[4], unsigned reg)
+{
+    uint64_t word = __atomic_load_n(&bits[(reg & 7) / 2], __ATOMIC_RELAXED);
+
+    return (uint32_t)(word >> (reg % 2 * 32));
+}
+
+static uint32_t read_id(const struct vlapic *a)
+{
+    return vlapic_x2apic(a) ? a->vcpu->id : a->vcpu->id << 24;
+}
+
+/* False: there is no such register to read. */
+static bool read_register(struct vlapic *a, unsigned reg, uint32_t *value)
+{
+    switch (reg) {
+    case REG_ID:
+        *value = read_id(a);
+        break;
+    case REG_VERSION:
+        *value = VERSION;
+        break;
+    case REG_TPR:
+        *value = a->tpr;
+        break;
+    case REG_PPR:
+        *value = a->ppr;
+        break;
+    case REG_LDR:
+        *value = a->ldr;
+        break;
+    case REG_DFR:
+        *value = a->dfr;
+        break;
+    case REG_SVR:
+        *value = a->svr;
+        break;
+    case REG_ISR ... REG_ISR + 7:
+        *value = read_bitmap(a->isr, reg);
+        break;
+    case REG_TMR ... REG_TMR + 7:
+        *value = read_bitmap(a->tmr, reg);
+        break;
+    case REG_IRR ... REG_IRR + 7:
+        *value = read_bitmap(a->irr, reg);
+        break;
+    case REG_ESR:
+        *value = a->esr;
+        break;
+    case REG_ICR:
+        *value = (uint32_t)a->icr;
+        break;
+    case REG_ICR_HIGH:
+        *value = (uint32_t)(a->icr >> 32);
+        break;
+    case REG_LVT ... REG_LVT + VLAPIC_LVT_COUNT - 1:
+        *value = a->lvt[reg - REG_LVT];
+        break;
+    case REG_INITIAL_COUNT:
+        *value = a->initial_count;
+        break;
+    case REG_CURRENT_COUNT:
+        *value = vlapic_timer_count(a);
+        break;
+    case REG_DIVIDE:
+        *value = a->divide;
+        break;
+    default:
+        return false;
+    }
+    return true;
+}
+
+/* False: there is no such register to write. */
+static bool write_register(struct vlapic *a, unsigned reg, uint32_t value)
+{
+    switch (reg) {
+    case REG_TPR:
+        set_tpr(a, value & 0xff);
+        a->vcpu->backend->set_sysreg(a->vcpu, VMM_CR8, a->tpr >> 4);
+        break;
+    case REG_EOI:
+        eoi(a);
+        break;
+    case REG_SVR:
+        write_svr(a, value);
+        break;
+    case REG_ESR: /* a write shows what has gathered */
+        a->esr = __atomic_exchange_n(&a->errors, 0, __ATOMIC_RELAXED);
+        break;
+    case REG_LVT ... REG_LVT + VLAPIC_LVT_COUNT - 1:
+        write_lvt(a, reg - REG_LVT, value);
+        break;
+    case REG_INITIAL_COUNT:
+        vlapic_timer_set_count(a, value);
+        break;
+    case REG_DIVIDE:
+        vlapic_timer_set_divide(a, value & DIVIDE_VALID);
+        break;
+    default:
+        return false;
+    }
+    return true;
+}
+
+/* Registers that only memory has, or that memory has in another form. */
+static bool write_xapic(struct vlapic *a, unsigned reg, uint32_t value)
+{
+    switch (reg) {
+    case REG_ID: /* fixed, as on processors since the Pentium 4 */
+        break;
+    case REG_LDR:
+        a->ldr = value & 0xff000000;
+        break;
+    case REG_DFR:
+        a->dfr = value | 0x0fffffff;
+        break;
+    case REG_ICR:
+        write_icr(a, (a->icr & ~UINT64_C(0xffffffff)) | (value & ICR_VALID & ~ICR_BUSY));
+        break;
+    case REG_ICR_HIGH:
+        a->icr = (a->icr & 0xffffffff) | (uint64_t)(value & 0xff000000) << 32;
+        break;
+    default:
+        return write_register(a, reg, value);
+    }
+    return true;
+}
+
+static void vlapic_access(struct vdev *dev, struct vdev_access *access)
+{
+    struct vlapic *a = access->vcpu != NULL ? vlapic_of(access->vcpu) : vdev_state(dev);
+    unsigned reg = (unsigned)access->offset / 16;
+    unsigned shift = access->offset % 16 * 8;
+    uint32_t value = 0;
+    bool known = true;
+
+    if (vmm_unlikely((a->base & BASE_SETTABLE) != VLAPIC_BASE_ENABLED)) {
+        return; /* no memory window: reads give all ones, as the bus left them */
+    }
+    if (access->write && access->offset == REG_EOI * 16) {
+        eoi(a);
+        return;
+    }
+    if (access->write) {
+        if (shift == 0 && access->size >= 4) {
+            known = write_xapic(a, reg, (uint32_t)access->value);
+        }
+    } else {
+        known = read_register(a, reg, &value) || reg == REG_APR || reg == REG_REMOTE_READ;
+        access->value = shift < 32 ? value >> shift : 0;
+    }
+    if (!known) {
+        raise_error(a, VLAPIC_ERROR_REGISTER);
+    }
+}
+
+/* --- x2APIC: SDM vol. 3 section 10.12 ------------------------------------------------------------
+ */
+
+bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
+{
+    struct vlapic *a = vlapic_of(v);
+    unsigned reg = msr - X2APIC_MSR_BASE;
+    uint32_t low;
+
+    if (!vlapic_x2apic(a)) {
+        return false;
+    }
+    if (reg == REG_ICR) {
+        *value = a->icr;
+        return true;
+    }
+    if (reg == REG_DFR || reg == REG_ICR_HIGH || !read_register(a, reg, &low)) {
+        return false;
+    }
+    *value = low;
+    return true;
+}
+
+/* Reserved bits of each register; those that are not here take no write but the cases below. */
+static uint32_t x2apic_reserved(unsigned reg)
+{
+    switch (reg) {
+    case REG_TPR:
+        return ~UINT32_C(0xff);
+    case REG_SVR:
+        return ~UINT32_C(SVR_VALID);
+    case REG_LVT ... REG_LVT + VLAPIC_LVT_COUNT - 1:
+        return ~lvt_valid_table[reg - REG_LVT];
+    case REG_INITIAL_COUNT:
+        return 0;
+    case REG_DIVIDE:
+        return ~UINT32_C(DIVIDE_VALID);
+    default: /* EOI and ESR: zero only */
+        return UINT32_MAX;
+    }
+}
+
+bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
+{
+    struct vlapic *a = vlapic_of(v);
+    unsigned reg = msr - X2APIC_MSR_BASE;
+
+    if (vmm_unlikely(!vlapic_x2apic(a))) {
+        return false;
+    }
+    if (vmm_likely(reg == REG_EOI && value == 0)) {
+        eoi(a);
+        return true;
+    }
+    if (reg == REG_ICR) {
+        if ((value & ~(UINT64_C(0xffffffff) << 32 | ICR_VALID)) != 0) {
+            return false;
+        }
+        write_icr(a, value & ~(uint64_t)ICR_BUSY);
+        return true;
+    }
+    if (reg == REG_SELF_IPI) {
+        if (value > 0xff) {
+            return false;
+        }
+        if (value < FIRST_VECTOR) {
+            raise_error(a, VLAPIC_ERROR_SEND_VECTOR);
+        } else {
+            vlapic_accept(a, (uint8_t)value, false);
+        }
+        return true;
+    }
+    return (value & (x2apic_reserved(reg) | UINT64_C(0xffffffff) << 32)) == 0 &&
+           write_register(a, reg, (uint32_t)value);
+}
+
+/* --- modes ---------------------------------------------------------------------------------------
+ */
+
+uint64_t vlapic_cr8_read(struct vcpu *v)
+{
+    return vlapic_of(v)->tpr >> 4;
+}
+
+void vlapic_cr8_write(struct vcpu *v, uint64_t value)
+{
+    set_tpr(vlapic_of(v), (uint32_t)(value & 0xf) << 4);
+}
+
+/* Cluster of 16 and place in it. */
+static uint32_t x2apic_ldr(unsigned id)
+{
+    return (id >> 4) << 16 | 1u << (id & 15);
+}
+
+/* What RESET and INIT have in common: SDM vol. 3 section 10.4.7. */
+static void reset_registers(struct vlapic *a)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        a->irr[i] = 0;
+        a->isr[i] = 0;
+        a->tmr[i] = 0;
+    }
+    a->in_service = -1;
+    a->tpr = 0;
+    a->ppr = 0;
+    a->ldr = vlapic_x2apic(a) ? x2apic_ldr(a->vcpu->id) : 0;
+    a->dfr = DFR_FLAT;
+    a->svr = 0xff;
+    a->esr = 0;
+    a->errors = 0;
+    a->icr = 0;
+    for (unsigned i = 0; i < VLAPIC_LVT_COUNT; i++) {
+        a->lvt[i] = VLAPIC_LVT_MASKED;
+    }
+    vlapic_timer_reset(a);
+}
+
+void vlapic_init(struct vcpu *v)
+{
+    reset_registers(vlapic_of(v));
+}
+
+uint64_t vlapic_base_read(struct vcpu *v)
+{
+    return vlapic_of(v)->base;
+}
+
+/* The window cannot be moved: a write that tries faults. Transitions: SDM vol. 3 figure 10-27. */
+bool vlapic_base_write(struct vcpu *v, uint64_t value)
+{
+    struct vlapic *a = vlapic_of(v);
+    uint64_t old = a->base;
+
+    if ((value & ~(uint64_t)(BASE_SETTABLE | VLAPIC_BASE_BSP)) != PLATFORM_LAPIC_BASE ||
+        (value & BASE_SETTABLE) == VLAPIC_BASE_X2APIC) {
+        return false;
+    }
+    if ((old & VLAPIC_BASE_X2APIC) != 0 && (value & BASE_SETTABLE) == VLAPIC_BASE_ENABLED) {
+        return false; /* back to xAPIC only through off */
+    }
+    if ((old & VLAPIC_BASE_ENABLED) == 0 && (value & VLAPIC_BASE_X2APIC) != 0) {
+        return false; /* to x2APIC only from xAPIC */
+    }
+    a->base = value;
+    if ((value & VLAPIC_BASE_ENABLED) == 0) {
+        if ((old & VLAPIC_BASE_ENABLED) != 0) {
+            reset_registers(a);
+            vmm_irq_line0_unmasked(v->vm);
+            vlapic_notice(a);
+        }
+    } else if (((old ^ value) & VLAPIC_BASE_X2APIC) != 0) {
+        a->ldr = x2apic_ldr(v->id);
+        a->icr = 0;
+    }
+    return true;
+}
+
+/* --- class ---------------------------------------------------------------------------------------
+ */
+
+static void vlapic_reset(struct vdev *dev)
+{
+    struct vlapic *a = vdev_state(dev);
+
+    a->base = PLATFORM_LAPIC_BASE | VLAPIC_BASE_ENABLED | (a->vcpu->id == 0 ? VLAPIC_BASE_BSP : 0);
+    reset_registers(a);
+    if (a->vcpu->id == 0) {
+        /* As firmware leaves it for systems that know no APIC: virtual wire mode (MP
+         * specification 1.4 section 3.6.2.2). */
+        a->svr |= VLAPIC_SVR_ENABLED;
+        a->lvt[VLAPIC_LVT_LINT0] = VLAPIC_EXTINT << 8;
+        a->lvt[VLAPIC_LVT_LINT1] = VLAPIC_NMI << 8;
+    }
+}
+
+static int vlapic_create_device(struct vdev *dev)
+{
+    /* One window for all: the access knows its vCPU. The first LAPIC's device holds the claim. */
+    return dev->vm->vcpu[0]->lapic != NULL
+               ? 0
+               : vdev_claim_lockless(dev, VDEV_MMIO, PLATFORM_LAPIC_BASE, VMM_PAGE_SIZE,
+                                     vlapic_access);
+}
+
+static void vlapic_destroy(struct vdev *dev)
+{
+    struct vlapic *a = vdev_state(dev);
+
+    if (a->vcpu != NULL) {
+        vmm_timer_destroy(a->timer);
+        a->vcpu->lapic = NULL;
+    }
+}
+
+static int transfer(struct vlapic *a, struct vdev_stream *s)
+{
+    const struct {
+        void *at;
+        size_t size;
+    } field_table[] = {
+        {&a->base, sizeof(a->base)},
+        {a->irr, sizeof(a->irr)},
+        {a->tmr, sizeof(a->tmr)},
+        {&a->errors, sizeof(a->errors)},
+        {a->isr, sizeof(a->isr)},
+        {&a->tpr, sizeof(a->tpr)},
+        {&a->ldr, sizeof(a->ldr)},
+        {&a->dfr, sizeof(a->dfr)},
+        {&a->svr, sizeof(a->svr)},
+        {&a->esr, sizeof(a->esr)},
+        {&a->icr, sizeof(a->icr)},
+        {a->lvt, sizeof(a->lvt)},
+        {&a->initial_count, sizeof(a->initial_count)},
+        {&a->divide, sizeof(a->divide)},
+        {&a->expiry_ns, sizeof(a->expiry_ns)},
+        {&a->deadline, sizeof(a->deadline)},
+    };
+    int error = 0;
+
+    for (unsigned i = 0; error == 0 && i < VMM_ARRAY_COUNT(field_table); i++) {
+        error = s->transfer(s, field_table[i].at, field_table[i].size);
+    }
+    return error;
+}
+
+static int vlapic_save(struct vdev *dev, struct vdev_stream *out)
+{
+    return transfer(vdev_state(dev), out);
+}
+
+static int vlapic_load(struct vdev *dev, struct vdev_stream *in)
+{
+    struct vlapic *a = vdev_state(dev);
+    int error = transfer(a, in);
+
+    if (error == 0) {
+        a->in_service = vlapic_highest(a->isr);
+        update_ppr(a);
+        vlapic_timer_update(a);
+        vlapic_notice(a);
+    }
+    return error;
+}
+
+const struct vdev_class vlapic_class = {
+    .name = "vlapic",
+    .state_size = sizeof(struct vlapic),
+    .version = 1,
+    .create = vlapic_create_device,
+    .reset = vlapic_reset,
+    .destroy = vlapic_destroy,
+    .save = vlapic_save,
+    .load = vlapic_load,
+};
+
+int vlapic_create(struct vcpu *v)
+{
+    struct vlapic *a;
+    int error = vdev_create(v->vm, &vlapic_class, &v->lapic);
+
+    if (error != 0) {
+        return error;
+    }
+    a = vlapic_of(v);
+    a->vcpu = v;
+    error = vlapic_timer_create(a);
+    if (error != 0) {
+        vdev_destroy(v->lapic);
+        return error;
+    }
+    return 0;
+}

@@ -1,0 +1,112 @@
+/* The local APIC's state, shared between dev/vlapic.c (registers), dev/vlapic_timer.c and core/irq.c
+ * (delivery).
+ *
+ * Everything but irr, tmr and errors belongs to the vCPU's own thread. Those three are atomic, so
+ * that a message from another thread takes no lock. */
+#pragma once
+
+#include <vmm/types.h>
+#include "core/bus.h"
+#include "core/vcpu.h"
+
+enum vlapic_lvt { /* in the order of the registers from 0x320 */
+    VLAPIC_LVT_TIMER,
+    VLAPIC_LVT_THERMAL,
+    VLAPIC_LVT_PERF,
+    VLAPIC_LVT_LINT0,
+    VLAPIC_LVT_LINT1,
+    VLAPIC_LVT_ERROR,
+    VLAPIC_LVT_COUNT
+};
+
+#define VLAPIC_LVT_MASKED   (1u << 16)
+#define VLAPIC_SVR_ENABLED  (1u << 8)
+#define VLAPIC_BASE_BSP     (1u << 8)
+#define VLAPIC_BASE_X2APIC  (1u << 10)
+#define VLAPIC_BASE_ENABLED (1u << 11)
+
+enum vlapic_delivery {
+    VLAPIC_FIXED = 0,
+    VLAPIC_LOWEST = 1,
+    VLAPIC_SMI = 2,
+    VLAPIC_NMI = 4,
+    VLAPIC_INIT = 5,
+    VLAPIC_STARTUP = 6,
+    VLAPIC_EXTINT = 7,
+};
+
+enum vlapic_error { /* bits of ESR, SDM vol. 3 figure 10-9 */
+    VLAPIC_ERROR_SEND_VECTOR = 1 << 5,
+    VLAPIC_ERROR_RECEIVE_VECTOR = 1 << 6,
+    VLAPIC_ERROR_REGISTER = 1 << 7,
+};
+
+struct vlapic {
+    struct vcpu *vcpu;
+    uint64_t base; /* IA32_APIC_BASE */
+    uint64_t irr[4], tmr[4];
+    uint32_t errors; /* seen since the last write to ESR */
+
+    uint64_t isr[4];
+    int in_service; /* the highest bit of isr, -1: none */
+    uint32_t tpr, ppr;
+    uint32_t ldr, dfr, svr, esr;
+    uint64_t icr;
+    uint32_t lvt[VLAPIC_LVT_COUNT];
+
+    struct vmm_timer *timer;
+    uint32_t initial_count, divide;
+    uint64_t expiry_ns; /* end of the current count: one-shot, periodic */
+    uint64_t deadline;  /* guest TSC, 0: none */
+};
+
+static inline struct vlapic *vlapic_of(const struct vcpu *v)
+{
+    return v->lapic->state;
+}
+
+static inline bool vlapic_x2apic(const struct vlapic *a)
+{
+    return (a->base & VLAPIC_BASE_X2APIC) != 0;
+}
+
+/* Takes messages: enabled in APIC_BASE and by software. */
+static inline bool vlapic_accepts(const struct vlapic *a)
+{
+    return (a->base & VLAPIC_BASE_ENABLED) != 0 && (a->svr & VLAPIC_SVR_ENABLED) != 0;
+}
+
+static inline int vlapic_highest(const uint64_t bits[4])
+{
+    for (int i = 3; i >= 0; i--) {
+        uint64_t word = __atomic_load_n(&bits[i], __ATOMIC_RELAXED);
+
+        if (word != 0) {
+            return i * 64 + 63 - __builtin_clzll(word);
+        }
+    }
+    return -1;
+}
+
+static inline bool vlapic_test(const uint64_t bits[4], uint8_t vector)
+{
+    return (__atomic_load_n(&bits[vector / 64], __ATOMIC_RELAXED) >> (vector % 64) & 1) != 0;
+}
+
+/* Put a vector into the IRR; any thread. */
+void vlapic_accept(struct vlapic *a, uint8_t vector, bool level);
+/* An unmasked local interrupt happened. The vCPU's thread, or LINT0 from any. */
+void vlapic_local(struct vlapic *a, enum vlapic_lvt which);
+/* What is pending may be deliverable now. */
+void vlapic_notice(struct vlapic *a);
+/* Does the PIC's INT pin reach this CPU? */
+bool vlapic_extint_enabled(const struct vlapic *a);
+
+/* dev/vlapic_timer.c */
+int vlapic_timer_create(struct vlapic *a) VMM_MUST_CHECK;
+void vlapic_timer_reset(struct vlapic *a);
+void vlapic_timer_update(struct vlapic *a); /* mask, mode or deadline changed: arm or cancel */
+void vlapic_timer_set_mode(struct vlapic *a, uint32_t lvt);
+void vlapic_timer_set_count(struct vlapic *a, uint32_t count);
+void vlapic_timer_set_divide(struct vlapic *a, uint32_t divide);
+uint32_t vlapic_timer_count(struct vlapic *a);

@@ -1,0 +1,186 @@
+/* The local APIC's timer: one-shot, periodic, TSC-deadline.
+ * Spec: Intel SDM vol. 3 section 10.5.4.
+ *
+ * Its clock of 1 GHz makes a count a number of nanoseconds. The host is asked for a wake-up only
+ * while the timer's interrupt is not masked; the count register is computed when it is read. */
+#include "core/clock.h"
+#include "core/irq.h"
+#include "core/timer.h"
+#include "core/vm.h"
+#include "dev/vlapic.h"
+
+#define MODE_ONE_SHOT 0
+#define MODE_PERIODIC 1
+#define MODE_DEADLINE 2
+
+/* A shorter period would keep a CPU busy with nothing else. */
+#define MIN_PERIOD_NS 10000
+
+static unsigned timer_mode(const struct vlapic *a)
+{
+    return a->lvt[VLAPIC_LVT_TIMER] >> 17 & 3;
+}
+
+/* Divide configuration: bits 3, 1, 0 select 2, 4, .. 128, and 7 means 1. */
+static uint64_t divisor(const struct vlapic *a)
+{
+    unsigned code = (a->divide & 3) | (a->divide >> 1 & 4);
+
+    return UINT64_C(1) << ((code + 1) & 7);
+}
+
+static uint64_t period_ns(const struct vlapic *a)
+{
+    uint64_t period = a->initial_count * divisor(a);
+
+    return period < MIN_PERIOD_NS ? MIN_PERIOD_NS : period;
+}
+
+/* Guest cycles at which the guest's TSC shows this. */
+static uint64_t deadline_cycles(const struct vlapic *a, uint64_t tsc)
+{
+    const struct vcpu *v = a->vcpu;
+    uint64_t at_zero = v->vm->clock_base_cycles + v->tsc_offset; /* the guest's TSC at time zero */
+
+    return (int64_t)(tsc - at_zero) < 0 ? 0 : tsc - at_zero;
+}
+
+/* A periodic timer that nobody heard goes on in step. */
+static void timer_catch_up(struct vlapic *a, uint64_t now)
+{
+    uint64_t period = period_ns(a);
+
+    if (timer_mode(a) == MODE_PERIODIC && a->initial_count != 0 && a->expiry_ns <= now) {
+        a->expiry_ns += ((now - a->expiry_ns) / period + 1) * period;
+    }
+}
+
+void vlapic_timer_update(struct vlapic *a)
+{
+    bool heard = (a->lvt[VLAPIC_LVT_TIMER] & VLAPIC_LVT_MASKED) == 0;
+    uint64_t now;
+
+    if (heard && timer_mode(a) == MODE_DEADLINE && a->deadline != 0) {
+        vmm_timer_arm_cycles(a->timer, deadline_cycles(a, a->deadline));
+        return;
+    }
+    if (heard && timer_mode(a) <= MODE_PERIODIC && a->initial_count != 0) {
+        now = vmm_clock_ns(a->vcpu->vm);
+        timer_catch_up(a, now);
+        if (a->expiry_ns > now) {
+            vmm_timer_arm(a->timer, a->expiry_ns);
+            return;
+        }
+    }
+    if (vmm_timer_armed(a->timer)) {
+        vmm_timer_cancel(a->timer);
+    }
+}
+
+/* The vCPU's thread. */
+static void timer_expired(struct vdev *dev, void *arg)
+{
+    struct vlapic *a = arg;
+
+    (void)dev;
+    if (timer_mode(a) == MODE_PERIODIC) {
+        vlapic_timer_update(a);
+    } else {
+        a->deadline = 0;
+    }
+    vlapic_local(a, VLAPIC_LVT_TIMER);
+}
+
+/* A change between TSC-deadline mode and the others disarms (SDM 10.5.4.1). */
+void vlapic_timer_set_mode(struct vlapic *a, uint32_t lvt)
+{
+    bool was_deadline = timer_mode(a) == MODE_DEADLINE;
+
+    a->lvt[VLAPIC_LVT_TIMER] = lvt;
+    if (was_deadline != (timer_mode(a) == MODE_DEADLINE)) {
+        a->initial_count = 0;
+        a->deadline = 0;
+    }
+    vlapic_timer_update(a);
+}
+
+void vlapic_timer_set_count(struct vlapic *a, uint32_t count)
+{
+    if (timer_mode(a) == MODE_DEADLINE) {
+        return;
+    }
+    a->initial_count = count;
+    a->expiry_ns = vmm_clock_ns(a->vcpu->vm);
+    a->expiry_ns += timer_mode(a) == MODE_PERIODIC ? period_ns(a) : count * divisor(a);
+    vlapic_timer_update(a);
+}
+
+/* The count goes on from where it is, at the new rate. */
+void vlapic_timer_set_divide(struct vlapic *a, uint32_t divide)
+{
+    uint32_t count = vlapic_timer_count(a);
+
+    a->divide = divide;
+    if (count != 0) {
+        a->expiry_ns = vmm_clock_ns(a->vcpu->vm) + count * divisor(a);
+        vlapic_timer_update(a);
+    }
+}
+
+uint32_t vlapic_timer_count(struct vlapic *a)
+{
+    uint64_t now = vmm_clock_ns(a->vcpu->vm);
+    uint64_t expiry = a->expiry_ns;
+
+    if (timer_mode(a) == MODE_DEADLINE || a->initial_count == 0) {
+        return 0;
+    }
+    if (expiry <= now) {
+        if (timer_mode(a) != MODE_PERIODIC) {
+            return 0;
+        }
+        expiry += ((now - expiry) / period_ns(a) + 1) * period_ns(a);
+    }
+    return (uint32_t)((expiry - now + divisor(a) - 1) / divisor(a));
+}
+
+uint64_t vlapic_deadline_read(struct vcpu *v)
+{
+    struct vlapic *a = vlapic_of(v);
+
+    /* A masked timer's deadline passes too. */
+    if (a->deadline != 0 && deadline_cycles(a, a->deadline) <= vmm_clock_cycles(v->vm) &&
+        !vmm_timer_armed(a->timer)) {
+        a->deadline = 0;
+    }
+    return a->deadline;
+}
+
+void vlapic_deadline_write(struct vcpu *v, uint64_t tsc)
+{
+    struct vlapic *a = vlapic_of(v);
+
+    if (timer_mode(a) == MODE_DEADLINE) {
+        a->deadline = tsc;
+        vlapic_timer_update(a);
+    }
+}
+
+void vlapic_tsc_changed(struct vcpu *v)
+{
+    vlapic_timer_update(vlapic_of(v));
+}
+
+int vlapic_timer_create(struct vlapic *a)
+{
+    return vmm_timer_create_lockless(a->vcpu->lapic, a->vcpu, timer_expired, a, &a->timer);
+}
+
+void vlapic_timer_reset(struct vlapic *a)
+{
+    a->initial_count = 0;
+    a->divide = 0;
+    a->expiry_ns = 0;
+    a->deadline = 0;
+    vlapic_timer_update(a);
+}
