@@ -110,6 +110,8 @@ trap_common:
     cld
     mov rdi, rsp                    ; 16-byte aligned: the CPU aligned it and 22 words were pushed
     call trap_dispatch
+global trap_return                  ; nk_backtrace() knows what lies above these two
+trap_return:
     pop r15
     pop r14
     pop r13
@@ -128,8 +130,10 @@ trap_common:
     add rsp, 16                     ; vector and error code
     iretq
 
+; EAX is the vector; RAX itself was pushed by the stub.
+INTERRUPT_SAVED equ 9 * 8           ; kernel/symbols.c counts on it
 align 64
-interrupt_common:                   ; EAX is the vector; RAX itself was pushed by the stub
+interrupt_common:
     push rcx
     push rdx
     push rsi
@@ -143,6 +147,8 @@ interrupt_common:                   ; EAX is the vector; RAX itself was pushed b
     inc dword [gs:CPU_PREEMPT_COUNT]
     mov edi, eax
     call [abs irq_vector_table + rax * 8]
+global interrupt_return
+interrupt_return:
     dec dword [gs:CPU_PREEMPT_COUNT]
     dec dword [gs:CPU_IRQ_DEPTH]
     cmp dword [gs:CPU_NEED_RESCHED], 0

@@ -125,6 +125,15 @@ static void print_registers(const struct nk_trap_frame *f)
                 x86_read_cr3(), x86_read_cr4());
 }
 
+/* After a call to a wrong address there is no frame yet; the return address is on the stack. */
+static void print_caller_of_nowhere(const struct nk_trap_frame *f)
+{
+    uint64_t offset;
+    if (nk_symbol_lookup(f->rip, &offset) == NULL && panic_readable(f->rsp)) {
+        print_place("  on the stack ", *(const uint64_t *)f->rsp);
+    }
+}
+
 static bool is_guard(uint64_t va)
 {
     uint64_t boot_guard = (uint64_t)boot_stack_guard;
@@ -177,6 +186,7 @@ static NK_NORETURN void report(const struct nk_trap_frame *f, bool exception)
         explain_fault(f);
     }
     print_registers(f);
+    print_caller_of_nowhere(f);
     panic_print("backtrace of CPU %u\n", this_cpu->id);
     nk_backtrace(f->rip, f->rbp);
     report_other_cpus();
