@@ -7,6 +7,7 @@
 
 #include "base/layout.h"
 #include "base/platform.h"
+#include "base/x86.h"
 #include "mm/paging.h"
 
 #define TABLES_MAX       64
@@ -203,12 +204,16 @@ void acpi_init(const struct bootinfo *info)
 {
     struct acpi_rsdp rsdp = {0};
     acpi.has_8259 = true; /* until a MADT says otherwise */
-    if (!find_rsdp(info, &rsdp)) {
+    if (find_rsdp(info, &rsdp)) {
+        load_tables(&rsdp);
+        read_tables();
+    } else {
         nk_warn("acpi: no root pointer: one CPU, 8259 interrupts, no power-off");
-        return;
     }
-    load_tables(&rsdp);
-    read_tables();
+    if (acpi.cpu_count == 0) {
+        acpi.cpu[0] = (struct acpi_cpu){.apic_id = x86_cpuid(1, 0).ebx >> 24, .enabled = true};
+        acpi.cpu_count = 1;
+    }
     nk_info("acpi: %u tables, %u CPUs, %u IOAPICs, HPET %s, PM timer %s, S5 %s", table_count,
             acpi.cpu_count, acpi.ioapic_count, acpi.hpet_address != 0 ? "yes" : "no",
             acpi.pm_timer_port != 0 ? "yes" : "no", acpi.has_s5 ? "yes" : "no");

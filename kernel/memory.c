@@ -15,6 +15,8 @@ void memory_init(const struct bootinfo *info)
             bootmem_map_only(NK_PA(r->base), r->length);
         }
     }
+    bootmem_reserve(NK_PA(0), NK_PAGE_SIZE); /* BIOS data; and 0 stays an invalid address */
+    bootmem_reserve(NK_PA(NK_TRAMPOLINE_PA), NK_PAGE_SIZE);
     bootmem_reserve(nk_va_to_pa(_text), (uint64_t)(_end - _text));
     for (uint32_t i = 0; i < info->module_count; i++) {
         bootmem_reserve(NK_PA(info->module[i].base), info->module[i].length);
