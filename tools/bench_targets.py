@@ -1,0 +1,92 @@
+"""What tools/bench measures: one row per figure, by table.
+
+Row: key as measured, what it is, the peer's figure as text, target (None: no target yet), whether less is better.
+Unit: instructions, unless the text says otherwise. Peers were measured the same way in the same emulator.
+"""
+
+import typing
+
+
+class Row(typing.NamedTuple):
+    key: str
+    what: str
+    peer: str = "-"
+    target: typing.Optional[float] = None
+    less_is_better: bool = True
+
+
+EXITS = [
+    Row("exit.cpuid", "CPUID", "KVM 3032", 300),
+    Row("exit.wbinvd", "WBINVD", "KVM 2817", 250),
+    Row("exit.invd", "INVD", "KVM 2817", 250),
+    Row("exit.vmmcall", "hypercall (VMMCALL)", "KVM about 3000", 250),
+    Row("exit.msr_read", "MSR read (TSC_ADJUST)", "KVM 2998", 300),
+    Row("exit.msr_write", "MSR write (TSC_ADJUST)", "KVM 3085", 300),
+    Row("exit.pio_out", "PIO out, in-kernel device", "KVM 1594", 400),
+    Row("exit.pio_in", "PIO in, in-kernel device", "KVM 1587", 400),
+    Row("exit.pm_timer", "PIO in, PM timer", "KVM 5296", 450),
+    Row("exit.mmio_write_first", "MMIO write, new instruction", "KVM 3894", 800),
+    Row("exit.mmio_write", "MMIO write, repeated instruction", "KVM 3894", 500),
+    Row("exit.eoi_xapic", "LAPIC EOI, xAPIC", "KVM 3565", 600),
+    Row("exit.eoi_x2apic", "LAPIC EOI, x2APIC", "KVM 3565", 350),
+    Row("exit.self_ipi_xapic", "self-IPI, send to handler, xAPIC"),
+    Row("exit.self_ipi_halt_xapic", "self-IPI, handler, EOI, HLT, xAPIC", "KVM 12814", 3000),
+    Row("exit.self_ipi_halt_x2apic", "self-IPI, handler, EOI, HLT, x2APIC"),
+    Row("exit.deadline_write", "TSC deadline write"),
+    Row("exit.deadline_late", "timer deadline to handler, guest halted"),
+    Row("exit.cr0_wp_pair", "CR0.WP toggle, pair", "KVM 9086, bare 29", 29),
+    Row("exit.cr4_pge_pair", "CR4.PGE toggle, pair", "KVM 7046, bare 33", 33),
+    Row("exit.cr8_write", "MOV CR8", "no exit 8", 8),
+    Row("exit.dr_write", "MOV DR", "no exit 8", 8),
+    Row("exit.kernel_gs_base_write", "KERNEL_GS_BASE write", "no exit 10", 10),
+    Row("exit.first_touch_lazy", "nested page fault on first touch, 4 KiB backing", "KVM about 3500", 1200),
+]
+
+GUESTS = [
+    Row("guest.bare", "bare boot of Debian's cloud bzImage to init, million"),
+    Row("guest.boot", "the same in a VM, million"),
+    Row("guest.overhead", "over the bare boot, %", "KVM + QEMU +24, microvm +19", 3),
+    Row("guest.exits", "exits during that boot (without icount)", "KVM + QEMU 42600", 15000),
+    Row("guest.held", "memory held per VM beyond guest RAM, KiB", "Firecracker 5120"),
+]
+
+PRIMITIVES = [
+    Row("spin_lock_unlock", "spin lock + unlock", "Nautilus 11, Kitten 11, lk 16", 11),
+    Row("spin_lock_irqsave", "spin lock + unlock, IRQ save", "Nautilus 46, Kitten 20, lk 23", 18),
+    Row("semaphore_free", "semaphore down + up, free", "Nautilus 132, Kitten 62, lk 91", 45),
+    Row("thread_create", "thread create", "Nautilus 2364, lk 1564", 500),
+    Row("thread_run", "thread run (deferred start)", "Nautilus 245, Kitten 112, lk 456", 110),
+    Row("thread_join", "join of a finished thread", "Nautilus 1582, lk 449", 200),
+    Row("thread_create_run_join", "create + run + join, stack reused", "Nautilus 4191, lk 2469", 1000),
+    Row("yield_alone", "yield, alone", "Nautilus 519, lk 97", 40),
+    Row("yield_switch", "yield, switch between two threads", "Nautilus 578, lk 179", 120),
+    Row("semaphore_ping_pong", "semaphore ping-pong, round trip", "Nautilus 1929, Kitten 1128, lk 638", 400),
+    Row("malloc_64", "malloc(64)", "Nautilus 407, Kitten 302, lk 169", 40),
+    Row("free_64", "free of 64", "Nautilus 222, Kitten 176, lk 153", 40),
+    Row("malloc_64k", "malloc(64 KiB)", "Nautilus 365, lk 276", 200),
+    Row("free_64k", "free of 64 KiB", "Nautilus 255, Kitten 106, lk 211", 150),
+    Row("page_alloc", "page alloc", "lk 155", 50),
+    Row("page_free", "page free", "Kitten 135, lk 147", 50),
+    Row("self_ipi_handler", "self-IPI, send to handler", "Nautilus 59", 50),
+    Row("self_ipi_round_trip", "self-IPI, round trip", "Nautilus 263", 200),
+    Row("timer_interrupt", "timer interrupt service", "Nautilus 730, lk 334", 200),
+    Row("oversleep_1ms", "oversleep of a 1 ms sleep", "lk 848, Nautilus 104000", 500),
+    Row("memset_4k", "memset of 4 KiB", "lk 2048", 1024),
+    Row("memcpy_4k", "memcpy of 4 KiB", "lk 3080", 1024),
+]
+
+IMAGES = [
+    Row("image.elf", "kernel + VMM, stripped ELF, KiB", "Nautilus 3200, Xen 1600", 1024),
+    Row("image.library", "library alone, code and data, KiB", "-", 400),
+    Row("image.iso", "ISO with Debian's kernel and initramfs, KiB"),
+    Row("memory.kernel", "kernel's own memory on a 1 GiB node, no VM, KiB", "-", 12288),
+    Row("memory.least", "least RAM to reach the shell, MiB", "lk 4, Nautilus 32", 8),
+    Row("boot.shell", "kernel entry to shell, 1 CPU, -kernel, million", "Nautilus 278", 20),
+]
+
+TABLES = [
+    ("Exits (round trip seen by the guest)", EXITS),
+    ("Guests", GUESTS),
+    ("Kernel primitives (one CPU)", PRIMITIVES),
+    ("Images and boot", IMAGES),
+]
