@@ -15,5 +15,6 @@ vmm-y += core/emulate_sse.c core/emulate_pio.c core/emulate_sys.c core/xmm.c
 cflags-vmm/core/decode.c := $(zydis-flags)
 
 # guest loaders, manifest
+vmm-y += load/load.c load/bzimage.c load/e820.c
 
 # paravirtual interface

@@ -26,6 +26,7 @@ enum {
 
 #define X86_CR0_PE (UINT64_C(1) << 0)
 #define X86_CR0_ET (UINT64_C(1) << 4)
+#define X86_CR0_NE (UINT64_C(1) << 5)
 #define X86_CR0_NW (UINT64_C(1) << 29)
 #define X86_CR0_CD (UINT64_C(1) << 30)
 #define X86_CR0_PG (UINT64_C(1) << 31)
