@@ -129,7 +129,7 @@ qemu-flags := -accel tcg -cpu max -smp 2 -m 1G -nic none -no-reboot -display non
 iso: $(build)/orthocone.iso ## build the ISO image for BIOS and UEFI
 
 .PHONY: ktest-image
-ktest-image: ## build the kernel with its own tests linked in
+ktest-image: | $(third-party-headers) ## build the kernel with its own tests linked in
 	$(quiet)$(MAKE) KTEST=1 $(build)/orthocone-test.elf
 
 .PHONY: test
