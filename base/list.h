@@ -8,10 +8,13 @@ struct nk_list {
     struct nk_list *next, *prev;
 };
 
-#define NK_LIST_INIT(name) {&(name), &(name)}
+#define NK_LIST_INIT(name)                                                                         \
+    {                                                                                              \
+        &(name), &(name)                                                                           \
+    }
 #define nk_list_entry(node, type, member) NK_CONTAINER_OF(node, type, member)
 #define nk_list_for_each(pos, head)       for (pos = (head)->next; pos != (head); pos = pos->next)
-#define nk_list_for_each_safe(pos, tmp, head) \
+#define nk_list_for_each_safe(pos, tmp, head)                                                      \
     for (pos = (head)->next, tmp = pos->next; pos != (head); pos = tmp, tmp = pos->next)
 
 static inline void nk_list_init(struct nk_list *head)

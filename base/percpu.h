@@ -22,26 +22,26 @@ struct nk_page_cache {
 
 struct nk_cpu {
     struct nk_cpu *self;
-    struct nk_thread *current;   /* the running thread, idle included */
-    uint32_t preempt_count;      /* 0: may be preempted; interrupt handlers run with it raised */
-    uint32_t irq_depth;          /* >0: in an interrupt handler */
-    uint32_t need_resched;       /* set by anyone through an IPI, read at the end of interrupts */
-    uint32_t id;                 /* 0 is the boot CPU, then in MADT order */
+    struct nk_thread *current; /* the running thread, idle included */
+    uint32_t preempt_count;    /* 0: may be preempted; interrupt handlers run with it raised */
+    uint32_t irq_depth;        /* >0: in an interrupt handler */
+    uint32_t need_resched;     /* set by anyone through an IPI, read at the end of interrupts */
+    uint32_t id;               /* 0 is the boot CPU, then in MADT order */
     uint32_t apic_id;
-    uint32_t node;               /* NUMA node */
+    uint32_t node; /* NUMA node */
     struct sched_rq *rq;
-    struct slab_cpu *slab;       /* magazines, one per object cache */
+    struct slab_cpu *slab; /* magazines, one per object cache */
     struct nk_page_cache pages;
     struct timer_queue *timers;
-    struct nk_thread *fpu_owner; /* whose extended state the registers hold */
-    uint64_t xcr0;               /* what XCR0 holds now */
-    void *tss;                   /* struct x86_tss */
+    struct nk_thread *fpu_owner;             /* whose extended state the registers hold */
+    uint64_t xcr0;                           /* what XCR0 holds now */
+    void *tss;                               /* struct x86_tss */
     const struct nk_trap_frame *panic_frame; /* where a panic's NMI found this CPU */
-    uint32_t online;             /* read by all */
+    uint32_t online;                         /* read by all */
     uint32_t debug_lock_depth;
-    void *call_queue;            /* cross-CPU calls, kernel/smp.c */
-    void *vmm;                   /* per-CPU state of kernel/vmm_host.c */
-    uint64_t irq_count[4];       /* timer, reschedule, call, device */
+    void *call_queue;      /* cross-CPU calls, kernel/smp.c */
+    void *vmm;             /* per-CPU state of kernel/vmm_host.c */
+    uint64_t irq_count[4]; /* timer, reschedule, call, device */
 } NK_ALIGNED(64);
 
 extern struct nk_cpu nk_cpu_table[CONFIG_NR_CPUS];

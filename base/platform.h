@@ -38,7 +38,7 @@ void nk_platform_timer_set(uint64_t deadline_tsc);
 /* TSC ticks per second, set before sched_init(). */
 extern uint64_t nk_tsc_hz;
 
-/* Release a thread's newlib state (nk_thread_reent_slot). Context: thread. */
+/* Release the current thread's newlib state (nk_thread_reent_slot): the thread ends. May block. */
 void nk_platform_reent_free(void *reent);
 
 /* Wait for an interrupt, atomically with enabling interrupts (sti; hlt or mwait). Called by the

@@ -28,7 +28,10 @@ struct nk_spinlock {
     uint8_t rank;   /* enum nk_lock_rank */
 };
 
-#define NK_SPINLOCK_INIT(r) {0, 0, (r)}
+#define NK_SPINLOCK_INIT(r)                                                                        \
+    {                                                                                              \
+        0, 0, (r)                                                                                  \
+    }
 
 #if defined(CONFIG_DEBUG)
 void nk_spinlock_debug_taken(struct nk_spinlock *lock);

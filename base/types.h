@@ -24,12 +24,11 @@ typedef struct {
 #define nk_likely(x)      __builtin_expect(!!(x), 1)
 #define nk_unlikely(x)    __builtin_expect(!!(x), 0)
 
-#define NK_ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define NK_CONTAINER_OF(ptr, type, member) \
-    ((type *)((char *)(ptr) - offsetof(type, member)))
-#define NK_KIB(n) ((uint64_t)(n) << 10)
-#define NK_MIB(n) ((uint64_t)(n) << 20)
-#define NK_GIB(n) ((uint64_t)(n) << 30)
+#define NK_ARRAY_COUNT(a)                  (sizeof(a) / sizeof((a)[0]))
+#define NK_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define NK_KIB(n)                          ((uint64_t)(n) << 10)
+#define NK_MIB(n)                          ((uint64_t)(n) << 20)
+#define NK_GIB(n)                          ((uint64_t)(n) << 30)
 
 #define NK_PAGE_SHIFT 12
 #define NK_PAGE_SIZE  (UINT64_C(1) << NK_PAGE_SHIFT)

@@ -16,7 +16,8 @@ unsigned nk_waitqueue_wake(struct nk_waitqueue *wq, unsigned max); /* returns ho
 
 struct nk_semaphore {
     struct nk_waitqueue wq;
-    int64_t count;
+    int64_t count;     /* atomic; negative: how many downs wait */
+    unsigned handover; /* wq.lock; ups whose down has not come to stand in line yet */
 };
 void nk_semaphore_init(struct nk_semaphore *s, unsigned count);
 void nk_semaphore_down(struct nk_semaphore *s);
@@ -26,8 +27,8 @@ void nk_semaphore_up(struct nk_semaphore *s);
 
 struct nk_mutex {
     struct nk_waitqueue wq;
-    struct nk_thread *owner;
-    unsigned depth; /* recursive taking by the owner, as newlib's locks need */
+    uintptr_t owner; /* atomic; a thread, with bit 0 set when others wait; 0: free */
+    unsigned depth;  /* recursive taking by the owner, as newlib's locks need */
 };
 void nk_mutex_init(struct nk_mutex *m);
 void nk_mutex_lock(struct nk_mutex *m);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "base/percpu.h"
 #include "base/types.h"
 
 #define NK_THREAD_NAME_MAX  24
@@ -80,8 +81,13 @@ int nk_thread_pin(struct nk_thread *t, int cpu) NK_MUST_CHECK;
  * the full state is kept across switches. Context: the thread itself. */
 void nk_thread_fp_enable(void);
 void nk_thread_fp_set_xcr0(uint64_t xcr0);
+uint64_t nk_fp_xcr0_supported(void); /* all that XCR0 may hold; 0: no XSAVE */
 
-struct nk_thread *nk_thread_current(void);
+static inline struct nk_thread *nk_thread_current(void)
+{
+    return this_cpu->current;
+}
+
 const char *nk_thread_name(const struct nk_thread *t);
 enum nk_thread_state nk_thread_get_state(const struct nk_thread *t);
 const char *nk_thread_state_name(enum nk_thread_state s);

@@ -1,0 +1,63 @@
+#include "sched/registry.h"
+
+#include "base/percpu.h"
+#include "base/x86.h"
+#include "sched/rq.h"
+
+#include <string.h>
+
+static struct nk_spinlock lock = NK_SPINLOCK_INIT(NK_RANK_THREAD);
+static struct nk_list all = NK_LIST_INIT(all); /* by ascending id */
+static uint64_t last_id;
+
+void registry_add(struct nk_thread *t)
+{
+    nk_spin_lock(&lock);
+    t->id = ++last_id;
+    nk_list_push_back(&all, &t->registered);
+    nk_spin_unlock(&lock);
+}
+
+void registry_remove(struct nk_thread *t)
+{
+    nk_spin_lock(&lock);
+    nk_list_remove(&t->registered);
+    nk_spin_unlock(&lock);
+}
+
+static void describe(const struct nk_thread *t, struct nk_thread_info *out)
+{
+    *out = (struct nk_thread_info){
+        .id = t->id,
+        .state = nk_thread_get_state(t),
+        .cpu = t->cpu,
+        .priority = t->priority,
+        .pinned = t->pinned != NK_CPU_ANY,
+        .fp = t->fp != NULL,
+        .cpu_ticks = t->cpu_ticks,
+        .switches = t->switches,
+    };
+    memcpy(out->name, t->name, sizeof(out->name));
+    const struct sched_rq *rq = nk_cpu_table[t->cpu].rq;
+    if (out->state == NK_THREAD_RUNNING && rq != NULL) {
+        out->cpu_ticks += x86_rdtsc() - rq->switch_tsc; /* its present turn */
+    }
+}
+
+bool nk_thread_next_info(uint64_t after, struct nk_thread_info *out)
+{
+    bool found = false;
+    nk_spin_lock(&lock);
+    struct nk_list *link;
+    nk_list_for_each(link, &all)
+    {
+        const struct nk_thread *t = nk_list_entry(link, struct nk_thread, registered);
+        if (t->id > after) {
+            describe(t, out);
+            found = true;
+            break;
+        }
+    }
+    nk_spin_unlock(&lock);
+    return found;
+}

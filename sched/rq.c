@@ -1,0 +1,367 @@
+#include "sched/rq.h"
+
+#include "base/percpu.h"
+#include "base/x86.h"
+#include "mm/slab.h"
+#include "sched/sched.h"
+
+_Static_assert(CONFIG_NR_CPUS <= 64, "sched_idle_mask is one word");
+_Static_assert(NK_PRIORITY_COUNT <= 32, "ready_mask is one word");
+
+uint64_t sched_idle_mask;
+
+static void slice_expired(struct nk_timer *timer);
+
+static void queue_push(struct sched_rq *rq, struct nk_thread *t)
+{
+    struct thread_queue *q = &rq->queue[t->priority];
+    t->next = NULL;
+    *q->tail = t;
+    q->tail = &t->next;
+    rq->ready_mask |= 1u << t->priority;
+    rq->ready_count++;
+}
+
+static void queue_push_front(struct sched_rq *rq, struct nk_thread *t)
+{
+    struct thread_queue *q = &rq->queue[t->priority];
+    t->next = q->head;
+    if (q->head == NULL) {
+        q->tail = &t->next;
+    }
+    q->head = t;
+    rq->ready_mask |= 1u << t->priority;
+    rq->ready_count++;
+}
+
+static struct nk_thread *queue_pop(struct sched_rq *rq, unsigned priority)
+{
+    struct thread_queue *q = &rq->queue[priority];
+    struct nk_thread *t = q->head;
+    q->head = t->next;
+    if (t->next == NULL) {
+        q->tail = &q->head;
+        rq->ready_mask &= ~(1u << priority);
+    }
+    rq->ready_count--;
+    return t;
+}
+
+static uint64_t slice_ticks(void)
+{
+    return nk_ns_to_tsc(SCHED_SLICE_NS);
+}
+
+static NK_NOINLINE void slice_arm(struct sched_rq *rq, uint64_t ticks)
+{
+    rq->slice_armed = true;
+    nk_timer_arm(&rq->slice_timer, x86_rdtsc() + ticks);
+}
+
+/* The timer is not disarmed when its thread leaves the CPU or competition ends: it fires once
+ * more at most and finds nothing to do, which is far cheaper than arming it at every switch. */
+static void slice_expired(struct nk_timer *timer)
+{
+    struct sched_rq *rq = NK_CONTAINER_OF(timer, struct sched_rq, slice_timer);
+    struct nk_thread *current = this_cpu->current;
+    rq->slice_armed = false;
+    rq->slice_interrupts++;
+    if (rq->ready_mask >> current->priority == 0) {
+        return;
+    }
+    uint64_t used = current->slice_used + (x86_rdtsc() - rq->switch_tsc);
+    if (used < slice_ticks()) {
+        slice_arm(rq, slice_ticks() - used);
+        return;
+    }
+    rq->slice_over = true;
+    this_cpu->need_resched = 1;
+}
+
+/* A READY thread enters this CPU's queue. */
+static void enqueue_here(struct sched_rq *rq, struct nk_thread *t)
+{
+    const struct nk_thread *current = this_cpu->current;
+    queue_push(rq, t);
+    if (t->priority > current->priority) {
+        this_cpu->need_resched = 1;
+        if (current == rq->idle) {
+            __atomic_and_fetch(&sched_idle_mask, ~(UINT64_C(1) << rq->cpu), __ATOMIC_RELAXED);
+        }
+    } else if (t->priority == current->priority && nk_unlikely(!rq->slice_armed)) {
+        slice_arm(rq, slice_ticks());
+    }
+}
+
+/* A READY thread goes to another CPU. */
+static void send_to(unsigned cpu, struct nk_thread *t)
+{
+    struct sched_rq *rq = nk_cpu_table[cpu].rq;
+    t->cpu = cpu;
+    struct nk_thread *head = __atomic_load_n(&rq->inbox, __ATOMIC_RELAXED);
+    do {
+        t->next = head;
+    } while (!__atomic_compare_exchange_n(&rq->inbox, &head, t, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    if (head == NULL) {
+        nk_platform_kick_cpu(cpu); /* else whoever pushed first has done it */
+    }
+}
+
+NK_NOINLINE void rq_drain_inbox(struct sched_rq *rq)
+{
+    struct nk_thread *newest = __atomic_exchange_n(&rq->inbox, NULL, __ATOMIC_ACQ_REL);
+    struct nk_thread *oldest = NULL;
+    while (newest != NULL) {
+        struct nk_thread *t = newest;
+        newest = t->next;
+        t->next = oldest;
+        oldest = t;
+    }
+    while (oldest != NULL) {
+        struct nk_thread *t = oldest;
+        oldest = t->next;
+        if (t != this_cpu->current) {
+            thread_wait_off_cpu(t); /* it was sent here by a CPU that is still switching from it */
+        }
+        enqueue_here(rq, t);
+    }
+}
+
+/* A CPU without work, claimed so that the next caller takes another; -1: there is none. */
+static int claim_idle_cpu(void)
+{
+    uint64_t mask = __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED);
+    while (mask != 0) {
+        uint64_t bit = mask & -mask;
+        if (__atomic_fetch_and(&sched_idle_mask, ~bit, __ATOMIC_ACQ_REL) & bit) {
+            return __builtin_ctzll(bit);
+        }
+        mask &= ~bit;
+    }
+    return -1;
+}
+
+/* Where a thread that was blocked goes on: where it is pinned; else where it ran last, for its
+ * caches, unless that CPU is busy and another is idle. A thread that is still leaving its CPU
+ * goes there in any case, and is sent on when it is picked. */
+static unsigned place_again(struct nk_thread *t)
+{
+    int pinned = __atomic_load_n(&t->pinned, __ATOMIC_RELAXED);
+    unsigned cpu = t->cpu;
+    if (nk_likely(pinned == (int)cpu)) {
+        return cpu;
+    }
+    bool leaving = __atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE);
+    if (pinned != NK_CPU_ANY) {
+        if (!leaving) {
+            return (unsigned)pinned;
+        }
+        __atomic_or_fetch(&t->attention, ATTENTION_MIGRATE, __ATOMIC_RELAXED);
+        return cpu;
+    }
+    uint64_t idle = __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED);
+    if (nk_likely(idle == 0) || leaving || idle >> cpu & 1) {
+        return cpu;
+    }
+    int other = claim_idle_cpu();
+    return other < 0 ? cpu : (unsigned)other;
+}
+
+/* Where a new thread begins: where it is pinned, on an idle CPU, or on the one with the shortest
+ * queue. */
+static unsigned place_first(const struct nk_thread *t)
+{
+    if (t->pinned != NK_CPU_ANY) {
+        return (unsigned)t->pinned;
+    }
+    int idle = claim_idle_cpu();
+    if (idle >= 0) {
+        return (unsigned)idle;
+    }
+    unsigned best = this_cpu->id;
+    uint32_t best_count = this_cpu->rq->ready_count;
+    for (unsigned i = 0; i < nk_cpu_count && best_count > 0; i++) {
+        const struct sched_rq *rq = nk_cpu_table[i].rq;
+        if (rq != NULL && rq->ready_count < best_count) {
+            best = i;
+            best_count = rq->ready_count;
+        }
+    }
+    return best;
+}
+
+static void make_ready_on(struct nk_thread *t, unsigned cpu)
+{
+    thread_set_state(t, NK_THREAD_READY);
+    if (nk_likely(cpu == this_cpu->id)) {
+        t->cpu = cpu;
+        enqueue_here(this_cpu->rq, t);
+    } else {
+        send_to(cpu, t);
+    }
+}
+
+void sched_make_ready(struct nk_thread *t)
+{
+    make_ready_on(t, place_again(t));
+}
+
+void sched_start_ready(struct nk_thread *t)
+{
+    make_ready_on(t, place_first(t));
+}
+
+/* Deal with what is asked of a thread before it runs: true when it must not run here now. */
+static NK_NOINLINE bool divert(struct sched_rq *rq, struct nk_thread *t)
+{
+    uint32_t old = __atomic_load_n(&t->attention, __ATOMIC_ACQUIRE);
+    while (old & ATTENTION_PAUSE) {
+        thread_set_state(t, NK_THREAD_PAUSED);
+        uint32_t paused = (old & ~(uint32_t)ATTENTION_PAUSE) | ATTENTION_PAUSED;
+        if (__atomic_compare_exchange_n(&t->attention, &old, paused, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE)) {
+            return true; /* nk_thread_resume() may have it by now */
+        }
+        thread_set_state(t, NK_THREAD_READY);
+    }
+    __atomic_and_fetch(&t->attention, ~(uint32_t)ATTENTION_MIGRATE, __ATOMIC_ACQ_REL);
+    int pinned = __atomic_load_n(&t->pinned, __ATOMIC_ACQUIRE);
+    if (pinned != NK_CPU_ANY && pinned != (int)rq->cpu) {
+        send_to((unsigned)pinned, t);
+        return true;
+    }
+    return false;
+}
+
+static struct nk_thread *pick(struct sched_rq *rq)
+{
+    while (nk_likely(rq->ready_mask != 0)) {
+        unsigned priority = 31 - (unsigned)__builtin_clz(rq->ready_mask);
+        struct nk_thread *t = queue_pop(rq, priority);
+        if (nk_likely(t->attention == 0) || !divert(rq, t)) {
+            if (nk_unlikely(rq->ready_mask >> priority & !rq->slice_armed)) {
+                slice_arm(rq, slice_ticks());
+            }
+            return t;
+        }
+    }
+    return rq->idle;
+}
+
+void sched_run_next(struct sched_rq *rq, struct nk_thread *prev)
+{
+    if (nk_unlikely(__atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL)) {
+        rq_drain_inbox(rq);
+    }
+    this_cpu->need_resched = 0;
+    struct nk_thread *next = pick(rq);
+    uint64_t now = x86_rdtsc();
+    prev->cpu_ticks += now - rq->switch_tsc;
+    rq->switch_tsc = now;
+    thread_set_state(next, NK_THREAD_RUNNING);
+    if (nk_unlikely(next == prev)) {
+        return;
+    }
+    next->switches++;
+    rq->switches++;
+    if (nk_unlikely(prev->fp != NULL || next->fp != NULL)) {
+        fp_switch(prev, next);
+    }
+    next->on_cpu = 1;
+    this_cpu->current = next;
+    sched_switch(prev, next);
+}
+
+void sched_preempt(void)
+{
+    struct sched_rq *rq = this_cpu->rq;
+    struct nk_thread *current = this_cpu->current;
+    thread_set_state(current, NK_THREAD_READY);
+    if (current != rq->idle) {
+        current->slice_used += x86_rdtsc() - rq->switch_tsc;
+        if (rq->slice_over || current->slice_used >= slice_ticks()) {
+            current->slice_used = 0;
+            queue_push(rq, current);
+        } else {
+            queue_push_front(rq, current); /* it keeps the rest of its turn */
+        }
+    }
+    rq->slice_over = false;
+    sched_run_next(rq, current);
+}
+
+void nk_preempt_resched(void)
+{
+    if (!nk_irqs_on()) {
+        return; /* the flag stays; who turns interrupts on again looks at it */
+    }
+    x86_cli();
+    if (this_cpu->need_resched && this_cpu->preempt_count == 0) {
+        sched_preempt();
+    }
+    x86_sti();
+}
+
+void sched_interrupt_tail(void)
+{
+    if (this_cpu->preempt_count == 0) {
+        sched_preempt();
+    }
+}
+
+void sched_reschedule_interrupt(void)
+{
+    struct sched_rq *rq = this_cpu->rq;
+    if (__atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL) {
+        rq_drain_inbox(rq);
+    }
+    if (__atomic_load_n(&this_cpu->current->attention, __ATOMIC_ACQUIRE) != 0) {
+        this_cpu->need_resched = 1;
+    }
+}
+
+void nk_thread_yield(void)
+{
+    nk_assert(this_cpu->preempt_count == 0);
+    x86_cli();
+    struct sched_rq *rq = this_cpu->rq;
+    struct nk_thread *current = this_cpu->current;
+    if (nk_unlikely(__atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL)) {
+        rq_drain_inbox(rq);
+    }
+    if (rq->ready_mask >> current->priority != 0 || current->attention != 0) {
+        thread_set_state(current, NK_THREAD_READY);
+        current->slice_used = 0;
+        queue_push(rq, current);
+        sched_run_next(rq, current);
+    }
+    x86_sti();
+}
+
+struct sched_rq *rq_create(unsigned cpu)
+{
+    struct sched_rq *rq = kmalloc_aligned(sizeof(*rq), 64);
+    if (rq == NULL) {
+        nk_panic("sched: no memory for CPU %u", cpu);
+    }
+    *rq = (struct sched_rq){.cpu = cpu, .switch_tsc = x86_rdtsc()};
+    for (unsigned i = 0; i < NK_PRIORITY_COUNT; i++) {
+        rq->queue[i].tail = &rq->queue[i].head;
+    }
+    nk_timer_init(&rq->slice_timer, slice_expired);
+    return rq;
+}
+
+void sched_get_stats(unsigned cpu, struct sched_stats *out)
+{
+    nk_assert(cpu < nk_cpu_count);
+    const struct sched_rq *rq = nk_cpu_table[cpu].rq;
+    bool idle = nk_cpu_table[cpu].current == rq->idle;
+    *out = (struct sched_stats){
+        .switches = rq->switches,
+        .idle_ticks = rq->idle->cpu_ticks + (idle ? x86_rdtsc() - rq->switch_tsc : 0),
+        .slice_interrupts = rq->slice_interrupts,
+        .runnable = rq->ready_count + !idle,
+    };
+}

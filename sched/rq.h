@@ -1,0 +1,45 @@
+/* Inside sched/ only: one CPU's run queue.
+ *
+ * Threading: only its own CPU touches it, with interrupts off, so it has no lock. Another CPU that
+ * has a thread for it pushes the thread on `inbox`, the one shared field, and kicks the CPU. */
+#pragma once
+
+#include "sched/thread_impl.h"
+
+struct thread_queue {
+    struct nk_thread *head, **tail;
+};
+
+struct sched_rq {
+    uint32_t ready_mask;  /* bit n: queue[n] has a thread */
+    uint32_t ready_count; /* read by others, for placing threads */
+    uint32_t cpu;
+    bool slice_armed;
+    bool slice_over; /* the running thread's turn is over: behind its equals with it */
+    struct nk_thread *idle;
+    uint64_t switch_tsc; /* when the running thread began to run */
+    uint64_t switches, slice_interrupts;
+    struct nk_timer slice_timer;
+    struct thread_queue queue[NK_PRIORITY_COUNT];
+    struct nk_thread *inbox NK_ALIGNED(64); /* atomic; a stack: newest first */
+};
+
+extern uint64_t sched_idle_mask; /* atomic; bit n: CPU n halts with nothing to run */
+
+struct sched_rq *rq_create(unsigned cpu);
+void rq_drain_inbox(struct sched_rq *rq);
+
+/* All of these: interrupts off. */
+void sched_make_ready(struct nk_thread *t);  /* state READY, on the CPU that suits it */
+void sched_start_ready(struct nk_thread *t); /* the same for a thread that has not run yet */
+void sched_run_next(struct sched_rq *rq, struct nk_thread *prev); /* prev has left RUNNING */
+void sched_preempt(void); /* the current thread is READY, whoever is due runs */
+
+/* After something became ready with interrupts as in `flags` before: switch now if that is due. */
+static inline void sched_after_wake(uint64_t flags)
+{
+    nk_irq_restore(flags);
+    if (nk_unlikely(this_cpu->need_resched) && (flags & X86_RFLAGS_IF)) {
+        nk_preempt_resched();
+    }
+}

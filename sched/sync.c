@@ -1,0 +1,295 @@
+#include "sched/sync.h"
+
+#include "base/percpu.h"
+#include "base/platform.h"
+#include "sched/waitqueue.h"
+
+/* In nk_mutex.owner: somebody waits, so that unlocking takes the long way. */
+#define MUTEX_CONTENDED ((uintptr_t)1)
+
+void nk_waitqueue_init(struct nk_waitqueue *wq)
+{
+    wq->lock = (struct nk_spinlock)NK_SPINLOCK_INIT(NK_RANK_THREAD);
+    nk_list_init(&wq->waiters);
+}
+
+void waitqueue_sleep(struct nk_waitqueue *wq, uint64_t flags)
+{
+    struct waiter w;
+    waitqueue_enter(wq, &w);
+    nk_spin_unlock_irqrestore(&wq->lock, flags);
+    sched_wait(&w.thread->wait);
+}
+
+void waitqueue_take_all(struct nk_waitqueue *wq, struct nk_list *out)
+{
+    nk_list_init(out);
+    if (!nk_list_empty(&wq->waiters)) {
+        nk_list_push_front(&wq->waiters, out);
+        nk_list_remove(&wq->waiters);
+    }
+}
+
+void waitqueue_signal_all(struct nk_list *waiters)
+{
+    struct nk_list *link;
+    while ((link = nk_list_pop_front(waiters)) != NULL) {
+        struct nk_thread *t = nk_list_entry(link, struct waiter, link)->thread;
+        sched_signal(t, &t->wait);
+    }
+}
+
+unsigned nk_waitqueue_wake(struct nk_waitqueue *wq, unsigned max)
+{
+    unsigned count = 0;
+    while (count < max) {
+        uint64_t flags = nk_spin_lock_irqsave(&wq->lock);
+        struct nk_thread *t = waitqueue_pop(wq);
+        nk_spin_unlock_irqrestore(&wq->lock, flags);
+        if (t == NULL) {
+            break;
+        }
+        sched_signal(t, &t->wait);
+        count++;
+    }
+    return count;
+}
+
+/* Semaphores. `count` is changed by atomic additions outside the lock: positive, it is what is
+ * free; negative, how many downs wait for their up. An up that finds it negative hands over to the
+ * first in line, or, when that down has not come to stand in line yet, leaves it a `handover`. */
+
+void nk_semaphore_init(struct nk_semaphore *s, unsigned count)
+{
+    nk_waitqueue_init(&s->wq);
+    s->count = count;
+    s->handover = 0;
+}
+
+static bool take_handover(struct nk_semaphore *s)
+{
+    if (s->handover == 0) {
+        return false;
+    }
+    s->handover--;
+    return true;
+}
+
+static NK_NOINLINE void down_slow(struct nk_semaphore *s)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&s->wq.lock);
+    if (take_handover(s)) {
+        nk_spin_unlock_irqrestore(&s->wq.lock, flags);
+        return;
+    }
+    waitqueue_sleep(&s->wq, flags);
+}
+
+void nk_semaphore_down(struct nk_semaphore *s)
+{
+    if (nk_unlikely(__atomic_fetch_sub(&s->count, 1, __ATOMIC_ACQUIRE) <= 0)) {
+        down_slow(s);
+    }
+}
+
+bool nk_semaphore_try_down(struct nk_semaphore *s)
+{
+    int64_t count = __atomic_load_n(&s->count, __ATOMIC_RELAXED);
+    while (count > 0) {
+        if (__atomic_compare_exchange_n(&s->count, &count, count - 1, true, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Take the caller's down back; false when every down has its up, so the caller's is on its way. */
+static bool undo_down(struct nk_semaphore *s)
+{
+    int64_t count = __atomic_load_n(&s->count, __ATOMIC_RELAXED);
+    while (count < 0) {
+        if (__atomic_compare_exchange_n(&s->count, &count, count + 1, true, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool nk_semaphore_down_until(struct nk_semaphore *s, uint64_t tsc)
+{
+    if (__atomic_fetch_sub(&s->count, 1, __ATOMIC_ACQUIRE) > 0) {
+        return true;
+    }
+    uint64_t flags = nk_spin_lock_irqsave(&s->wq.lock);
+    if (take_handover(s)) {
+        nk_spin_unlock_irqrestore(&s->wq.lock, flags);
+        return true;
+    }
+    struct waiter w;
+    waitqueue_enter(&s->wq, &w);
+    nk_spin_unlock_irqrestore(&s->wq.lock, flags);
+    uint32_t *word = &w.thread->wait;
+    if (sched_wait_until(word, tsc) == WAIT_TOKEN) {
+        return true;
+    }
+    flags = nk_spin_lock_irqsave(&s->wq.lock);
+    bool gave_up = !nk_list_empty(&w.link) && undo_down(s);
+    if (gave_up) {
+        nk_list_remove(&w.link);
+    }
+    nk_spin_unlock_irqrestore(&s->wq.lock, flags);
+    if (!gave_up) {
+        sched_wait(word);
+    }
+    return !gave_up;
+}
+
+static NK_NOINLINE void up_slow(struct nk_semaphore *s)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&s->wq.lock);
+    struct nk_thread *t = waitqueue_pop(&s->wq);
+    if (t == NULL) {
+        s->handover++;
+    }
+    nk_spin_unlock_irqrestore(&s->wq.lock, flags);
+    if (t != NULL) {
+        sched_signal(t, &t->wait);
+    }
+}
+
+void nk_semaphore_up(struct nk_semaphore *s)
+{
+    if (nk_unlikely(__atomic_fetch_add(&s->count, 1, __ATOMIC_RELEASE) < 0)) {
+        up_slow(s);
+    }
+}
+
+/* Mutexes. A free one is taken, and one without waiters given back, by one exchange; with waiters
+ * the owner hands it to the first in line, so that nobody overtakes. */
+
+void nk_mutex_init(struct nk_mutex *m)
+{
+    nk_waitqueue_init(&m->wq);
+    m->owner = 0;
+    m->depth = 0;
+}
+
+static bool owner_exchange(struct nk_mutex *m, uintptr_t *from, uintptr_t to)
+{
+    return __atomic_compare_exchange_n(&m->owner, from, to, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED);
+}
+
+static NK_NOINLINE void lock_slow(struct nk_mutex *m, uintptr_t self)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&m->wq.lock);
+    uintptr_t owner = __atomic_load_n(&m->owner, __ATOMIC_RELAXED);
+    while (!owner_exchange(m, &owner, owner == 0 ? self : owner | MUTEX_CONTENDED)) {
+    }
+    if (owner == 0) {
+        nk_spin_unlock_irqrestore(&m->wq.lock, flags);
+        return;
+    }
+    waitqueue_sleep(&m->wq, flags);
+}
+
+bool nk_mutex_try_lock(struct nk_mutex *m)
+{
+    uintptr_t self = (uintptr_t)nk_thread_current();
+    uintptr_t owner = 0;
+    if (nk_likely(owner_exchange(m, &owner, self))) {
+        return true;
+    }
+    if ((owner & ~MUTEX_CONTENDED) != self) {
+        return false;
+    }
+    m->depth++;
+    return true;
+}
+
+void nk_mutex_lock(struct nk_mutex *m)
+{
+    if (nk_unlikely(!nk_mutex_try_lock(m))) {
+        lock_slow(m, (uintptr_t)nk_thread_current());
+    }
+}
+
+static NK_NOINLINE void unlock_slow(struct nk_mutex *m)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&m->wq.lock);
+    struct nk_thread *next = waitqueue_pop(&m->wq);
+    bool more = !nk_list_empty(&m->wq.waiters);
+    __atomic_store_n(&m->owner, (uintptr_t)next | (more ? MUTEX_CONTENDED : 0), __ATOMIC_RELEASE);
+    nk_spin_unlock_irqrestore(&m->wq.lock, flags);
+    sched_signal(next, &next->wait);
+}
+
+void nk_mutex_unlock(struct nk_mutex *m)
+{
+    uintptr_t self = (uintptr_t)nk_thread_current();
+    nk_assert((__atomic_load_n(&m->owner, __ATOMIC_RELAXED) & ~MUTEX_CONTENDED) == self);
+    if (m->depth > 0) {
+        m->depth--;
+        return;
+    }
+    if (nk_unlikely(!owner_exchange(m, &self, 0))) {
+        unlock_slow(m); /* the owner is marked as contended, so somebody stands in line */
+    }
+}
+
+/* Events. A waiter always takes the lock, also when the event is set: the event may lie on its
+ * stack, and nk_event_set() must have let go of it before the waiter returns. */
+
+void nk_event_init(struct nk_event *e)
+{
+    nk_waitqueue_init(&e->wq);
+    e->set = false;
+}
+
+void nk_event_set(struct nk_event *e)
+{
+    struct nk_list waiters;
+    uint64_t flags = nk_spin_lock_irqsave(&e->wq.lock);
+    e->set = true;
+    waitqueue_take_all(&e->wq, &waiters);
+    nk_spin_unlock_irqrestore(&e->wq.lock, flags);
+    waitqueue_signal_all(&waiters);
+}
+
+void nk_event_wait(struct nk_event *e)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&e->wq.lock);
+    if (e->set) {
+        nk_spin_unlock_irqrestore(&e->wq.lock, flags);
+        return;
+    }
+    waitqueue_sleep(&e->wq, flags);
+}
+
+bool nk_event_wait_until(struct nk_event *e, uint64_t tsc)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&e->wq.lock);
+    if (e->set) {
+        nk_spin_unlock_irqrestore(&e->wq.lock, flags);
+        return true;
+    }
+    struct waiter w;
+    waitqueue_enter(&e->wq, &w);
+    nk_spin_unlock_irqrestore(&e->wq.lock, flags);
+    uint32_t *word = &w.thread->wait;
+    if (sched_wait_until(word, tsc) == WAIT_TOKEN) {
+        return true;
+    }
+    flags = nk_spin_lock_irqsave(&e->wq.lock);
+    bool set = e->set;
+    if (!set) {
+        nk_list_remove(&w.link);
+    }
+    nk_spin_unlock_irqrestore(&e->wq.lock, flags);
+    if (set) {
+        sched_wait(word); /* nk_event_set() has taken the waiter off the line: its signal comes */
+    }
+    return set;
+}

@@ -1,0 +1,94 @@
+/* What one thread may ask of another: pause, resume, pin; and what it may know of it. */
+#include "base/errno.h"
+#include "base/percpu.h"
+#include "base/x86.h"
+#include "sched/rq.h"
+
+static const char *const state_name_table[] = {
+    [NK_THREAD_NEW] = "new",         [NK_THREAD_READY] = "ready",   [NK_THREAD_RUNNING] = "running",
+    [NK_THREAD_BLOCKED] = "blocked", [NK_THREAD_PAUSED] = "paused", [NK_THREAD_DONE] = "done",
+};
+
+/* Let the CPU that has the thread see its attention flags: at once if the thread runs, else when
+ * its turn comes. */
+static void call_attention(struct nk_thread *t)
+{
+    if (t == nk_thread_current()) {
+        uint64_t flags = nk_irq_save();
+        this_cpu->need_resched = 1;
+        sched_after_wake(flags);
+        return;
+    }
+    nk_preempt_disable();
+    enum nk_thread_state state = nk_thread_get_state(t);
+    unsigned cpu = __atomic_load_n(&t->cpu, __ATOMIC_RELAXED);
+    if ((state == NK_THREAD_RUNNING || state == NK_THREAD_READY) && cpu != this_cpu->id) {
+        nk_platform_kick_cpu(cpu);
+    }
+    nk_preempt_enable();
+}
+
+int nk_thread_pause(struct nk_thread *t)
+{
+    enum nk_thread_state state = nk_thread_get_state(t);
+    if (state == NK_THREAD_NEW || state == NK_THREAD_DONE) {
+        return -EINVAL;
+    }
+    uint32_t old = __atomic_load_n(&t->attention, __ATOMIC_RELAXED);
+    do {
+        if (old & ATTENTION_PAUSED) {
+            return 0;
+        }
+    } while (!__atomic_compare_exchange_n(&t->attention, &old, old | ATTENTION_PAUSE, true,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    call_attention(t);
+    return 0;
+}
+
+int nk_thread_resume(struct nk_thread *t)
+{
+    const uint32_t both = ATTENTION_PAUSE | ATTENTION_PAUSED;
+    uint64_t flags = nk_irq_save();
+    uint32_t old = __atomic_fetch_and(&t->attention, ~both, __ATOMIC_ACQ_REL);
+    if (old & ATTENTION_PAUSED) {
+        sched_make_ready(t);
+    }
+    sched_after_wake(flags);
+    return old & both ? 0 : -EINVAL;
+}
+
+int nk_thread_pin(struct nk_thread *t, int cpu)
+{
+    if (cpu < NK_CPU_ANY || cpu >= (int)nk_cpu_count) {
+        return -EINVAL;
+    }
+    __atomic_store_n(&t->pinned, cpu, __ATOMIC_RELEASE);
+    enum nk_thread_state state = nk_thread_get_state(t);
+    if (cpu == NK_CPU_ANY || state == NK_THREAD_NEW || state == NK_THREAD_DONE) {
+        return 0;
+    }
+    __atomic_fetch_or(&t->attention, ATTENTION_MIGRATE, __ATOMIC_ACQ_REL);
+    call_attention(t);
+    return 0;
+}
+
+const char *nk_thread_name(const struct nk_thread *t)
+{
+    return t->name;
+}
+
+enum nk_thread_state nk_thread_get_state(const struct nk_thread *t)
+{
+    return (enum nk_thread_state)__atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
+}
+
+const char *nk_thread_state_name(enum nk_thread_state s)
+{
+    return s < NK_ARRAY_COUNT(state_name_table) ? state_name_table[s] : "?";
+}
+
+void **nk_thread_reent_slot(void)
+{
+    struct nk_thread *t = nk_thread_current();
+    return t == NULL ? NULL : &t->reent;
+}

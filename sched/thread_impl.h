@@ -1,0 +1,109 @@
+/* Inside sched/ only: the thread.
+ *
+ * Threading: a thread belongs to the CPU in `cpu`: that CPU alone, with interrupts off, moves it
+ * between READY, RUNNING, BLOCKED and PAUSED and touches its accounting. Others act through the
+ * fields marked atomic: they wake it by its wait words and ask things of it by `attention`. */
+#pragma once
+
+#include "base/platform.h"
+#include "sched/sync.h"
+#include "sched/thread.h"
+#include "sched/timer.h"
+
+/* Values of a wait word (sched/wait.c). */
+enum thread_wait {
+    WAIT_NOTHING = 0,
+    WAIT_TOKEN = 1,   /* woken, and not waited for since */
+    WAIT_TIMEOUT = 2, /* the same, by the timer */
+    WAIT_PARKED = 3,  /* blocked until the word changes; who changes it makes the thread ready */
+};
+
+/* What the thread's CPU has to look at before it runs the thread again. */
+enum thread_attention {
+    ATTENTION_PAUSE = 1 << 0,   /* nk_thread_pause() asks for it */
+    ATTENTION_PAUSED = 1 << 1,  /* it was done */
+    ATTENTION_MIGRATE = 1 << 2, /* it is pinned to another CPU */
+};
+
+struct nk_thread {
+    uint64_t sp;     /* while not running; sched/switch.asm */
+    uint32_t on_cpu; /* atomic; 0: its registers are saved and nothing uses its stack */
+    uint8_t state;   /* enum nk_thread_state; written by thread_set_state() only */
+    uint8_t priority;
+    uint32_t attention;     /* atomic; enum thread_attention */
+    uint32_t cpu;           /* whose run queue it is on, or was last */
+    int32_t pinned;         /* atomic; a CPU or NK_CPU_ANY */
+    struct nk_thread *next; /* in a run queue, an inbox or the graveyard */
+    uint32_t park;          /* atomic wait word of nk_thread_park() */
+    uint32_t wait;          /* atomic wait word of everything in sched/ that blocks */
+    uint64_t cpu_ticks, switches;
+    uint64_t slice_used;  /* ticks of the current slice, up to the last preemption */
+    void *fp;             /* extended state; NULL: the thread owns none */
+    uint64_t xcr0;        /* to run with; sched/fp.c */
+    uint32_t fp_cpu;      /* where the state was in the registers last */
+    uint32_t *timer_word; /* what `timer` wakes */
+    struct nk_timer timer;
+    nk_thread_fn fn;
+    void *arg;
+    void *stack_top;
+    void *reent;
+    bool detached;             /* done.lock */
+    struct nk_waitqueue done;  /* joiners; its lock also orders DONE, join and detach */
+    struct nk_list registered; /* on the list of all threads, by id */
+    uint64_t id;
+    char name[NK_THREAD_NAME_MAX];
+};
+
+/* The state machine: for each state, the set of states it may be entered from. */
+#define FROM(state) (1u << NK_THREAD_##state)
+static const uint8_t thread_allowed_from_table[] = {
+    [NK_THREAD_NEW] = 0,
+    [NK_THREAD_READY] = FROM(NEW) | FROM(RUNNING) | FROM(BLOCKED) | FROM(PAUSED) | FROM(DONE),
+    [NK_THREAD_RUNNING] = FROM(READY),
+    [NK_THREAD_BLOCKED] = FROM(RUNNING),
+    [NK_THREAD_PAUSED] = FROM(READY),
+    [NK_THREAD_DONE] = FROM(RUNNING),
+};
+#undef FROM
+
+/* The one place where a thread's state changes. */
+static inline void thread_set_state(struct nk_thread *t, enum nk_thread_state state)
+{
+    nk_assert(thread_allowed_from_table[state] >> t->state & 1);
+    __atomic_store_n(&t->state, (uint8_t)state, __ATOMIC_RELAXED);
+}
+
+/* Wait until nothing uses the stack of a thread that is DONE: it is about to leave its CPU. */
+static inline void thread_wait_off_cpu(const struct nk_thread *t)
+{
+    while (__atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE)) {
+        x86_pause();
+    }
+}
+
+void thread_init(void);
+
+/* A thread without a stack (it runs already) or with one; NULL: out of memory. */
+struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn, void *arg,
+                              bool with_stack);
+void thread_prepare(struct nk_thread *t); /* its next switch starts fn(arg) */
+void thread_reap(void);                   /* destroys detached threads that are DONE */
+
+void sched_switch(struct nk_thread *prev, struct nk_thread *next); /* sched/switch.asm */
+
+/* sched/fp.c */
+void fp_init(void);
+void fp_init_cpu(void);
+int fp_alloc(struct nk_thread *t) NK_MUST_CHECK;
+void fp_reset(struct nk_thread *t);
+void fp_switch(struct nk_thread *prev, struct nk_thread *next);
+
+/* sched/timer.c */
+void timer_init(void);
+struct timer_queue *timer_queue_create(void);
+
+/* sched/wait.c. Block the current thread until the word is signalled; the value it got. */
+enum thread_wait sched_wait(uint32_t *word);
+enum thread_wait sched_wait_until(uint32_t *word, uint64_t tsc);
+void sched_signal(struct nk_thread *t, uint32_t *word);
+void sched_wait_timeout(struct nk_timer *timer); /* callback of every thread's timer */
