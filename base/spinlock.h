@@ -82,8 +82,14 @@ static inline uint64_t nk_spin_lock_irqsave(struct nk_spinlock *lock)
     return flags;
 }
 
+/* Reschedules when that became due under the lock: what woke a thread there could not. */
 static inline void nk_spin_unlock_irqrestore(struct nk_spinlock *lock, uint64_t flags)
 {
     nk_spinlock_release(lock);
-    nk_irq_restore(flags);
+    if (flags & X86_RFLAGS_IF) {
+        x86_sti();
+        if (nk_unlikely(this_cpu->need_resched)) {
+            nk_preempt_resched();
+        }
+    }
 }
