@@ -1,7 +1,7 @@
 # The VMM library: libvmm.a. A source that uses Zydis or cJSON says so in cflags-<source>.
 
 # core: objects, run loop, guest memory
-vmm-y += core/cpuid.c core/log.c core/memory.c core/msr.c core/vcpu.c
+vmm-y += core/vmm.c core/vm.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/log.c core/dump.c
 
 # back ends
 

@@ -14,7 +14,7 @@
 
 #define LEAVES_PER_GROUP 0x24 /* low byte of the highest leaf in any group, and one */
 #define ANSWERS_MAX      64
-#define COMPONENTS       10 /* XSAVE state components that guests may have: bits of XCR0 */
+#define COMPONENTS       10  /* XSAVE state components that guests may have: bits of XCR0 */
 #define XSAVE_LEGACY     576 /* the legacy area and the header */
 
 /* Answers that depend on the vCPU's state. */
@@ -89,14 +89,14 @@ struct rule {
 #define LEAF7_ECX_AVX512                                                                           \
     (B(1) /* VBMI */ | B(6) /* VBMI2 */ | B(11) /* VNNI */ | B(12) /* BITALG */ |                  \
      B(14) /* VPOPCNTDQ */)
-#define LEAF7_ECX_AVX (B(9) /* VAES */ | B(10) /* VPCLMULQDQ */ | LEAF7_ECX_AVX512)
-#define LEAF7_ECX_PKU B(3)
+#define LEAF7_ECX_AVX   (B(9) /* VAES */ | B(10) /* VPCLMULQDQ */ | LEAF7_ECX_AVX512)
+#define LEAF7_ECX_PKU   B(3)
 #define LEAF7_ECX_OSPKE B(4)
 #define LEAF7_ECX                                                                                  \
     (B(2) /* UMIP */ | LEAF7_ECX_PKU | B(8) /* GFNI */ | B(22) /* RDPID */ | LEAF7_ECX_AVX)
 #define LEAF7_EDX (B(4) /* FSRM */)
 
-#define EXT1_ECX_AVX (B(11) /* XOP */ | B(16) /* FMA4 */)
+#define EXT1_ECX_AVX        (B(11) /* XOP */ | B(16) /* FMA4 */)
 #define EXT1_ECX_CMP_LEGACY B(1)
 /* Not SVM, no OS-visible workarounds, IBS, SKINIT, watchdog, LWP, counters or MWAITX. */
 #define EXT1_ECX                                                                                   \
@@ -240,7 +240,10 @@ static void build_ext_8(struct vm *vm, struct vmm_cpuid_regs *r)
     r->ecx = id_bits(vm) << 12 | (vm->config.vcpu_count - 1);
 }
 
-#define XSAVE_COMPONENT(i) {.leaf = 0xd, .subleaf = (i), .indexed = true, .keep = {ALL, ALL, ALL, 0}}
+#define XSAVE_COMPONENT(i)                                                                         \
+    {                                                                                              \
+        .leaf = 0xd, .subleaf = (i), .indexed = true, .keep = { ALL, ALL, ALL, 0 }                 \
+    }
 
 /* Sorted by leaf and subleaf; subleaves count from 0 without gaps. */
 static const struct rule rule_table[] = {
@@ -344,9 +347,8 @@ static bool raw_has(const struct vmm_cpuid *c, uint32_t leaf)
 static void measure_components(struct vm *vm, vmm_cpuid_raw_fn raw)
 {
     struct vmm_cpuid *c = vm->cpuid;
-    uint64_t allowed = vm->ops->xcr0_supported &
-                       (X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX | X86_XCR0_AVX512 |
-                        X86_XCR0_PKRU);
+    uint64_t allowed = vm->ops->xcr0_supported & (X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX |
+                                                  X86_XCR0_AVX512 | X86_XCR0_PKRU);
 
     if ((allowed & X86_XCR0_AVX512) != X86_XCR0_AVX512) {
         allowed &= ~X86_XCR0_AVX512;
@@ -357,8 +359,8 @@ static void measure_components(struct vm *vm, vmm_cpuid_raw_fn raw)
 
         if ((c->xcr0_allowed >> i & 1) != 0) {
             raw(0xd, i, &r);
-            c->component[i] = (struct component){
-                .size = r.eax, .offset = r.ebx, .aligned = (r.ecx & B(1)) != 0};
+            c->component[i] =
+                (struct component){.size = r.eax, .offset = r.ebx, .aligned = (r.ecx & B(1)) != 0};
         }
     }
 }

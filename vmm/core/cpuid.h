@@ -1,5 +1,6 @@
 /* What guests see of the processor: CPUID answers, computed from one policy table when the VM is
- * made, so that the exit is a look-up. Spec: AMD APM vol. 3 appendix E; Intel SDM vol. 2 "CPUID". */
+ * made, so that the exit is a look-up. Spec: AMD APM vol. 3 appendix E; Intel SDM vol. 2 "CPUID".
+ */
 #pragma once
 
 #include <vmm/types.h>

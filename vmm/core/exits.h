@@ -39,6 +39,8 @@ enum vmm_exit_kind {
         VMM_EXIT_COUNT
 };
 
+const char *vmm_exit_name(enum vmm_exit_kind kind);
+
 #define VMM_INSN_MAX 15
 
 struct vmm_exit {

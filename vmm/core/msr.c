@@ -10,14 +10,14 @@
 #define MSR_X2APIC_FIRST 0x800
 #define MSR_X2APIC_COUNT 0x100
 
-#define MISC_ENABLE_RESET  UINT64_C(1) /* fast strings */
-#define HWCR_TSC_FREQ_SEL  (UINT64_C(1) << 24)
-#define DE_CFG_LFENCE      (UINT64_C(1) << 1)
-#define VM_CR_LOCK_SVMDIS  UINT64_C(0x18)
-#define MTRR_CAP           UINT64_C(0x508) /* 8 variable, fixed ranges, write combining */
-#define MTRR_DEF_ENABLED   UINT64_C(0x800)
-#define MTRR_DEF_FIXED     UINT64_C(0x400)
-#define MTRR_WB            6
+#define MISC_ENABLE_RESET UINT64_C(1) /* fast strings */
+#define HWCR_TSC_FREQ_SEL (UINT64_C(1) << 24)
+#define DE_CFG_LFENCE     (UINT64_C(1) << 1)
+#define VM_CR_LOCK_SVMDIS UINT64_C(0x18)
+#define MTRR_CAP          UINT64_C(0x508) /* 8 variable, fixed ranges, write combining */
+#define MTRR_DEF_ENABLED  UINT64_C(0x800)
+#define MTRR_DEF_FIXED    UINT64_C(0x400)
+#define MTRR_WB           6
 
 struct row;
 typedef bool (*read_fn)(struct vcpu *v, const struct row *row, uint32_t msr, uint64_t *value);
@@ -247,15 +247,13 @@ static bool write_mtrr_fixed(struct vcpu *v, const struct row *row, uint32_t msr
     return true;
 }
 
-static bool read_mtrr_variable(struct vcpu *v, const struct row *row, uint32_t msr,
-                               uint64_t *value)
+static bool read_mtrr_variable(struct vcpu *v, const struct row *row, uint32_t msr, uint64_t *value)
 {
     *value = v->mtrr_var[msr - row->first];
     return true;
 }
 
-static bool write_mtrr_variable(struct vcpu *v, const struct row *row, uint32_t msr,
-                                uint64_t value)
+static bool write_mtrr_variable(struct vcpu *v, const struct row *row, uint32_t msr, uint64_t value)
 {
     bool is_base = (msr & 1) == 0;
 

@@ -5,8 +5,29 @@
 #include "core/emulate.h"
 #include "core/irq.h"
 #include "core/msr.h"
+#include "core/timer.h"
 #include "core/vm.h"
 #include "core/x86.h"
+#include "para/para.h"
+
+/* What a vCPU is made of, in order; undone backwards. */
+static const struct part {
+    int (*create)(struct vcpu *v);
+    void (*destroy)(struct vcpu *v);
+} part_table[] = {
+    {vmm_decode_create, vmm_decode_destroy},
+    {vmm_timers_create, vmm_timers_destroy},
+    {vmm_para_create, vmm_para_destroy},
+};
+
+static void destroy_parts(struct vcpu *v, unsigned count)
+{
+    while (count-- > 0) {
+        part_table[count].destroy(v);
+    }
+    v->backend->vcpu_destroy(v);
+    vmm_vm_free(v->vm, v, sizeof(*v));
+}
 
 int vmm_vcpu_create(struct vm *vm, unsigned id)
 {
@@ -23,15 +44,16 @@ int vmm_vcpu_create(struct vm *vm, unsigned id)
     v->host = vm->host;
     v->backend = vm->vmm->backend;
     error = v->backend->vcpu_create(v);
-    if (error == 0) {
-        error = vmm_decode_create(v);
-        if (error != 0) {
-            v->backend->vcpu_destroy(v);
-        }
-    }
     if (error != 0) {
         vmm_vm_free(vm, v, sizeof(*v));
         return error;
+    }
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(part_table); i++) {
+        error = part_table[i].create(v);
+        if (error != 0) {
+            destroy_parts(v, i);
+            return error;
+        }
     }
     vm->vcpu[id] = v;
     return 0;
@@ -40,9 +62,7 @@ int vmm_vcpu_create(struct vm *vm, unsigned id)
 void vmm_vcpu_destroy(struct vcpu *v)
 {
     v->vm->vcpu[v->id] = NULL;
-    vmm_decode_destroy(v);
-    v->backend->vcpu_destroy(v);
-    vmm_vm_free(v->vm, v, sizeof(*v));
+    destroy_parts(v, VMM_ARRAY_COUNT(part_table));
 }
 
 void vmm_vcpu_set_xcr0(struct vcpu *v, uint64_t xcr0)
@@ -51,7 +71,7 @@ void vmm_vcpu_set_xcr0(struct vcpu *v, uint64_t xcr0)
     v->xsave_size = vmm_cpuid_xsave_size(v->vm->cpuid, xcr0);
 }
 
-void vmm_vcpu_reset(struct vcpu *v)
+void vmm_vcpu_init(struct vcpu *v)
 {
     bool boot = v->id == 0;
 
@@ -62,15 +82,35 @@ void vmm_vcpu_reset(struct vcpu *v)
     v->intr_shadow = false;
     v->halted = !boot;
     v->wait_sipi = !boot;
-    v->tsc_adjust = 0;
-    v->tsc_aux = 0;
-    v->tsc_offset = v->vm->tsc_offset;
-    vmm_vcpu_set_xcr0(v, 1);
-    vmm_msr_reset(v);
     v->backend->vcpu_reset(v);
     v->backend->set_tsc_offset(v, v->tsc_offset);
     /* APM vol. 2 table 14-1: EDX identifies the processor. */
     v->gpr[VMM_RDX] = vmm_cpuid_signature(v->vm->cpuid);
+}
+
+void vmm_vcpu_reset(struct vcpu *v)
+{
+    /* What is asked of the thread stays, what was under way for the guest does not. */
+    __atomic_and_fetch(&v->requests, VMM_REQ_STOP | VMM_REQ_PAUSE, __ATOMIC_SEQ_CST);
+    v->tsc_adjust = 0;
+    v->tsc_aux = 0;
+    v->tsc_offset = v->vm->tsc_offset;
+    vmm_vcpu_set_xcr0(v, X86_XCR0_X87);
+    vmm_msr_reset(v);
+    vmm_para_reset(v);
+    vmm_vcpu_init(v);
+}
+
+gva_t vmm_vcpu_linear_rip(struct vcpu *v)
+{
+    struct vmm_segment_state cs;
+
+    v->backend->get_segment(v, VMM_SEG_CS, &cs);
+    if ((cs.attributes & VMM_SEGMENT_LONG) != 0 &&
+        (v->backend->get_sysreg(v, VMM_EFER) & X86_EFER_LMA) != 0) {
+        return VMM_GVA(v->rip);
+    }
+    return VMM_GVA((uint32_t)(cs.base + v->rip));
 }
 
 /* Order matters: a vCPU announces in_guest or halted first and looks at requests then, a requester
@@ -130,6 +170,12 @@ void vmm_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32
         .vector = vector,
         .error = error,
     };
+    vmm_vcpu_event(v);
+}
+
+void vmm_vcpu_event(struct vcpu *v)
+{
+    __atomic_or_fetch(&v->requests, VMM_REQ_EVENT, __ATOMIC_RELAXED);
 }
 
 void vmm_inject_page_fault(struct vcpu *v, gva_t address, uint32_t error)

@@ -11,14 +11,36 @@ struct vmm_timer_queue;
 struct zydis_cache;
 
 enum vmm_gpr { /* the encoding's numbers */
-    VMM_RAX, VMM_RCX, VMM_RDX, VMM_RBX, VMM_RSP, VMM_RBP, VMM_RSI, VMM_RDI,
-    VMM_R8, VMM_R9, VMM_R10, VMM_R11, VMM_R12, VMM_R13, VMM_R14, VMM_R15,
+               VMM_RAX,
+               VMM_RCX,
+               VMM_RDX,
+               VMM_RBX,
+               VMM_RSP,
+               VMM_RBP,
+               VMM_RSI,
+               VMM_RDI,
+               VMM_R8,
+               VMM_R9,
+               VMM_R10,
+               VMM_R11,
+               VMM_R12,
+               VMM_R13,
+               VMM_R14,
+               VMM_R15,
 };
 
 enum vmm_segment { /* the encoding's numbers, then the system ones */
-    VMM_SEG_ES, VMM_SEG_CS, VMM_SEG_SS, VMM_SEG_DS, VMM_SEG_FS, VMM_SEG_GS,
-    VMM_SEG_LDTR, VMM_SEG_TR, VMM_SEG_GDTR, VMM_SEG_IDTR,
-    VMM_SEG_COUNT
+                   VMM_SEG_ES,
+                   VMM_SEG_CS,
+                   VMM_SEG_SS,
+                   VMM_SEG_DS,
+                   VMM_SEG_FS,
+                   VMM_SEG_GS,
+                   VMM_SEG_LDTR,
+                   VMM_SEG_TR,
+                   VMM_SEG_GDTR,
+                   VMM_SEG_IDTR,
+                   VMM_SEG_COUNT
 };
 
 struct vmm_segment_state {
@@ -28,29 +50,47 @@ struct vmm_segment_state {
     uint64_t base;
 };
 
+#define VMM_SEGMENT_LONG 0x200 /* attributes: CS.L */
+
 /* Read through the backend when needed; never on the hot path. */
 enum vmm_sysreg {
-    VMM_CR0, VMM_CR2, VMM_CR3, VMM_CR4, VMM_CR8, VMM_EFER, VMM_DR6, VMM_DR7,
-    VMM_MSR_STAR, VMM_MSR_LSTAR, VMM_MSR_CSTAR, VMM_MSR_SFMASK, VMM_MSR_KERNEL_GS_BASE,
-    VMM_MSR_SYSENTER_CS, VMM_MSR_SYSENTER_ESP, VMM_MSR_SYSENTER_EIP, VMM_MSR_PAT,
+    VMM_CR0,
+    VMM_CR2,
+    VMM_CR3,
+    VMM_CR4,
+    VMM_CR8,
+    VMM_EFER,
+    VMM_DR6,
+    VMM_DR7,
+    VMM_MSR_STAR,
+    VMM_MSR_LSTAR,
+    VMM_MSR_CSTAR,
+    VMM_MSR_SFMASK,
+    VMM_MSR_KERNEL_GS_BASE,
+    VMM_MSR_SYSENTER_CS,
+    VMM_MSR_SYSENTER_ESP,
+    VMM_MSR_SYSENTER_EIP,
+    VMM_MSR_PAT,
     VMM_SYSREG_COUNT
 };
 
-/* Bits of vcpu->requests, set by anyone, handled by the vCPU's thread before it enters the guest. */
+/* Bits of vcpu->requests, set by anyone, handled by the vCPU's thread before it enters the guest.
+ */
 enum vmm_request {
-    VMM_REQ_INTR = 1 << 0,   /* look for interrupts again */
-    VMM_REQ_TIMER = 1 << 1,  /* a timer of this vCPU fired */
-    VMM_REQ_STOP = 1 << 2,   /* leave the run loop */
-    VMM_REQ_PAUSE = 1 << 3,
-    VMM_REQ_INIT = 1 << 4,   /* INIT IPI */
+    VMM_REQ_INTR = 1 << 0,  /* look for interrupts again */
+    VMM_REQ_TIMER = 1 << 1, /* a timer of this vCPU fired */
+    VMM_REQ_STOP = 1 << 2,  /* leave the run loop */
+    VMM_REQ_PAUSE = 1 << 3, /* go to the gate (core/vm.c) */
+    VMM_REQ_INIT = 1 << 4,  /* INIT IPI */
     VMM_REQ_SIPI = 1 << 5,
     VMM_REQ_NMI = 1 << 6,
+    VMM_REQ_EVENT = 1 << 7, /* by its own thread: vcpu->event is to be injected */
 };
 
 enum vmm_event_type { /* as VMCB and VMCS encode them */
-    VMM_EVENT_INTR = 0,
-    VMM_EVENT_NMI = 2,
-    VMM_EVENT_EXCEPTION = 3,
+                      VMM_EVENT_INTR = 0,
+                      VMM_EVENT_NMI = 2,
+                      VMM_EVENT_EXCEPTION = 3,
 };
 
 /* An event waiting to be injected at the next entry: an exception that a handler raised, or one
@@ -79,11 +119,11 @@ struct vcpu {
     uint64_t gpr[16];
     uint64_t rip, rflags;
 
-    uint32_t requests; /* atomic, enum vmm_request */
-    uint32_t in_guest; /* 1 between entry and exit; read by kickers */
-    uint32_t halted;   /* in HLT or before SIPI, thread parked or about to */
-    bool wait_sipi;    /* after INIT: only a startup IPI ends `halted` */
-    uint8_t sipi_vector;
+    uint32_t requests;   /* atomic, enum vmm_request */
+    uint32_t in_guest;   /* 1 between entry and exit; read by kickers */
+    uint32_t halted;     /* in HLT or before SIPI, thread parked or about to */
+    bool wait_sipi;      /* after INIT: only a startup IPI ends `halted` */
+    uint8_t sipi_vector; /* set before VMM_REQ_SIPI */
     unsigned id;
     uint32_t irq_look; /* atomic: an interrupt may be pending, see core/irq.h */
     int cpu;           /* pinned to, or -1 */
@@ -148,7 +188,8 @@ void vmm_inject_page_fault(struct vcpu *v, gva_t address, uint32_t error);
  * Context: any, interrupts included. */
 void vmm_vcpu_request(struct vcpu *v, uint32_t request);
 
-/* Stop the VM: dump (for crashes), reason, state event. Called by handlers, which return VMM_LEAVE. */
+/* Stop the VM: dump (for crashes), reason, state event. Called by handlers, which return VMM_LEAVE.
+ */
 void vmm_vm_end(struct vcpu *v, int reason);
 void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...) VMM_PRINTF(3, 4);
 
@@ -157,5 +198,10 @@ void vmm_vcpu_thread(void *vcpu); /* the run loop */
 /* Context: control, all or nothing; the vCPU is not running. */
 int vmm_vcpu_create(struct vm *vm, unsigned id) VMM_MUST_CHECK;
 void vmm_vcpu_destroy(struct vcpu *v);
-void vmm_vcpu_reset(struct vcpu *v);  /* power-on state; APs wait for a startup IPI */
+void vmm_vcpu_reset(struct vcpu *v); /* RESET: APs wait for a startup IPI */
+void vmm_vcpu_init(struct vcpu *v);  /* INIT: as RESET, but MSRs, TSC and XCR0 stay */
+/* Have v->event injected; for those who fill it by hand. */
+void vmm_vcpu_event(struct vcpu *v);
+/* The linear address of the instruction at CS:RIP. */
+gva_t vmm_vcpu_linear_rip(struct vcpu *v);
 void vmm_vcpu_set_xcr0(struct vcpu *v, uint64_t xcr0); /* validated by the caller */

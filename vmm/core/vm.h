@@ -15,7 +15,7 @@ struct vmm {
     const struct vmm_host_ops *ops;
     void *host;
     const struct vmm_backend *backend;
-    void *arch; /* the backend's: host save areas, ASID state */
+    void *arch;           /* the backend's: host save areas, ASID state */
     struct vmm_lock lock; /* protects: the list of VMs */
     struct vm *vms;
     char description[160];
@@ -43,14 +43,14 @@ struct vm {
     struct vmm_bus pio, mmio;
     struct vcpu *vcpu[VMM_VCPUS_MAX];
     unsigned vcpu_count;
-    void *arch; /* the backend's: nested page tables */
-    struct vmm_cpuid *cpuid;     /* the answers, computed at creation */
-    uint64_t warned_msrs[4];     /* hash of MSRs already reported: one line each */
+    void *arch;              /* the backend's: nested page tables */
+    struct vmm_cpuid *cpuid; /* the answers, computed at creation */
+    uint64_t warned_msrs[4]; /* hash of MSRs already reported: one line each */
 
-    struct vdev *devices;        /* list, in creation order */
-    struct vmm_irq_fabric *irq;  /* core/irq.h */
-    struct vdev *pic, *ioapic;   /* the chips the fabric talks to */
-    void *console_stream;        /* host character stream of the first UART */
+    struct vdev *devices;       /* list, in creation order */
+    struct vmm_irq_fabric *irq; /* core/irq.h */
+    struct vdev *pic, *ioapic;  /* the chips the fabric talks to */
+    void *console_stream;       /* host character stream of the first UART */
 
     uint64_t clock_base_cycles; /* host cycles at guest time zero */
     uint64_t clock_paused_at;   /* host cycles when paused, 0: runs */

@@ -1,0 +1,108 @@
+/* What a person needs to find out why a guest died, through the print hook. */
+#include "core/emulate.h"
+#include "core/vm.h"
+
+typedef unsigned long long ull; /* for the formatter */
+
+#define CODE_BYTES 16
+
+static void dump_registers(struct vcpu *v)
+{
+    static const char name_table[16][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "vCPU %u: rip %016llx rflags %08llx cpl %u%s%s", v->id,
+               (ull)v->rip, (ull)v->rflags, v->backend->cpl(v), v->halted != 0 ? " halted" : "",
+               v->wait_sipi ? " waiting for SIPI" : "");
+    for (unsigned i = 0; i < 16; i += 4) {
+        vmm_vm_log(v->vm, VMM_LOG_ERROR, "  %3s %016llx %3s %016llx %3s %016llx %3s %016llx",
+                   name_table[i], (ull)v->gpr[i], name_table[i + 1], (ull)v->gpr[i + 1],
+                   name_table[i + 2], (ull)v->gpr[i + 2], name_table[i + 3], (ull)v->gpr[i + 3]);
+    }
+}
+
+static void dump_system(struct vcpu *v)
+{
+    static const char name_table[VMM_SEG_COUNT][5] = {"es", "cs",  "ss", "ds",  "fs",
+                                                      "gs", "ldt", "tr", "gdt", "idt"};
+    const struct vmm_backend *b = v->backend;
+
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  cr0 %08llx cr2 %016llx cr3 %016llx cr4 %08llx cr8 %llx",
+               (ull)b->get_sysreg(v, VMM_CR0), (ull)b->get_sysreg(v, VMM_CR2),
+               (ull)b->get_sysreg(v, VMM_CR3), (ull)b->get_sysreg(v, VMM_CR4),
+               (ull)b->get_sysreg(v, VMM_CR8));
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  efer %04llx dr6 %08llx dr7 %08llx xcr0 %llx",
+               (ull)b->get_sysreg(v, VMM_EFER), (ull)b->get_sysreg(v, VMM_DR6),
+               (ull)b->get_sysreg(v, VMM_DR7), (ull)v->xcr0);
+    for (unsigned i = 0; i < VMM_SEG_COUNT; i++) {
+        struct vmm_segment_state s;
+
+        b->get_segment(v, (enum vmm_segment)i, &s);
+        vmm_vm_log(v->vm, VMM_LOG_ERROR, "  %-3s %04x base %016llx limit %08x attributes %03x",
+                   name_table[i], s.selector, (ull)s.base, s.limit, s.attributes);
+    }
+}
+
+static void dump_code(struct vcpu *v)
+{
+    char text[CODE_BYTES * 3 + 1];
+    size_t length = 0;
+    uint8_t code[CODE_BYTES];
+    struct vmm_walk_fault fault;
+
+    if (vmm_linear_read(v, vmm_vcpu_linear_rip(v), code, sizeof(code), VMM_ACCESS_READ, &fault) !=
+        0) {
+        vmm_vm_log(v->vm, VMM_LOG_ERROR, "  code: not readable");
+        return;
+    }
+    for (unsigned i = 0; i < CODE_BYTES; i++) {
+        length +=
+            (size_t)vmm_format(v->vm->vmm, text + length, sizeof(text) - length, " %02x", code[i]);
+    }
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  code:%s", text);
+    vmm_describe_instruction(v, text, sizeof(text));
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  instruction: %s", text);
+}
+
+static void dump_trace(struct vcpu *v)
+{
+    uint32_t count = v->trace_next < VMM_TRACE_COUNT ? v->trace_next : VMM_TRACE_COUNT;
+
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  last exits, latest first:");
+    for (uint32_t i = 0; i < count; i++) {
+        const struct vmm_trace_entry *t = &v->trace[(v->trace_next - 1 - i) % VMM_TRACE_COUNT];
+
+        vmm_vm_log(v->vm, VMM_LOG_ERROR, "    %-12s rip %016llx code %llx info %llx %llx",
+                   vmm_exit_name((enum vmm_exit_kind)t->kind), (ull)t->rip, (ull)t->code,
+                   (ull)t->info1, (ull)t->info2);
+    }
+}
+
+static void dump_vcpu(struct vcpu *v)
+{
+    dump_registers(v);
+    dump_system(v);
+    dump_code(v);
+    v->backend->dump(v);
+    dump_trace(v);
+}
+
+void vmm_vm_dump(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        dump_vcpu(vm->vcpu[i]);
+    }
+}
+
+void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...)
+{
+    struct vmm_error why;
+    va_list ap;
+
+    va_start(ap, fmt);
+    v->ops->format(v->host, why.text, sizeof(why.text), fmt, ap);
+    va_end(ap);
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "vCPU %u: %s", v->id, why.text);
+    dump_vcpu(v);
+    vmm_vm_end(v, reason);
+}

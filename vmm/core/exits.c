@@ -1,0 +1,261 @@
+/* Exit handlers that are few lines each; CPUID and MSRs have files of their own. */
+#include "core/cpuid.h"
+#include "core/emulate.h"
+#include "core/irq.h"
+#include "core/vm.h"
+#include "core/x86.h"
+#include "para/para.h"
+
+static enum vmm_action undefined(struct vcpu *v)
+{
+    vmm_inject_exception(v, X86_UD, false, 0);
+    return VMM_CONTINUE;
+}
+
+static enum vmm_action skip(struct vcpu *v, struct vmm_exit *e)
+{
+    vmm_skip_instruction(v, e);
+    return VMM_CONTINUE;
+}
+
+/* --- ports and memory ------------------------------------------------------------------------- */
+
+static enum vmm_action simple_pio(struct vcpu *v, struct vmm_exit *e)
+{
+    struct vdev_access a = {
+        .size = e->pio.size,
+        .write = !e->pio.in,
+        .vcpu = v,
+        .value = e->pio.in ? ~UINT64_C(0) : v->gpr[VMM_RAX],
+    };
+    uint64_t mask = ~UINT64_C(0) >> (64 - 8 * e->pio.size);
+
+    a.value &= mask;
+    vmm_bus_access(&v->vm->pio, e->pio.port, &a);
+    if (e->pio.in) {
+        /* A 32-bit result clears the upper half of RAX, smaller ones leave the rest. */
+        uint64_t kept = e->pio.size == 4 ? 0 : v->gpr[VMM_RAX] & ~mask;
+
+        v->gpr[VMM_RAX] = kept | (a.value & mask);
+    }
+    return skip(v, e);
+}
+
+enum vmm_action vmm_handle_pio(struct vcpu *v, struct vmm_exit *e)
+{
+    if (vmm_unlikely(e->pio.string || e->pio.rep || e->insn_length == 0)) {
+        return vmm_emulate_pio(v, e);
+    }
+    return simple_pio(v, e);
+}
+
+enum vmm_action vmm_handle_nested_fault(struct vcpu *v, struct vmm_exit *e)
+{
+    int error = vmm_memory_fault(v->vm, e->fault.gpa, e->fault.write);
+
+    if (error == 0) {
+        return VMM_CONTINUE;
+    }
+    if (error == -VMM_ENOMEM) {
+        vmm_vm_crash(v, VM_REASON_HOST_ERROR, "no host memory for guest-physical 0x%llx",
+                     (unsigned long long)e->fault.gpa.v);
+        return VMM_LEAVE;
+    }
+    if (v->event.valid) {
+        vmm_vm_crash(v, VM_REASON_EMULATION,
+                     "vector %u cannot be delivered: its tables or stack are at 0x%llx, no RAM",
+                     v->event.vector, (unsigned long long)e->fault.gpa.v);
+        return VMM_LEAVE;
+    }
+    return vmm_emulate_mmio(v, e);
+}
+
+/* --- waiting and interrupts ------------------------------------------------------------------- */
+
+enum vmm_action vmm_handle_hlt(struct vcpu *v, struct vmm_exit *e)
+{
+    if (!vmm_skip_instruction(v, e)) {
+        return VMM_CONTINUE;
+    }
+    __atomic_store_n(&v->halted, 1, __ATOMIC_SEQ_CST);
+    return VMM_BLOCK;
+}
+
+/* The host took it when interrupts were let through after the exit. */
+enum vmm_action vmm_handle_intr(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)v;
+    (void)e;
+    return VMM_CONTINUE;
+}
+
+enum vmm_action vmm_handle_nmi(struct vcpu *v, struct vmm_exit *e)
+{
+    return vmm_handle_intr(v, e);
+}
+
+enum vmm_action vmm_handle_retry(struct vcpu *v, struct vmm_exit *e)
+{
+    return vmm_handle_intr(v, e);
+}
+
+enum vmm_action vmm_handle_intr_window(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    __atomic_or_fetch(&v->requests, VMM_REQ_INTR, __ATOMIC_RELAXED);
+    return VMM_CONTINUE;
+}
+
+enum vmm_action vmm_handle_pause(struct vcpu *v, struct vmm_exit *e)
+{
+    v->ops->thread_yield(v->host);
+    return skip(v, e);
+}
+
+/* Intercepted so that a guest whose #DB or #AC handler raises the same again cannot keep the
+ * processor in microcode for ever: delivered from here, each turn has an exit. */
+enum vmm_action vmm_handle_exception(struct vcpu *v, struct vmm_exit *e)
+{
+    if (e->exception.vector == X86_PF) {
+        v->backend->set_sysreg(v, VMM_CR2, e->exception.address);
+    }
+    vmm_inject_exception(v, e->exception.vector, e->exception.has_error, e->exception.error);
+    return VMM_CONTINUE;
+}
+
+/* --- registers -------------------------------------------------------------------------------- */
+
+enum vmm_action vmm_handle_cr_access(struct vcpu *v, struct vmm_exit *e)
+{
+    if (!e->reg.gpr_valid && vmm_decode_reg_access(v, e) != 0) {
+        return VMM_CONTINUE;
+    }
+    if (e->reg.number != 8) {
+        vmm_vm_crash(v, VM_REASON_EMULATION, "access to CR%u", e->reg.number);
+        return VMM_LEAVE;
+    }
+    if (!e->reg.write) {
+        v->gpr[e->reg.gpr] = vlapic_cr8_read(v);
+    } else if (v->gpr[e->reg.gpr] > 15) {
+        vmm_inject_exception(v, X86_GP, true, 0);
+        return VMM_CONTINUE;
+    } else {
+        vlapic_cr8_write(v, v->gpr[e->reg.gpr]);
+        v->backend->set_sysreg(v, VMM_CR8, v->gpr[e->reg.gpr]);
+        __atomic_or_fetch(&v->requests, VMM_REQ_INTR, __ATOMIC_RELAXED);
+    }
+    return skip(v, e);
+}
+
+enum vmm_action vmm_handle_dr_access(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    v->backend->dr_acquire(v);
+    return VMM_CONTINUE;
+}
+
+/* APM vol. 3 "XSETBV": what gives #GP. */
+static bool xcr0_valid(struct vcpu *v, uint64_t value)
+{
+    uint64_t avx512 = value & X86_XCR0_AVX512;
+
+    if ((value & ~vmm_cpuid_xcr0_allowed(v->vm->cpuid)) != 0 || (value & X86_XCR0_X87) == 0) {
+        return false;
+    }
+    if ((value & X86_XCR0_AVX) != 0 && (value & X86_XCR0_SSE) == 0) {
+        return false;
+    }
+    return avx512 == 0 || (avx512 == X86_XCR0_AVX512 && (value & X86_XCR0_AVX) != 0);
+}
+
+enum vmm_action vmm_handle_xsetbv(struct vcpu *v, struct vmm_exit *e)
+{
+    uint64_t value = v->gpr[VMM_RDX] << 32 | (uint32_t)v->gpr[VMM_RAX];
+
+    if ((v->backend->get_sysreg(v, VMM_CR4) & X86_CR4_OSXSAVE) == 0) {
+        return undefined(v);
+    }
+    if (v->backend->cpl(v) != 0 || (uint32_t)v->gpr[VMM_RCX] != 0 || !xcr0_valid(v, value)) {
+        vmm_inject_exception(v, X86_GP, true, 0);
+        return VMM_CONTINUE;
+    }
+    vmm_vcpu_set_xcr0(v, value);
+    v->ops->thread_set_xcr0(v->host, value);
+    return skip(v, e);
+}
+
+/* --- instructions ----------------------------------------------------------------------------- */
+
+/* Guest RAM is cached coherently with everything that can see it: nothing to write back, and
+ * dropping lines would drop the host's data too. */
+enum vmm_action vmm_handle_wbinvd(struct vcpu *v, struct vmm_exit *e)
+{
+    return skip(v, e);
+}
+
+enum vmm_action vmm_handle_invd(struct vcpu *v, struct vmm_exit *e)
+{
+    return skip(v, e);
+}
+
+enum vmm_action vmm_handle_hypercall(struct vcpu *v, struct vmm_exit *e)
+{
+    return vmm_skip_instruction(v, e) ? vmm_hypercall(v) : VMM_CONTINUE;
+}
+
+/* CPUID does not offer them. */
+enum vmm_action vmm_handle_monitor(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    return undefined(v);
+}
+
+enum vmm_action vmm_handle_mwait(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    return undefined(v);
+}
+
+enum vmm_action vmm_handle_refused(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    return undefined(v);
+}
+
+enum vmm_action vmm_handle_rdpmc(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    vmm_inject_exception(v, X86_GP, true, 0);
+    return VMM_CONTINUE;
+}
+
+/* --- ends ------------------------------------------------------------------------------------- */
+
+enum vmm_action vmm_handle_shutdown(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    vmm_vm_crash(v, VM_REASON_TRIPLE_FAULT, "triple fault");
+    return VMM_LEAVE;
+}
+
+enum vmm_action vmm_handle_task_switch(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    vmm_vm_crash(v, VM_REASON_EMULATION, "hardware task switch");
+    return VMM_LEAVE;
+}
+
+enum vmm_action vmm_handle_entry_failed(struct vcpu *v, struct vmm_exit *e)
+{
+    vmm_vm_crash(v, VM_REASON_ENTRY_FAILED, "the hardware refused the guest's state (code 0x%llx)",
+                 (unsigned long long)e->code);
+    return VMM_LEAVE;
+}
+
+enum vmm_action vmm_handle_unknown(struct vcpu *v, struct vmm_exit *e)
+{
+    vmm_vm_crash(v, VM_REASON_UNKNOWN_EXIT, "unknown exit 0x%llx (info 0x%llx 0x%llx)",
+                 (unsigned long long)e->code, (unsigned long long)e->info1,
+                 (unsigned long long)e->info2);
+    return VMM_LEAVE;
+}

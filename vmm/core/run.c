@@ -1,0 +1,168 @@
+/* The run loop of a vCPU's thread: requests, events, entry, handler. */
+#include "core/emulate.h"
+#include "core/irq.h"
+#include "core/vm.h"
+#include "core/x86.h"
+
+#define OPCODE_HLT 0xf4
+
+static const vmm_exit_handler handler_table[VMM_EXIT_COUNT] = {
+#define X(name) [VMM_EXIT_##name] = vmm_handle_##name,
+    VMM_EXIT_LIST(X)
+#undef X
+};
+
+/* Not every (emulated) processor loads the interrupt shadow that VMRUN is given: an interrupt
+ * injected between STI and HLT would be taken before the HLT, which then sleeps through it. So the
+ * HLT is carried out here, and the interrupt finds the guest behind it, as it should. */
+static void finish_halt_in_shadow(struct vcpu *v)
+{
+    struct vmm_walk_fault fault;
+    uint8_t opcode;
+
+    if ((v->rflags & X86_RFLAGS_IF) == 0 || v->event.valid || v->backend->cpl(v) != 0) {
+        return;
+    }
+    if (vmm_linear_read(v, vmm_vcpu_linear_rip(v), &opcode, 1, VMM_ACCESS_FETCH, &fault) == 0 &&
+        opcode == OPCODE_HLT) {
+        v->rip++;
+        v->intr_shadow = false;
+    }
+}
+
+/* One event per entry, the most urgent first; for what has to wait, ask for an exit in time. */
+static void inject(struct vcpu *v)
+{
+    const struct vmm_backend *b = v->backend;
+    int vector = vmm_irq_pending(v);
+
+    if (vector >= 0 && v->intr_shadow) {
+        finish_halt_in_shadow(v);
+    }
+    if (v->event.valid) {
+        b->inject_event(v, &v->event);
+        v->event.valid = false;
+    }
+    if (v->nmi_pending) {
+        if (b->nmi_allowed(v)) {
+            b->inject_nmi(v);
+            v->nmi_pending = false;
+        } else {
+            b->set_nmi_window(v);
+        }
+    }
+    if (vector >= 0 && b->intr_allowed(v)) {
+        vector = vmm_irq_acknowledge(v);
+        if (vector >= 0) {
+            b->inject_intr(v, (uint8_t)vector);
+        }
+        vector = vmm_irq_pending(v);
+    }
+    b->set_intr_window(v, vector >= 0, (uint8_t)vector);
+    b->set_cr8_exits(v, vector < 0 && vmm_irq_tpr_blocked(v) >= 0);
+}
+
+static void start_at(struct vcpu *v, uint8_t vector)
+{
+    struct vmm_segment_state cs;
+
+    v->backend->get_segment(v, VMM_SEG_CS, &cs);
+    cs.selector = (uint16_t)(vector << 8);
+    cs.base = (uint64_t)vector << 12;
+    v->backend->set_segment(v, VMM_SEG_CS, &cs);
+    v->rip = 0;
+    v->wait_sipi = false;
+    v->halted = 0;
+}
+
+/* Has what it waits for come? */
+static bool wakes(struct vcpu *v)
+{
+    if (v->wait_sipi) {
+        return false;
+    }
+    return v->nmi_pending || ((v->rflags & X86_RFLAGS_IF) != 0 && vmm_irq_pending(v) >= 0);
+}
+
+/* False: leave the run loop. */
+static bool handle_requests(struct vcpu *v)
+{
+    uint32_t requests = __atomic_exchange_n(&v->requests, 0, __ATOMIC_SEQ_CST);
+
+    if ((requests & VMM_REQ_STOP) != 0) {
+        return false;
+    }
+    if ((requests & VMM_REQ_PAUSE) != 0 && !vmm_vm_gate(v)) {
+        return false;
+    }
+    if ((requests & VMM_REQ_INIT) != 0) {
+        vlapic_init(v);
+        vmm_vcpu_init(v);
+    }
+    if ((requests & VMM_REQ_SIPI) != 0 && v->wait_sipi) {
+        start_at(v, v->sipi_vector);
+    }
+    if ((requests & VMM_REQ_TIMER) != 0) {
+        vmm_timers_run(v);
+        /* Interrupts that it made are looked for now. */
+        __atomic_and_fetch(&v->requests, ~(uint32_t)VMM_REQ_INTR, __ATOMIC_SEQ_CST);
+    }
+    if ((requests & VMM_REQ_NMI) != 0) {
+        v->nmi_pending = true;
+    }
+    return true;
+}
+
+/* Until the guest can be entered, or the thread must go. A wake that comes after the look at the
+ * requests finds `halted` set and makes the park return at once. */
+static bool prepare(struct vcpu *v)
+{
+    for (;;) {
+        if (!handle_requests(v)) {
+            return false;
+        }
+        if (v->halted == 0 || wakes(v)) {
+            __atomic_store_n(&v->halted, 0, __ATOMIC_RELAXED);
+            inject(v);
+            return true;
+        }
+        if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) == 0) {
+            v->ops->thread_park(v->host);
+        }
+    }
+}
+
+static void trace(struct vcpu *v, const struct vmm_exit *e)
+{
+    struct vmm_trace_entry *t = &v->trace[v->trace_next++ % VMM_TRACE_COUNT];
+
+    t->rip = v->rip;
+    t->code = e->code;
+    t->info1 = e->info1;
+    t->info2 = e->info2;
+    t->kind = (uint16_t)e->kind;
+}
+
+void vmm_vcpu_thread(void *vcpu)
+{
+    struct vcpu *v = vcpu;
+    struct vmm_exit *e = &v->exit;
+    enum vmm_action action = VMM_CONTINUE;
+
+    while (action != VMM_LEAVE) {
+        uint64_t start;
+
+        if (vmm_unlikely(__atomic_load_n(&v->requests, __ATOMIC_RELAXED) != 0 ||
+                         action == VMM_BLOCK) &&
+            !prepare(v)) {
+            break;
+        }
+        v->backend->run(v);
+        start = __builtin_ia32_rdtsc();
+        trace(v, e);
+        action = handler_table[e->kind](v, e);
+        v->stat[e->kind].count++;
+        v->stat[e->kind].cycles += __builtin_ia32_rdtsc() - start;
+    }
+    vmm_vm_thread_done(v);
+}

@@ -1,0 +1,605 @@
+/* A VM's life: every transition of its state is in this file.
+ *
+ *   CREATED --start--> RUNNING <--pause/resume--> PAUSED
+ *                         |  stop, power-off: STOPPED; triple fault and the like: CRASHED
+ *   STOPPED, CRASHED --start--> RUNNING
+ *
+ * The vCPU threads exist from start until the next start or destroy, and end by themselves when
+ * the VM ends. Whatever needs all of them to stand still happens at the gate. */
+#include "core/vm.h"
+
+#include "core/cpuid.h"
+#include "core/irq.h"
+#include "core/timer.h"
+#include "dev/platform.h"
+#include "load/load.h"
+
+#define LOW_HOLE_BASE UINT64_C(0xa0000) /* the VGA window */
+#define LOW_HOLE_END  UINT64_C(0xc0000)
+#define MEM_MIN       VMM_MIB(2)
+
+static uint32_t load(const uint32_t *p)
+{
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);
+}
+
+static void store(uint32_t *p, uint32_t value)
+{
+    __atomic_store_n(p, value, __ATOMIC_SEQ_CST);
+}
+
+void *vmm_vm_alloc(struct vm *vm, size_t size)
+{
+    void *p = vm->ops->alloc(vm->host, size);
+
+    if (p != NULL) {
+        __atomic_add_fetch(&vm->small_bytes, size, __ATOMIC_RELAXED);
+    }
+    return p;
+}
+
+void vmm_vm_free(struct vm *vm, void *p, size_t size)
+{
+    if (p != NULL) {
+        __atomic_sub_fetch(&vm->small_bytes, size, __ATOMIC_RELAXED);
+        vm->ops->free(vm->host, p);
+    }
+}
+
+/* --- creation and destruction ----------------------------------------------------------------- */
+
+static int check_config(struct vmm *vmm, const struct vm_config *c, struct vmm_error *err)
+{
+    unsigned cpus = vmm->ops->cpu_count(vmm->host);
+
+    if (c->name[0] == '\0' || __builtin_strnlen(c->name, VMM_NAME_MAX) == VMM_NAME_MAX) {
+        return vmm_fail(vmm, err, VMM_EINVAL, "a VM needs a name of 1 to %u characters",
+                        VMM_NAME_MAX - 1);
+    }
+    if (vmm_vm_find(vmm, c->name) != NULL) {
+        return vmm_fail(vmm, err, VMM_EEXIST, "%s: there is a VM of this name", c->name);
+    }
+    if (c->vcpu_count < 1 || c->vcpu_count > VMM_VCPUS_MAX) {
+        return vmm_fail(vmm, err, VMM_EINVAL, "%s: %u vCPUs asked, 1 to %u are possible", c->name,
+                        c->vcpu_count, VMM_VCPUS_MAX);
+    }
+    if (c->mem_bytes < MEM_MIN || c->mem_bytes % VMM_PAGE_SIZE != 0) {
+        return vmm_fail(vmm, err, VMM_EINVAL, "%s: memory must be whole pages, 2 MiB at least",
+                        c->name);
+    }
+    for (unsigned i = 0; i < c->vcpu_count; i++) {
+        if (c->cpu[i] < -1 || c->cpu[i] >= (int)cpus) {
+            return vmm_fail(vmm, err, VMM_EINVAL, "%s: CPU %d asked for vCPU %u, the node has %u",
+                            c->name, c->cpu[i], i, cpus);
+        }
+    }
+    return 0;
+}
+
+/* RAM as on a PC: below the VGA window, from there to the PCI hole, the rest above 4 GiB. */
+static int create_memory(struct vm *vm)
+{
+    uint64_t bytes = vm->config.mem_bytes;
+    uint64_t low = bytes < PLATFORM_LOW_RAM_END ? bytes : PLATFORM_LOW_RAM_END;
+    int error = vmm_memory_add(vm, VMM_GPA(0), LOW_HOLE_BASE, VMM_REGION_RAM);
+
+    if (error == 0) {
+        error = vmm_memory_add(vm, VMM_GPA(LOW_HOLE_END), low - LOW_HOLE_END, VMM_REGION_RAM);
+    }
+    if (error == 0 && bytes > low) {
+        error = vmm_memory_add(vm, VMM_GPA(VMM_GIB(4)), bytes - low, VMM_REGION_RAM);
+    }
+    return error;
+}
+
+static int create_vcpus(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->config.vcpu_count; i++) {
+        int error = vmm_vcpu_create(vm, i);
+
+        if (error != 0) {
+            return error;
+        }
+        vm->vcpu_count = i + 1;
+    }
+    return 0;
+}
+
+/* Everything that create made so far. */
+static void release(struct vm *vm)
+{
+    vmm_devices_destroy(vm);
+    while (vm->vcpu_count > 0) {
+        vmm_vcpu_destroy(vm->vcpu[--vm->vcpu_count]);
+    }
+    vmm_memory_destroy(vm);
+    if (vm->cpuid != NULL) {
+        vmm_cpuid_destroy(vm);
+    }
+    if (vm->arch != NULL) {
+        vm->vmm->backend->vm_destroy(vm);
+    }
+    vm->ops->free(vm->host, vm);
+}
+
+static int create_parts(struct vm *vm, struct vmm_error *err)
+{
+    struct vmm *vmm = vm->vmm;
+    const char *name = vm->config.name;
+    int error = vmm->backend->vm_create(vm);
+
+    if (error == 0) {
+        error = vmm_cpuid_create(vm, vmm_cpuid_raw);
+    }
+    if (error != 0) {
+        return vmm_fail(vmm, err, -error, "%s: no memory for the VM", name);
+    }
+    error = create_memory(vm);
+    if (error != 0) {
+        return vmm_fail(vmm, err, -error, "%s: %llu MiB of guest memory asked, %llu MiB free", name,
+                        (unsigned long long)(vm->config.mem_bytes >> 20),
+                        (unsigned long long)(vmm->ops->pages_available(vmm->host) >> 20));
+    }
+    error = create_vcpus(vm);
+    if (error != 0) {
+        return vmm_fail(vmm, err, -error, "%s: no memory for %u vCPUs", name,
+                        vm->config.vcpu_count);
+    }
+    error = vmm_platform_create(vm);
+    if (error != 0) {
+        return vmm_fail(vmm, err, -error, "%s: its devices cannot be made (error %d)", name, error);
+    }
+    return 0;
+}
+
+int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **out,
+                  struct vmm_error *err)
+{
+    int error = check_config(vmm, config, err);
+    struct vm *vm;
+
+    if (error != 0) {
+        return error;
+    }
+    vm = vmm->ops->alloc(vmm->host, sizeof(*vm));
+    if (vm == NULL) {
+        return vmm_fail(vmm, err, VMM_ENOMEM, "%s: no memory for the VM", config->name);
+    }
+    vm->vmm = vmm;
+    vm->ops = vmm->ops;
+    vm->host = vmm->host;
+    vm->config = *config;
+    vm->small_bytes = sizeof(*vm);
+    vm->state = VM_CREATED;
+    error = create_parts(vm, err);
+    if (error != 0) {
+        release(vm);
+        return error;
+    }
+    vmm->ops->lock(vmm->host, &vmm->lock);
+    vm->next = vmm->vms;
+    vmm->vms = vm;
+    vmm->ops->unlock(vmm->host, &vmm->lock);
+    *out = vm;
+    return 0;
+}
+
+/* --- the gate --------------------------------------------------------------------------------- */
+
+static void wake_threads(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (vm->vcpu[i]->thread != NULL) {
+            vm->ops->thread_wake(vm->host, vm->vcpu[i]->thread);
+        }
+    }
+}
+
+static void wake_waiter(struct vm *vm)
+{
+    struct vmm_thread *waiter = __atomic_load_n(&vm->gate_waiter, __ATOMIC_SEQ_CST);
+
+    if (waiter != NULL) {
+        vm->ops->thread_wake(vm->host, waiter);
+    }
+}
+
+/* Have all vCPU threads look at what is asked for: those in the guest, in HLT and at the gate. */
+static void call_to_gate(struct vm *vm, uint32_t request)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        vmm_vcpu_request(vm->vcpu[i], request);
+    }
+    wake_threads(vm);
+}
+
+static void set_state(struct vm *vm, enum vm_state state)
+{
+    store(&vm->state, state);
+    vm->ops->vm_event(vm->host, vm->config.cookie, (int)state, (int)vmm_vm_reason(vm));
+}
+
+/* The first reason counts. */
+static void request_end(struct vm *vm, enum vm_reason reason)
+{
+    uint32_t none = VM_REASON_NONE;
+
+    __atomic_compare_exchange_n(&vm->reason, &none, reason, false, __ATOMIC_SEQ_CST,
+                                __ATOMIC_SEQ_CST);
+    store(&vm->ending, 1);
+    call_to_gate(vm, VMM_REQ_STOP);
+}
+
+/* Guest time and the guests' TSC begin at zero. */
+static int power_on(struct vm *vm, struct vmm_error *err)
+{
+    vm->clock_base_cycles = vm->ops->cycles(vm->host);
+    vm->clock_paused_at = 0;
+    vm->tsc_offset = -vm->clock_base_cycles;
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        vmm_vcpu_reset(vm->vcpu[i]);
+    }
+    vmm_devices_reset(vm);
+    return vmm_load(vm, err);
+}
+
+/* By vCPU 0's thread, all others being at the gate. RAM keeps its contents, as a PC's does. */
+static void carry_out_reset(struct vm *vm)
+{
+    struct vmm_error err;
+
+    vmm_vm_log(vm, VMM_LOG_INFO, "reset");
+    if (power_on(vm, &err) != 0) {
+        vmm_vm_log(vm, VMM_LOG_ERROR, "the guest cannot be loaded again: %s", err.text);
+        request_end(vm, VM_REASON_HOST_ERROR);
+    }
+    store(&vm->reset_wanted, 0);
+    wake_threads(vm);
+    wake_waiter(vm);
+}
+
+bool vmm_vm_gate(struct vcpu *v)
+{
+    struct vm *vm = v->vm;
+    bool go_on = false;
+
+    if (__atomic_add_fetch(&vm->vcpus_at_gate, 1, __ATOMIC_SEQ_CST) == vm->vcpu_count) {
+        vm->ops->thread_wake(vm->host, vm->vcpu[0]->thread);
+        wake_waiter(vm);
+    }
+    while (load(&vm->ending) == 0) {
+        if (load(&vm->reset_wanted) != 0) {
+            if (v->id == 0 && load(&vm->vcpus_at_gate) == vm->vcpu_count) {
+                carry_out_reset(vm);
+                continue;
+            }
+        } else if (load(&vm->paused) == 0) {
+            go_on = true;
+            break;
+        }
+        vm->ops->thread_park(vm->host);
+    }
+    __atomic_sub_fetch(&vm->vcpus_at_gate, 1, __ATOMIC_SEQ_CST);
+    /* A reset may have changed it, and only the thread itself can. */
+    vm->ops->thread_set_xcr0(vm->host, v->xcr0);
+    return go_on;
+}
+
+void vmm_vm_thread_done(struct vcpu *v)
+{
+    struct vm *vm = v->vm;
+    enum vm_reason reason;
+    enum vm_state state;
+
+    store(&v->halted, 0);
+    if (__atomic_sub_fetch(&vm->vcpus_running, 1, __ATOMIC_SEQ_CST) != 0) {
+        return;
+    }
+    reason = vmm_vm_reason(vm);
+    state = reason == VM_REASON_POWER_OFF || reason == VM_REASON_STOPPED ? VM_STOPPED : VM_CRASHED;
+    vm->clock_paused_at = vm->ops->cycles(vm->host);
+    vmm_vm_log(vm, VMM_LOG_INFO, "%s: %s", vmm_state_name(state), vmm_reason_name(reason));
+    set_state(vm, state);
+    wake_waiter(vm);
+}
+
+/* --- what the guest and its handlers ask for -------------------------------------------------- */
+
+void vmm_vm_end(struct vcpu *v, int reason)
+{
+    request_end(v->vm, (enum vm_reason)reason);
+}
+
+void vmm_request_power_off(struct vm *vm)
+{
+    request_end(vm, VM_REASON_POWER_OFF);
+}
+
+void vmm_request_reset(struct vm *vm)
+{
+    if (__atomic_exchange_n(&vm->reset_wanted, 1, __ATOMIC_SEQ_CST) == 0) {
+        call_to_gate(vm, VMM_REQ_PAUSE);
+    }
+}
+
+/* --- control ---------------------------------------------------------------------------------- */
+
+/* One control call at a time; they sleep, so the lock only guards the turn. */
+static void control_enter(struct vm *vm)
+{
+    for (;;) {
+        bool mine;
+
+        vm->ops->lock(vm->host, &vm->control);
+        mine = !vm->control_busy;
+        vm->control_busy = true;
+        vm->ops->unlock(vm->host, &vm->control);
+        if (mine) {
+            return;
+        }
+        vm->ops->thread_yield(vm->host);
+    }
+}
+
+static int control_leave(struct vm *vm, int result)
+{
+    vm->ops->lock(vm->host, &vm->control);
+    vm->control_busy = false;
+    vm->ops->unlock(vm->host, &vm->control);
+    return result;
+}
+
+static bool all_at_gate(struct vm *vm)
+{
+    return load(&vm->vcpus_at_gate) == vm->vcpu_count && load(&vm->reset_wanted) == 0;
+}
+
+static bool all_done(struct vm *vm)
+{
+    return load(&vm->vcpus_running) == 0;
+}
+
+/* Sleep until it is so, or all vCPU threads have ended. */
+static void wait_for(struct vm *vm, bool (*condition)(struct vm *vm))
+{
+    __atomic_store_n(&vm->gate_waiter, vm->ops->thread_current(vm->host), __ATOMIC_SEQ_CST);
+    while (!condition(vm) && !all_done(vm)) {
+        vm->ops->thread_park(vm->host);
+    }
+    __atomic_store_n(&vm->gate_waiter, NULL, __ATOMIC_SEQ_CST);
+}
+
+static bool alive(struct vm *vm)
+{
+    enum vm_state state = vmm_vm_state(vm);
+
+    return state == VM_RUNNING || state == VM_PAUSED;
+}
+
+static void join_threads(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        struct vcpu *v = vm->vcpu[i];
+
+        if (v->thread != NULL) {
+            int error = vm->ops->thread_join(vm->host, v->thread);
+
+            vmm_assert(vm->vmm, error == 0);
+            v->thread = NULL;
+        }
+    }
+}
+
+/* The threads come to the gate first and wait there until all of them exist. */
+static int create_threads(struct vm *vm, struct vmm_error *err)
+{
+    char name[VMM_NAME_MAX + 8];
+
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        struct vcpu *v = vm->vcpu[i];
+        int error;
+
+        vmm_format(vm->vmm, name, sizeof(name), "%s/%u", vm->config.name, i);
+        store(&v->requests, VMM_REQ_PAUSE);
+        error = vm->ops->thread_create(vm->host, name, v->cpu, vmm_vcpu_thread, v, &v->thread);
+        if (error != 0) {
+            v->thread = NULL;
+            return vmm_fail(vm->vmm, err, -error, "%s: no thread for vCPU %u", vm->config.name, i);
+        }
+    }
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        int error;
+
+        __atomic_add_fetch(&vm->vcpus_running, 1, __ATOMIC_SEQ_CST);
+        error = vm->ops->thread_run(vm->host, vm->vcpu[i]->thread);
+        vmm_assert(vm->vmm, error == 0); /* it is new */
+    }
+    return 0;
+}
+
+int vmm_vm_start(struct vm *vm, struct vmm_error *err)
+{
+    int error;
+
+    control_enter(vm);
+    if (alive(vm)) {
+        return control_leave(vm, vmm_fail(vm->vmm, err, VMM_EBUSY, "%s: it is %s already",
+                                          vm->config.name, vmm_state_name(vmm_vm_state(vm))));
+    }
+    join_threads(vm);
+    store(&vm->reason, VM_REASON_NONE);
+    store(&vm->ending, 0);
+    store(&vm->reset_wanted, 0);
+    store(&vm->paused, 1);
+    error = power_on(vm, err);
+    if (error == 0) {
+        error = create_threads(vm, err);
+    }
+    if (error != 0) {
+        join_threads(vm);
+        return control_leave(vm, error);
+    }
+    set_state(vm, VM_RUNNING);
+    store(&vm->paused, 0);
+    wake_threads(vm);
+    return control_leave(vm, 0);
+}
+
+int vmm_vm_pause(struct vm *vm)
+{
+    control_enter(vm);
+    if (vmm_vm_state(vm) != VM_RUNNING) {
+        return control_leave(vm, -VMM_EINVAL);
+    }
+    store(&vm->paused, 1);
+    call_to_gate(vm, VMM_REQ_PAUSE);
+    wait_for(vm, all_at_gate);
+    if (all_done(vm)) {
+        return control_leave(vm, -VMM_EINVAL);
+    }
+    vm->clock_paused_at = vm->ops->cycles(vm->host);
+    set_state(vm, VM_PAUSED);
+    return control_leave(vm, 0);
+}
+
+/* Neither the guest's clock nor its TSC has seen the pause. */
+int vmm_vm_resume(struct vm *vm)
+{
+    uint64_t pause;
+
+    control_enter(vm);
+    if (vmm_vm_state(vm) != VM_PAUSED) {
+        return control_leave(vm, -VMM_EINVAL);
+    }
+    pause = vm->ops->cycles(vm->host) - vm->clock_paused_at;
+    vm->clock_base_cycles += pause;
+    vm->clock_paused_at = 0;
+    vm->tsc_offset -= pause;
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        struct vcpu *v = vm->vcpu[i];
+
+        v->tsc_offset -= pause;
+        v->backend->set_tsc_offset(v, v->tsc_offset);
+        vmm_vcpu_request(v, VMM_REQ_TIMER);
+    }
+    set_state(vm, VM_RUNNING);
+    store(&vm->paused, 0);
+    wake_threads(vm);
+    return control_leave(vm, 0);
+}
+
+int vmm_vm_reset(struct vm *vm)
+{
+    control_enter(vm);
+    if (!alive(vm)) {
+        return control_leave(vm, -VMM_EINVAL);
+    }
+    vmm_request_reset(vm);
+    return control_leave(vm, 0);
+}
+
+int vmm_vm_stop(struct vm *vm)
+{
+    control_enter(vm);
+    if (!alive(vm)) {
+        return control_leave(vm, -VMM_EINVAL);
+    }
+    request_end(vm, VM_REASON_STOPPED);
+    wait_for(vm, all_done);
+    return control_leave(vm, 0);
+}
+
+/* The devices go first: after that no timer and no stream can wake a vCPU's thread. */
+int vmm_vm_destroy(struct vm *vm)
+{
+    struct vmm *vmm = vm->vmm;
+
+    control_enter(vm);
+    if (alive(vm)) {
+        return control_leave(vm, -VMM_EBUSY);
+    }
+    vmm->ops->lock(vmm->host, &vmm->lock);
+    for (struct vm **link = &vmm->vms; *link != NULL; link = &(*link)->next) {
+        if (*link == vm) {
+            *link = vm->next;
+            break;
+        }
+    }
+    vmm->ops->unlock(vmm->host, &vmm->lock);
+    vmm_devices_destroy(vm);
+    join_threads(vm);
+    release(vm);
+    return 0;
+}
+
+/* --- inspection ------------------------------------------------------------------------------- */
+
+enum vm_state vmm_vm_state(const struct vm *vm)
+{
+    return (enum vm_state)load(&vm->state);
+}
+
+enum vm_reason vmm_vm_reason(const struct vm *vm)
+{
+    return (enum vm_reason)load(&vm->reason);
+}
+
+const char *vmm_state_name(enum vm_state s)
+{
+    static const char *const name_table[] = {
+        [VM_CREATED] = "created", [VM_RUNNING] = "running", [VM_PAUSED] = "paused",
+        [VM_STOPPED] = "stopped", [VM_CRASHED] = "crashed",
+    };
+
+    return (unsigned)s < VMM_ARRAY_COUNT(name_table) ? name_table[s] : "?";
+}
+
+const char *vmm_reason_name(enum vm_reason r)
+{
+    static const char *const name_table[] = {
+        [VM_REASON_NONE] = "no reason",
+        [VM_REASON_POWER_OFF] = "powered off by the guest",
+        [VM_REASON_STOPPED] = "stopped by the host",
+        [VM_REASON_TRIPLE_FAULT] = "triple fault",
+        [VM_REASON_ENTRY_FAILED] = "guest state refused by the hardware",
+        [VM_REASON_UNKNOWN_EXIT] = "unknown exit",
+        [VM_REASON_EMULATION] = "instruction that is not emulated",
+        [VM_REASON_HOST_ERROR] = "host error",
+    };
+
+    return (unsigned)r < VMM_ARRAY_COUNT(name_table) ? name_table[r] : "?";
+}
+
+const struct vm_config *vmm_vm_config(const struct vm *vm)
+{
+    return &vm->config;
+}
+
+const char *vmm_exit_name(enum vmm_exit_kind kind)
+{
+    static const char *const name_table[VMM_EXIT_COUNT] = {
+#define X(name) #name,
+        VMM_EXIT_LIST(X)
+#undef X
+    };
+
+    return (unsigned)kind < VMM_EXIT_COUNT ? name_table[kind] : "?";
+}
+
+bool vmm_vm_exit_count(const struct vm *vm, unsigned i, struct vm_exit_count *out)
+{
+    if (i >= VMM_EXIT_COUNT) {
+        return false;
+    }
+    *out = (struct vm_exit_count){.name = vmm_exit_name((enum vmm_exit_kind)i)};
+    for (unsigned n = 0; n < vm->vcpu_count; n++) {
+        out->count += vm->vcpu[n]->stat[i].count;
+        out->cycles += vm->vcpu[n]->stat[i].cycles;
+    }
+    return true;
+}
+
+uint64_t vmm_vm_memory_held(const struct vm *vm)
+{
+    return vm->small_bytes + vm->vmm->backend->table_bytes((struct vm *)vm);
+}
