@@ -18,3 +18,4 @@ cflags-vmm/core/decode.c := $(zydis-flags)
 vmm-y += load/load.c load/bzimage.c load/e820.c
 
 # paravirtual interface
+vmm-y += para/kvmclock.c para/hypercall.c

@@ -17,5 +17,8 @@ void vmm_para_reset(struct vcpu *v); /* power-on, INIT: nothing registered */
 bool vmm_para_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
 bool vmm_para_msr_write(struct vcpu *v, uint32_t msr, const uint64_t *value);
 
+/* The guest moved its TSC (v->tsc_offset has changed): its clock records are written again. */
+void vmm_para_tsc_changed(struct vcpu *v);
+
 /* VMMCALL with the number in RAX; the instruction has been skipped already. */
 enum vmm_action vmm_hypercall(struct vcpu *v);

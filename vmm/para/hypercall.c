@@ -1,0 +1,115 @@
+/* Hypercalls. See <vmm/hypercall.h> and docs/hypercalls.md. */
+#include <vmm/hypercall.h>
+
+#include "core/vm.h"
+#include "para/para.h"
+
+#define CS_LONG           (1U << 9)
+#define CONSOLE_WRITE_MAX 4096
+
+struct arguments {
+    uint64_t rdi, rsi;
+};
+
+typedef int64_t (*hypercall_fn)(struct vcpu *v, const struct arguments *a);
+
+static int64_t hc_version(struct vcpu *v, const struct arguments *a)
+{
+    (void)v;
+    (void)a;
+    return VMM_HC_VERSION_1;
+}
+
+static int64_t hc_yield(struct vcpu *v, const struct arguments *a)
+{
+    (void)a;
+    v->ops->thread_yield(v->host);
+    return 0;
+}
+
+static int64_t hc_console_put(struct vcpu *v, const struct arguments *a)
+{
+    char byte = (char)a->rdi;
+
+    if (v->vm->console_stream == NULL) {
+        return VMM_HC_ENODEV;
+    }
+    v->ops->chars->write(v->host, v->vm->console_stream, &byte, 1);
+    return 0;
+}
+
+static int64_t hc_console_write(struct vcpu *v, const struct arguments *a)
+{
+    uint64_t left = a->rsi;
+    char part[128];
+
+    if (v->vm->console_stream == NULL) {
+        return VMM_HC_ENODEV;
+    }
+    if (left > CONSOLE_WRITE_MAX) {
+        return VMM_HC_EINVAL;
+    }
+    while (left != 0) {
+        uint64_t count = left < sizeof(part) ? left : sizeof(part);
+
+        if (vmm_memory_read(v->vm, VMM_GPA(a->rdi + a->rsi - left), part, count) != 0) {
+            return VMM_HC_EFAULT;
+        }
+        v->ops->chars->write(v->host, v->vm->console_stream, part, count);
+        left -= count;
+    }
+    return (int64_t)a->rsi;
+}
+
+static int64_t hc_info(struct vcpu *v, const struct arguments *a)
+{
+    switch (a->rdi) {
+    case VMM_HC_INFO_VCPU_ID:
+        return v->id;
+    case VMM_HC_INFO_VCPU_COUNT:
+        return v->vm->vcpu_count;
+    case VMM_HC_INFO_RAM_BYTES:
+        return (int64_t)v->vm->config.mem_bytes;
+    case VMM_HC_INFO_CLOCK_NS:
+        return (int64_t)vmm_clock_ns(v->vm);
+    default:
+        return VMM_HC_EINVAL;
+    }
+}
+
+static const hypercall_fn hypercall_table[VMM_HC_COUNT] = {
+    [VMM_HC_VERSION - VMM_HC(0)] = hc_version,
+    [VMM_HC_YIELD - VMM_HC(0)] = hc_yield,
+    [VMM_HC_CONSOLE_PUT - VMM_HC(0)] = hc_console_put,
+    [VMM_HC_CONSOLE_WRITE - VMM_HC(0)] = hc_console_write,
+    [VMM_HC_INFO - VMM_HC(0)] = hc_info,
+};
+
+static struct arguments arguments_of(struct vcpu *v)
+{
+    struct arguments a = {.rdi = v->gpr[VMM_RDI], .rsi = v->gpr[VMM_RSI]};
+    struct vmm_segment_state cs;
+
+    v->backend->get_segment(v, VMM_SEG_CS, &cs);
+    if ((cs.attributes & CS_LONG) == 0) {
+        a.rdi = (uint32_t)a.rdi;
+        a.rsi = (uint32_t)a.rsi;
+    }
+    return a;
+}
+
+enum vmm_action vmm_hypercall(struct vcpu *v)
+{
+    uint32_t index = (uint32_t)v->gpr[VMM_RAX] - VMM_HC(0);
+    int64_t result = VMM_HC_ENOTSUP;
+
+    if (v->backend->cpl(v) == 3) {
+        result = VMM_HC_EPERM;
+    } else if (index < VMM_HC_COUNT) {
+        struct arguments a = arguments_of(v);
+
+        result = hypercall_table[index](v, &a);
+    }
+    v->gpr[VMM_RAX] = (uint64_t)result;
+    return VMM_CONTINUE;
+}
