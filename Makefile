@@ -4,10 +4,10 @@
 # rules build the kernel's test image beside the normal one, from its own configuration and into its
 # own object folder.
 
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
-MAKEFLAGS += -j$(shell nproc)
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc) # -j on the command line prevails
 endif
-MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
+MAKEFLAGS += --no-builtin-rules --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
