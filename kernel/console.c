@@ -56,7 +56,6 @@ static struct {
     uint64_t escape_ns;            /* when Ctrl-] last left a guest; under `switching` */
 } console = {
     .lock = NK_SPINLOCK_INIT(NK_RANK_LOG),
-    .streams = {&shell_stream.link, &shell_stream.link},
     .front = &shell_stream,
     .notice = {.bytes = notice_bytes, .size = sizeof(notice_bytes)},
     .rx = {.bytes = rx_bytes, .size = sizeof(rx_bytes)},
@@ -379,6 +378,8 @@ void console_init_early(void)
 
 void console_init(void)
 {
+    nk_list_init(&console.streams);
+    nk_list_push_back(&console.streams, &shell_stream.link);
     nk_mutex_init(&console.switching);
     nk_semaphore_init(&console.rx_some, 0);
     nk_semaphore_init(&console.typed_some, 0);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define POISON   0x6b /* every byte of a free object but the first word, which links it */
+#define FRESH    0x5a /* of an object just handed out: one freed unwritten is not freed twice */
 #define RED_ZONE 0xbb /* from the end of the object to the end of its place */
 
 /* Of an object of many pages only the first bytes are watched: a debug build should still run. */
@@ -39,6 +40,7 @@ void slab_debug_taken(struct slab_cache *cache, void *object)
     if (!all_bytes_are(object, sizeof(void *), poison_end(cache), POISON)) {
         nk_panic("slab %s: %p was written to after it was freed", cache->name, object);
     }
+    memset(object, FRESH, poison_end(cache));
 }
 
 void slab_debug_freed(struct slab_cache *cache, void *object)
