@@ -52,7 +52,7 @@ static int check_config(struct vmm *vmm, const struct vm_config *c, struct vmm_e
 {
     unsigned cpus = vmm->ops->cpu_count(vmm->host);
 
-    if (c->name[0] == '\0' || __builtin_strnlen(c->name, VMM_NAME_MAX) == VMM_NAME_MAX) {
+    if (c->name[0] == '\0' || __builtin_memchr(c->name, 0, VMM_NAME_MAX) == NULL) {
         return vmm_fail(vmm, err, VMM_EINVAL, "a VM needs a name of 1 to %u characters",
                         VMM_NAME_MAX - 1);
     }
