@@ -63,7 +63,6 @@ NK_NORETURN void nk_panic_finish(void)
 
 static void start_log(void)
 {
-    nk_log_start();
     console_init_early();
     nk_info("Orthocone %s", nk_version);
 }
@@ -146,6 +145,7 @@ static const struct init_step init_table[] = {
 
 NK_NORETURN void kernel_main(uint32_t magic, uint32_t record)
 {
+    nk_log_start();
     loader.magic = magic;
     loader.record = record;
     for (unsigned i = 0; i < NK_ARRAY_COUNT(init_table); i++) {

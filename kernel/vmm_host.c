@@ -48,11 +48,12 @@ static int host_pages_alloc(void *host, uint64_t count, uint64_t align, int node
 {
     (void)host;
     pa_t pa;
-    int err = buddy_alloc_pages(count, align, node, &pa);
-    if (err == 0) {
-        *out = VMM_HPA(pa.v);
+    /* What is larger than any block, or wanted of a node that is not there, is not to be had. */
+    if (buddy_alloc_pages(count, align, node, &pa) < 0) {
+        return -VMM_ENOMEM;
     }
-    return err;
+    *out = VMM_HPA(pa.v);
+    return 0;
 }
 
 static void host_pages_free(void *host, hpa_t base, uint64_t count)
