@@ -21,6 +21,7 @@ void nk_node_start(void)
     if (autostart_wanted()) {
         vms_autostart();
     }
+    nk_info("node: ready"); /* its time stamp is how long the boot took */
     shell_start();
     for (;;) {
         vms_events_wait();
