@@ -19,6 +19,7 @@
 #define HPET_CAPABILITIES 0x000
 #define HPET_CONFIG       0x010
 #define HPET_COUNTER      0x0f0
+#define HPET_SIZE         1024
 #define HPET_ENABLE       UINT64_C(1)
 #define FEMTOSECONDS      UINT64_C(1000000000000000)
 #define HPET_PERIOD_MAX   UINT64_C(100000000) /* 1.0a section 2.3.4: at least 10 MHz */
@@ -131,7 +132,9 @@ static bool open_hpet(struct time_counter *c)
     if (acpi.hpet_address == 0) {
         return false;
     }
-    hpet = paging_map_mmio(NK_PA(acpi.hpet_address), 1024);
+    if (hpet == NULL) {
+        hpet = paging_map_mmio(NK_PA(acpi.hpet_address), HPET_SIZE);
+    }
     if (hpet == NULL) {
         return false;
     }
@@ -161,14 +164,23 @@ static bool open_pit(struct time_counter *c)
 }
 
 /* Best first: resolution and cost of a reading. */
-static bool (*const source_table[])(struct time_counter *c) = {open_hpet, open_pm_timer, open_pit};
+static bool (*const source_table[TIME_SOURCE_COUNT])(struct time_counter *c) = {
+    open_hpet,
+    open_pm_timer,
+    open_pit,
+};
+
+bool time_source_open(unsigned i, struct time_counter *out)
+{
+    return i < TIME_SOURCE_COUNT && source_table[i](out);
+}
 
 static void calibrate_tsc(void)
 {
-    for (unsigned i = 0; i < NK_ARRAY_COUNT(source_table); i++) {
+    for (unsigned i = 0; i < TIME_SOURCE_COUNT; i++) {
         struct time_counter c;
         uint64_t ticks, counts;
-        if (source_table[i](&c) && time_measure(&c, &ticks, &counts)) {
+        if (time_source_open(i, &c) && time_measure(&c, &ticks, &counts)) {
             nk_tsc_hz = x86_mul_div(ticks, c.hz, counts);
             source_name = c.name;
             return;

@@ -21,5 +21,9 @@ struct time_counter {
  * halves of it to agree within 0.1%. False: the counter does not count. */
 bool time_measure(const struct time_counter *c, uint64_t *tsc_ticks, uint64_t *counts);
 
+/* The i-th clock a TSC can be calibrated against, made to run; false when the machine has none. */
+#define TIME_SOURCE_COUNT 3
+bool time_source_open(unsigned i, struct time_counter *out) NK_MUST_CHECK;
+
 /* Seconds since 1970-01-01 by the CMOS clock, which is taken to hold UTC (rtc.c). */
 uint64_t rtc_read_seconds(void);

@@ -16,12 +16,56 @@
 #endif
 
 /* base */
+TEST(base_memcpy)
+TEST(base_memset)
+TEST(base_memmove)
+TEST(base_memcmp)
+TEST(base_strings)
+BENCH(base_memory)
+
+/* boot */
+TEST(bootinfo_multiboot2)
+TEST(bootinfo_options)
+TEST(bootinfo_multiboot2_malformed)
+TEST(bootinfo_ranges)
+TEST(bootinfo_multiboot1)
+TEST(bootinfo_multiboot1_malformed)
+TEST(bootinfo_long_text)
 
 /* mm */
 
 /* sched */
 
 /* traps, interrupts, time, CPUs */
+TEST(trap_handlers)
+TEST(trap_error_code)
+TEST(trap_msr_fixup)
+TEST(trap_symbols)
+TEST(irq_line)
+TEST(irq_shared_line)
+TEST(irq_affinity)
+TEST(irq_bad_lines)
+TEST(timer_not_early)
+TEST(time_sources_agree)
+TEST(time_monotonic)
+TEST(time_wall_clock)
+TEST(smp_cpu_records)
+TEST(smp_call)
+TEST(smp_call_others)
+TEST(smp_call_order)
+TEST(smp_calls_cross)
+TEST(smp_shootdown)
+BENCH(irq_service)
+BENCH(smp_call)
+PANICS(message, "twelve is not 13")
+PANICS(invalid_opcode, "#UD invalid opcode")
+PANICS(symbolised, "kpanic_symbolised+0x")
+PANICS(null_pointer, "write to 0x0000000000000008, memory that is not mapped (a null pointer)")
+PANICS(write_to_text, "memory whose rights forbid it")
+PANICS(execute_data, "execution of 0xffffffff")
+PANICS(stack_overflow, "stack overflow of thread \"glutton\"")
+PANICS(other_cpu, "CPU 0, thread \"")
+PANICS(locks_held, "*** end of panic report")
 
 /* log, console, newlib, shell, modules */
 TEST(format_integers)

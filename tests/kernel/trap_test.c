@@ -1,0 +1,160 @@
+/* Exceptions: handlers, fix-ups, and the panics that report them. */
+#include "base/platform.h"
+#include "kernel/cpu.h"
+#include "kernel/smp.h"
+#include "kernel/symbols.h"
+#include "kernel/trap.h"
+#include "mm/paging.h"
+#include "sched/thread.h"
+#include "tests/kernel/ktest.h"
+
+#include <string.h>
+
+#define MSR_VM_HSAVE_PA 0xc0010117u
+#define MSR_EFER        0xc0000080u
+
+static struct nk_trap_frame seen;
+static uint64_t skip_bytes;
+
+static bool skip(struct nk_trap_frame *f)
+{
+    seen = *f;
+    f->rip += skip_bytes;
+    return true;
+}
+
+KTEST(trap_handlers)
+{
+    skip_bytes = 2;
+    nk_trap_handler before = nk_trap_set_handler(NK_EXCEPTION_UD, skip);
+    uint64_t in = 0x1122334455667788, out;
+    __asm__ volatile("movq %1, %%r15; ud2; movq %%r15, %0" : "=r"(out) : "r"(in) : "r15");
+    nk_trap_set_handler(NK_EXCEPTION_UD, before);
+    EXPECT_EQ(out, in);
+    EXPECT_EQ(seen.r15, in);
+    EXPECT_EQ(seen.vector, NK_EXCEPTION_UD);
+    EXPECT_EQ(seen.error, 0);
+
+    skip_bytes = 0; /* a breakpoint is reported behind the instruction */
+    before = nk_trap_set_handler(NK_EXCEPTION_BP, skip);
+    __asm__ volatile("int3");
+    nk_trap_set_handler(NK_EXCEPTION_BP, before);
+    EXPECT_EQ(seen.vector, NK_EXCEPTION_BP);
+}
+
+KTEST(trap_error_code)
+{
+    uint64_t nowhere = 0x00007fff12345000;
+    uint64_t ignored;
+    skip_bytes = 3; /* movq (%reg), %reg without displacement */
+    nk_trap_handler before = nk_trap_set_handler(NK_EXCEPTION_PF, skip);
+    __asm__ volatile("movq (%%rax), %%rcx" : "=c"(ignored) : "a"(nowhere));
+    nk_trap_set_handler(NK_EXCEPTION_PF, before);
+    EXPECT_EQ(seen.vector, NK_EXCEPTION_PF);
+    EXPECT_EQ(seen.error, 0); /* read, not present, supervisor */
+    EXPECT_EQ(x86_read_cr2(), nowhere);
+}
+
+KTEST(trap_msr_fixup)
+{
+    uint64_t value;
+    EXPECT_EQ(nk_rdmsr_safe(MSR_EFER, &value), 0);
+    EXPECT((value >> 10 & 1) != 0); /* LMA: this is long mode */
+    EXPECT_EQ(nk_wrmsr_safe(MSR_EFER, value), 0);
+    KTEST_SKIP_UNLESS(nk_cpu_features.svm, "needs an MSR that faults on a bad value");
+    EXPECT_EQ(nk_wrmsr_safe(MSR_VM_HSAVE_PA, 1), -14); /* not page aligned */
+    EXPECT(nk_irqs_on());
+}
+
+KTEST(trap_symbols)
+{
+    uint64_t offset;
+    const char *name = nk_symbol_lookup((uint64_t)nk_symbol_lookup + 1, &offset);
+    ASSERT(name != NULL);
+    EXPECT_STREQ(name, "nk_symbol_lookup");
+    EXPECT_EQ(offset, 1);
+    EXPECT(nk_symbol_lookup(0x1000, &offset) == NULL);
+    EXPECT(nk_symbol_lookup((uint64_t)&seen, &offset) == NULL);
+}
+
+static NK_NOINLINE void innermost(void)
+{
+    __asm__ volatile("ud2");
+}
+
+KPANIC(invalid_opcode)
+{
+    innermost();
+}
+
+KPANIC(symbolised)
+{
+    innermost();
+    __asm__ volatile(""); /* no tail call: this function belongs into the backtrace */
+}
+
+KPANIC(null_pointer)
+{
+    uint64_t null = 8;
+    *(volatile int *)null = 1;
+}
+
+KPANIC(write_to_text)
+{
+    *(volatile uint8_t *)(uint64_t)innermost = 0;
+}
+
+KPANIC(execute_data)
+{
+    static const uint8_t ret[] = {0xc3};
+    static uint8_t data[1];
+    memcpy(data, ret, 1);
+    ((void (*)(void))(uint64_t)data)();
+}
+
+static NK_NOINLINE int use_stack(int depth)
+{
+    volatile char page[1024];
+    page[0] = (char)depth;
+    return depth == -1 ? 0 : use_stack(depth + 1) + page[0];
+}
+
+static void overflow(void *arg)
+{
+    (void)arg;
+    use_stack(0);
+}
+
+KPANIC(stack_overflow)
+{
+    struct nk_thread_attr attr = {.name = "glutton", .cpu = NK_CPU_ANY};
+    struct nk_thread *t;
+    if (nk_thread_start(&t, &attr, overflow, NULL) == 0) {
+        (void)nk_thread_join(t);
+    }
+}
+
+KPANIC(message)
+{
+    const char *what = "twelve";
+    nk_panic("%s is not %d", what, 13);
+}
+
+static void panic_elsewhere(void *arg)
+{
+    (void)arg;
+    innermost();
+}
+
+KPANIC(other_cpu)
+{
+    (void)nk_cpu_call(1, panic_elsewhere, NULL, true);
+}
+
+/* The report may not need any lock that the panicking CPU holds. */
+KPANIC(locks_held)
+{
+    struct nk_spinlock lock = NK_SPINLOCK_INIT(NK_RANK_LOG);
+    (void)nk_spin_lock_irqsave(&lock);
+    innermost();
+}
