@@ -125,12 +125,16 @@ static void print_registers(const struct nk_trap_frame *f)
                 x86_read_cr3(), x86_read_cr4());
 }
 
-/* After a call to a wrong address there is no frame yet; the return address is on the stack. */
-static void print_caller_of_nowhere(const struct nk_trap_frame *f)
+/* A function that has not made its frame yet, or an address that is no function, hides its caller
+ * from the chain of frames; then the return address is still on top of the stack. */
+static void print_stack_top(const struct nk_trap_frame *f)
 {
     uint64_t offset;
-    if (nk_symbol_lookup(f->rip, &offset) == NULL && panic_readable(f->rsp)) {
-        print_place("  on the stack ", *(const uint64_t *)f->rsp);
+    if (panic_readable(f->rsp)) {
+        uint64_t top = *(const uint64_t *)f->rsp;
+        if (nk_symbol_lookup(top, &offset) != NULL) {
+            print_place("  top of stack ", top);
+        }
     }
 }
 
@@ -186,7 +190,7 @@ static NK_NORETURN void report(const struct nk_trap_frame *f, bool exception)
         explain_fault(f);
     }
     print_registers(f);
-    print_caller_of_nowhere(f);
+    print_stack_top(f);
     panic_print("backtrace of CPU %u\n", this_cpu->id);
     nk_backtrace(f->rip, f->rbp);
     report_other_cpus();
