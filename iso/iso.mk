@@ -24,9 +24,11 @@ $(busybox): | $(build)/.packages
 vm-files := linux/vmlinuz linux/initrd
 iso-modules := $(foreach vm,$(VMS),vms/$(vm).json) $(vm-files)
 
-# Only what boots: GRUB's full set of modules, fonts and translations is ten times as large.
-grub-modules := multiboot2 normal serial terminal echo boot iso9660 part_msdos part_gpt fat search \
-	search_fs_file all_video configfile test ls reboot halt
+# Only what boots: GRUB's full set of modules, fonts and translations is ten times as large. The start
+# of GRUB for UEFI names every kind of partition table and complains about those that are missing.
+grub-modules := multiboot2 normal serial terminal echo boot iso9660 fat search search_fs_file \
+	configfile test ls reboot halt $(addprefix part_,acorn amiga apple bsd dfly dvh gpt \
+	msdos plan sun sunpc)
 
 # Equal input gives an equal image: all dates are that of the last commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
