@@ -1,13 +1,14 @@
 # Test guests: tests/guest/<name>.c + lib -> build/guests/<name>.bz, a bzImage that our loader and
 # QEMU's -kernel take. A guest of several files lists the others in <name>-files.
-guests := hello exits timers interrupts ending fuzzlet bench
+guests := hello exits timers interrupts smp ending fuzzlet bench
 exits-files := exits_pio.c exits_mmio.c
+smp-files   := lib/ap.asm
 
 guest-out := $(build)/guests
 guest-flags := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -I. -MMD -MP \
 	$(warnings)
-guest-lib := $(addprefix $(guest-out)/lib/,main.o print.o check.o trap.o apic.o clock.o)
+guest-lib := $(addprefix $(guest-out)/lib/,entry.o main.o print.o check.o trap.o apic.o clock.o)
 guest-images := $(guests:%=$(guest-out)/%.bz)
 
 .PHONY: guests
@@ -17,13 +18,13 @@ $(guest-out)/%.o: tests/guest/%.c tests/guest/guests.mk
 	$(quiet)mkdir -p $(@D)
 	$(quiet)$(CC) $(guest-flags) -c -o $@ $<
 
-$(guest-out)/lib/entry.o: tests/guest/lib/entry.asm tests/guest/lib/layout.inc
+$(guest-out)/lib/%.o: tests/guest/lib/%.asm tests/guest/lib/layout.inc
 	$(quiet)mkdir -p $(@D)
 	$(quiet)$(NASM) -f elf64 -I./ -o $@ $<
 
 define guest-rule
-$(guest-out)/$1.elf: $(guest-out)/lib/entry.o $(guest-out)/$1.o $(guest-lib) \
-		$(patsubst %.c,$(guest-out)/%.o,$($1-files)) tests/guest/lib/guest.ld
+$(guest-out)/$1.elf: $(guest-out)/$1.o $(guest-lib) \
+		$(addprefix $(guest-out)/,$(patsubst %.c,%.o,$(patsubst %.asm,%.o,$($1-files)))) tests/guest/lib/guest.ld
 	$$(quiet)$$(LD) -m elf_x86_64 -nostdlib -static -z noexecstack --no-warn-rwx-segments \
 		-T tests/guest/lib/guest.ld -o $$@ $$(filter %.o,$$^)
 endef

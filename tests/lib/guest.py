@@ -11,9 +11,11 @@ RUNS = [
     ("exits", "bare", "max"),
     ("timers", "bare", "max"),
     ("interrupts", "bare", "max"),
+    ("smp", "bare", "max"),
     ("exits", "vm", "max"),
     ("timers", "vm", "max"),
     ("interrupts", "vm", "max"),
+    ("smp", "vm", "max"),
     ("exits", "vm", "qemu64,+svm,+npt"),
     ("exits", "vm", "EPYC"),
 ]

@@ -11,11 +11,11 @@ LINUX = BUILD / "image/boot/linux"
 
 
 def manifest(guest, *, name=None, args="", memory=64, cpus=(1,), power="stop", **more):
-    """The manifest of one test guest, as a dictionary to change or to write."""
+    """The manifest of one test guest, as a dictionary to change or to write; a vCPU for each of `cpus`."""
     return {
         "name": name or guest,
         "boot-source": {"kernel_image_path": f"{guest}.bz", "boot_args": args},
-        "machine-config": {"vcpu_count": 1, "mem_size_mib": memory},
+        "machine-config": {"vcpu_count": len(cpus), "mem_size_mib": memory},
         "cpus": list(cpus),
         "power": power,
         **more,
@@ -26,7 +26,7 @@ def linux_manifest(name="linux", *, args="console=ttyS0", memory=256, cpus=(1,),
     return {
         "name": name,
         "boot-source": {"kernel_image_path": "linux/vmlinuz", "initrd_path": "linux/initrd", "boot_args": args},
-        "machine-config": {"vcpu_count": 1, "mem_size_mib": memory},
+        "machine-config": {"vcpu_count": len(cpus), "mem_size_mib": memory},
         "cpus": list(cpus),
         "power": power,
     }

@@ -3,7 +3,7 @@
 %include "tests/guest/lib/layout.inc"
 
         extern guest_start, guest_interrupt, guest_bss, guest_bss_end
-        global guest_pml4, guest_vectors, guest_gdt
+        global guest_pml4, guest_vectors, guest_gdt_pointer
 
 STACK_SIZE equ 0x8000
 CODE64     equ 0x10
@@ -21,7 +21,7 @@ section .entry progbits alloc exec write
 entry32:
         global entry32
         cli
-        lgdt [gdt_pointer]
+        lgdt [guest_gdt_pointer]
         mov eax, cr4
         or eax, 1 << 5          ; PAE
         mov cr4, eax
@@ -46,7 +46,7 @@ entry64:
         shl rdx, 32
         lea r12, [rdx + rax]    ; the TSC at entry, for the first argument but one
         mov rsp, stack_top
-        lgdt [gdt_pointer]
+        lgdt [guest_gdt_pointer]
         mov rax, guest_pml4
         mov cr3, rax
         push CODE64
@@ -77,7 +77,7 @@ guest_gdt:
         dq 0x00af9b000000ffff   ; CODE64
         dq 0x00cf93000000ffff   ; DATA64
         dq 0x00cf9b000000ffff   ; CODE32
-gdt_pointer:
+guest_gdt_pointer:
         dw $ - guest_gdt - 1
         dq guest_gdt
 

@@ -59,6 +59,7 @@ struct guest_frame {
 };
 
 void guest_trap_init(void);
+void guest_trap_load(void); /* on another CPU */
 typedef void (*guest_handler)(struct guest_frame *frame);
 void guest_set_handler(uint8_t vector, guest_handler fn);
 /* The IDT's entry straight to `entry`, which ends with IRETQ: for measurements. */

@@ -31,17 +31,21 @@ void guest_set_gate(uint8_t vector, const void *entry)
     };
 }
 
-void guest_trap_init(void)
+void guest_trap_load(void)
 {
     const struct {
         uint16_t limit;
         uint64_t base;
     } NK_PACKED idtr = {sizeof(idt) - 1, (uint64_t)idt};
+    __asm__ volatile("lidt %0" : : "m"(idtr));
+}
 
+void guest_trap_init(void)
+{
     for (unsigned i = 0; i < 256; i++) {
         guest_set_gate((uint8_t)i, (const void *)guest_vectors[i]);
     }
-    __asm__ volatile("lidt %0" : : "m"(idtr));
+    guest_trap_load();
 }
 
 void guest_set_handler(uint8_t vector, guest_handler fn)

@@ -1,0 +1,56 @@
+; Start of another CPU: real mode after the start-up IPI, then as the 32-bit entry does it.
+
+%include "tests/guest/lib/layout.inc"
+
+        extern guest_pml4, guest_gdt_pointer, guest_ap_start
+        global guest_trampoline, guest_trampoline_end
+
+CODE64 equ 0x10
+DATA64 equ 0x18
+CODE32 equ 0x20
+
+section .text
+
+; Copied to AP_START; runs with CS = AP_START / 16 and IP = 0.
+        bits 16
+guest_trampoline:
+        cli
+        mov eax, guest_gdt_pointer
+        xor ebx, ebx
+        mov ds, bx
+        o32 lgdt [dword eax]
+        mov eax, cr0
+        or al, 1
+        mov cr0, eax
+        jmp dword CODE32:ap32
+guest_trampoline_end:
+
+        bits 32
+ap32:   mov eax, DATA64
+        mov ds, eax
+        mov es, eax
+        mov ss, eax
+        mov eax, cr4
+        or eax, 1 << 5          ; PAE
+        mov cr4, eax
+        mov eax, guest_pml4
+        mov cr3, eax
+        mov ecx, 0xc0000080     ; EFER
+        rdmsr
+        or eax, 1 << 8          ; LME
+        wrmsr
+        mov eax, cr0
+        or eax, (1 << 31) | (1 << 16)
+        and eax, ~((1 << 30) | (1 << 29)) ; caches on: CD and NW are set by INIT
+        mov cr0, eax
+        jmp CODE64:ap64
+
+        bits 64
+ap64:   mov rsp, ap_stack_top
+        xor ebp, ebp
+        call guest_ap_start     ; does not return
+        ud2
+
+section .stack nobits alloc write align=16
+        resb 0x4000
+ap_stack_top:
