@@ -1,5 +1,8 @@
 """Guests that end in every way, are killed, restarted, broken; with the small test guests."""
 
+import json
+import re
+
 import pytest
 from lib.vm import Tree, manifest
 
@@ -140,44 +143,55 @@ def test_restarts_leak_nothing(machine, scratch):
     end(node)
 
 
-# file name, change to a good manifest (or text), what the line must say
+GOOD = {"vcpu_count": 1, "mem_size_mib": 64}
+
+# file name; what replaces a key of a good manifest (None: the key goes), or the whole text; what the line says
 BROKEN = [
-    ("syntax", '{"name": "x", ', r"line \d+"),
-    ("empty", "", r""),
-    ("array", "[]", r""),
-    ("unknown", {"colour": "red"}, r"colour"),
-    ("unknown_inner", {"machine-config": {"vcpu_count": 1, "mem_size_mib": 64, "speed": 3}}, r"speed"),
+    ("syntax", '{\n"name": "x",\n"cpus" 3', r"line 3.*not JSON"),
+    ("empty", "", r"JSON"),
+    ("array", "[]", r"object"),
+    ("behind", '{"name": "x"} more', r"JSON"),
+    ("repeated", '{"name": "x", "name": "y"}', r"name"),
+    ("unknown", {"powr": "stop"}, r'line \d+: .*"powr".*power'),
+    ("unknown_inner", {"machine-config": {**GOOD, "mem_size": 3}}, r'machine-config: .*"mem_size"'),
     ("no_name", {"name": None}, r"name"),
-    ("bad_type", {"machine-config": {"vcpu_count": "two", "mem_size_mib": 64}}, r"vcpu_count"),
-    ("no_vcpu", {"machine-config": {"vcpu_count": 0, "mem_size_mib": 64}}, r"vcpu_count"),
-    ("many_vcpus", {"machine-config": {"vcpu_count": 1000, "mem_size_mib": 64}}, r"vcpu_count"),
+    ("long_name", {"name": "x" * 40}, r"name"),
+    ("taken_name", {"name": "good"}, r"good"),
+    ("no_boot", {"boot-source": None}, r"boot-source"),
+    ("bad_type", {"machine-config": {**GOOD, "vcpu_count": "two"}}, r"machine-config\.vcpu_count"),
+    ("fraction", {"machine-config": {**GOOD, "vcpu_count": 1.5}}, r"machine-config\.vcpu_count"),
+    ("no_vcpu", {"machine-config": {**GOOD, "vcpu_count": 0}}, r"machine-config\.vcpu_count"),
+    ("many_vcpus", {"machine-config": {**GOOD, "vcpu_count": 1000}}, r"machine-config\.vcpu_count"),
     ("no_kernel", {"boot-source": {"kernel_image_path": "nowhere.bz"}}, r"nowhere\.bz"),
     ("no_initrd", {"boot-source": {"kernel_image_path": "hello.bz", "initrd_path": "lost"}}, r"lost"),
-    ("huge", {"machine-config": {"vcpu_count": 1, "mem_size_mib": 99999}}, r"99999"),
-    ("tiny", {"machine-config": {"vcpu_count": 1, "mem_size_mib": 0}}, r"mem_size_mib"),
-    ("cpu", {"cpus": [7]}, r"7"),
+    ("huge", {"machine-config": {**GOOD, "mem_size_mib": 99999}}, r"99999 MiB asked, \d+ MiB free"),
+    ("tiny", {"machine-config": {**GOOD, "mem_size_mib": 0}}, r"machine-config\.mem_size_mib"),
+    ("cpu", {"cpus": [7]}, r"cpus: .*7.* 0-1"),
+    ("cpu_count", {"cpus": [0, 1]}, r"cpus"),
     ("power", {"power": "explode"}, r"power"),
     ("not_a_kernel", {"boot-source": {"kernel_image_path": "vms/syntax.json"}}, r"vms/syntax\.json"),
 ]
+
+
+def changed(vm, change):
+    return {key: value for key, value in {**vm, **change}.items() if value is not None}
 
 
 def test_broken_manifests(machine, scratch):
     tree = Tree(scratch / "tree")
     tree.add_vm(manifest("hello", name="good"))
     for name, change, _ in BROKEN:
-        if isinstance(change, str):
-            tree.add(f"vms/{name}.json", change)
-        else:
-            vm = {**manifest("hello", name=name), **change}
-            tree.add_vm({key: value for key, value in vm.items() if value is not None}, f"vms/{name}.json")
+        vm = change if isinstance(change, str) else json.dumps(changed(manifest("hello", name=name), change), indent=2)
+        tree.add(f"vms/{name}.json", vm)
     node = machine(**tree.arguments())
     node.expect(r"vm good: stopped: ")
     node.expect(SHELL)
+    at_boot = node.run("log error", SHELL)
     for name, _, reason in BROKEN:
-        lines = node.run(f"vm create vms/{name}.json", SHELL).splitlines()
-        if lines == [f"vm {name}: created"]:  # what only the guest's file can tell is told at the start
-            lines = node.run(f"vm start {name}", SHELL).splitlines()
-        assert len(lines) == 1, (name, lines)
-        assert f"{name}" in lines[0], (name, lines)
-        print(lines[0])
+        file = f"vms/{name}.json"
+        assert re.search(rf"{file}: .*{reason}", at_boot) or re.search(rf"vm {name}: .*{reason}", at_boot), name
+        lines = node.run(f"vm create {file}", SHELL).splitlines()
+        if lines != [f"vm {name}: created"]:
+            assert len(lines) == 1 and re.match(rf"{file}: .*{reason}", lines[0]), (name, lines)
+    assert vm_states(node)["good"][0] == "stopped"
     end(node)
