@@ -27,7 +27,7 @@ iso-modules := $(foreach vm,$(VMS),vms/$(vm).json) $(vm-files)
 # Only what boots: GRUB's full set of modules, fonts and translations is ten times as large. The start
 # of GRUB for UEFI names every kind of partition table and complains about those that are missing.
 grub-modules := multiboot2 normal serial terminal echo boot iso9660 fat search search_fs_file \
-	configfile test ls reboot halt $(addprefix part_,acorn amiga apple bsd dfly dvh gpt \
+	all_video configfile test ls reboot halt $(addprefix part_,acorn amiga apple bsd dfly dvh gpt \
 	msdos plan sun sunpc)
 
 # Equal input gives an equal image: all dates are that of the last commit.
