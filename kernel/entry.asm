@@ -57,8 +57,8 @@ section .text
 
 %macro INTERRUPT 1
     align STUB_SIZE
-    push rax
-    mov eax, %1
+    push rdi
+    mov edi, %1
     jmp interrupt_common
 %endmacro
 
@@ -130,14 +130,14 @@ trap_return:
     add rsp, 16                     ; vector and error code
     iretq
 
-; EAX is the vector; RAX itself was pushed by the stub.
+; EDI is the vector, the argument of its function; RDI itself was pushed by the stub.
 INTERRUPT_SAVED equ 9 * 8           ; kernel/symbols.c counts on it
 align 64
 interrupt_common:
+    push rax
     push rcx
     push rdx
     push rsi
-    push rdi
     push r8
     push r9
     push r10
@@ -145,8 +145,7 @@ interrupt_common:
     cld
     inc dword [gs:CPU_IRQ_DEPTH]
     inc dword [gs:CPU_PREEMPT_COUNT]
-    mov edi, eax
-    call [abs irq_vector_table + rax * 8]
+    call [abs irq_vector_table + rdi * 8]
 global interrupt_return
 interrupt_return:
     dec dword [gs:CPU_PREEMPT_COUNT]
@@ -158,11 +157,11 @@ interrupt_return:
     pop r10
     pop r9
     pop r8
-    pop rdi
     pop rsi
     pop rdx
     pop rcx
     pop rax
+    pop rdi
     iretq
 .reschedule:
     call sched_interrupt_tail       ; comes back when this thread runs again

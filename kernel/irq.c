@@ -25,12 +25,15 @@ struct irq_action {
 };
 
 static struct irq_line lines[NK_IRQ_COUNT];
-static struct irq_line *vector_line[256];
+
+/* A vector without a line leads to one without actions, which saves its path a test. */
+static struct irq_line no_line;
+static struct irq_line *vector_line[256] = {[0 ... 255] = &no_line};
 
 /* Protects the lines' routing, the lists of actions against other writers, and the controllers. */
 static struct nk_spinlock irq_lock = NK_SPINLOCK_INIT(NK_RANK_IRQ);
 
-static void timer_interrupt(unsigned vector)
+static void timer_interrupt(uint64_t vector)
 {
     (void)vector;
     this_cpu->irq_count[NK_IRQ_TIMER]++;
@@ -38,7 +41,7 @@ static void timer_interrupt(unsigned vector)
     nk_timer_interrupt();
 }
 
-static void reschedule_interrupt(unsigned vector)
+static void reschedule_interrupt(uint64_t vector)
 {
     (void)vector;
     this_cpu->irq_count[NK_IRQ_RESCHED]++;
@@ -46,14 +49,14 @@ static void reschedule_interrupt(unsigned vector)
     sched_reschedule_interrupt();
 }
 
-static void call_interrupt(unsigned vector)
+static void call_interrupt(uint64_t vector)
 {
     this_cpu->irq_count[NK_IRQ_CALL]++;
     lapic_eoi();
     smp_call_interrupt(vector);
 }
 
-static void error_interrupt(unsigned vector)
+static void error_interrupt(uint64_t vector)
 {
     (void)vector;
     lapic_write(LAPIC_ESR, 0); /* latches the errors for reading */
@@ -61,18 +64,28 @@ static void error_interrupt(unsigned vector)
     lapic_eoi();
 }
 
-static void unexpected_interrupt(unsigned vector)
+static void unexpected_interrupt(uint64_t vector)
 {
     static uint32_t reported;
     lapic_eoi();
     if (__atomic_fetch_add(&reported, 1, __ATOMIC_RELAXED) < UNEXPECTED_REPORTED) {
-        nk_warn("irq: unexpected vector 0x%x on CPU %u", vector, this_cpu->id);
+        nk_warn("irq: unexpected vector 0x%lx on CPU %u", vector, this_cpu->id);
+    }
+}
+
+static NK_NOINLINE void note_unhandled(struct irq_line *line)
+{
+    line->unhandled++;
+    if (++line->unhandled_in_a_row == UNHANDLED_LIMIT && line != &no_line) {
+        unsigned irq = (unsigned)(line - lines);
+        nk_warn("irq: line %u fires without its devices asking for it; masked", irq);
+        nk_irq_mask(irq);
     }
 }
 
 /* Lock-free against attach and detach: an action is linked when complete, and detach waits for
  * `running` to fall to zero before it frees one. */
-static void run_actions(struct irq_line *line)
+static NK_ALWAYS_INLINE void run_actions(struct irq_line *line)
 {
     __atomic_fetch_add(&line->running, 1, __ATOMIC_ACQ_REL);
     bool handled = false;
@@ -85,30 +98,22 @@ static void run_actions(struct irq_line *line)
     if (nk_likely(handled)) {
         line->unhandled_in_a_row = 0;
     } else {
-        line->unhandled++;
-        if (++line->unhandled_in_a_row == UNHANDLED_LIMIT) {
-            unsigned irq = (unsigned)(line - lines);
-            nk_warn("irq: line %u fires without its devices asking for it; masked", irq);
-            nk_irq_mask(irq);
-        }
+        note_unhandled(line);
     }
     __atomic_fetch_sub(&line->running, 1, __ATOMIC_ACQ_REL);
 }
 
-static void device_interrupt(unsigned vector)
+static void device_interrupt(uint64_t vector)
 {
     this_cpu->irq_count[NK_IRQ_DEVICE]++;
-    struct irq_line *line = __atomic_load_n(&vector_line[vector], __ATOMIC_ACQUIRE);
-    if (nk_likely(line != NULL)) {
-        run_actions(line);
-    }
+    run_actions(__atomic_load_n(&vector_line[vector], __ATOMIC_ACQUIRE));
     lapic_eoi(); /* after the handlers: a level line must be quiet by then */
 }
 
 /* ExtINT bypasses the APIC's in-service register: the EOI goes to the 8259s alone. */
-static void pic_interrupt(unsigned vector)
+static void pic_interrupt(uint64_t vector)
 {
-    unsigned irq = vector - NK_VECTOR_8259;
+    unsigned irq = (unsigned)vector - NK_VECTOR_8259;
     this_cpu->irq_count[NK_IRQ_DEVICE]++;
     if (lines[irq].actions != NULL) {
         run_actions(&lines[irq]);
@@ -192,7 +197,7 @@ static int take_vector(struct irq_line *line)
         return 0;
     }
     for (unsigned v = NK_VECTOR_DEVICE_FIRST; v <= NK_VECTOR_DEVICE_LAST; v++) {
-        if (vector_line[v] == NULL) {
+        if (vector_line[v] == &no_line) {
             line->vector = (uint8_t)v;
             __atomic_store_n(&vector_line[v], line, __ATOMIC_RELEASE);
             return 0;
@@ -203,7 +208,7 @@ static int take_vector(struct irq_line *line)
 
 static void release_vector(struct irq_line *line)
 {
-    __atomic_store_n(&vector_line[line->vector], NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&vector_line[line->vector], &no_line, __ATOMIC_RELEASE);
     line->vector = 0;
 }
 
@@ -263,6 +268,8 @@ void nk_irq_detach(unsigned irq, nk_irq_handler fn, void *arg)
     }
     nk_spin_unlock_irqrestore(&irq_lock, flags);
 
+    /* Either a dispatch is seen running here, or it saw the list without the action. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     while (__atomic_load_n(&line->running, __ATOMIC_ACQUIRE) != 0) {
         x86_pause();
     }

@@ -50,7 +50,7 @@ bool nk_irq_get_info(unsigned irq, struct nk_irq_info *out); /* false: not attac
 void irq_init(void); /* masks the 8259s, sets up IOAPICs from the MADT */
 
 /* What the entry stubs call, with interrupts off and irq_depth and preempt_count raised. */
-typedef void (*irq_vector_fn)(unsigned vector);
+typedef void (*irq_vector_fn)(uint64_t vector);
 extern const irq_vector_fn irq_vector_table[256];
 
 /* ---- Between irq.c and the interrupt controllers. */

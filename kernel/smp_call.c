@@ -46,7 +46,7 @@ static struct cpu_call *reversed(struct cpu_call *call)
     return first;
 }
 
-void smp_call_interrupt(unsigned vector)
+void smp_call_interrupt(uint64_t vector)
 {
     (void)vector;
     struct cpu_call *call =

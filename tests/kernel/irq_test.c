@@ -190,14 +190,39 @@ KBENCH(irq_service)
     for (unsigned i = 0; i < KTEST_BENCH_SAMPLES; i++) {
         samples[i] = interrupt_cost(provoke_timer);
     }
-    ktest_bench_samples("timer interrupt service", samples, KTEST_BENCH_SAMPLES);
+    ktest_bench_samples("timer_interrupt", samples, KTEST_BENCH_SAMPLES);
 
     start_pit();
     if (nk_irq_attach(PIT_IRQ, "bench", note_pit, NULL) == 0) {
         for (unsigned i = 0; i < KTEST_BENCH_SAMPLES; i++) {
             samples[i] = interrupt_cost(provoke_pit);
         }
-        ktest_bench_samples("device interrupt service", samples, KTEST_BENCH_SAMPLES);
+        ktest_bench_samples("device_interrupt", samples, KTEST_BENCH_SAMPLES);
         nk_irq_detach(PIT_IRQ, note_pit, NULL);
     }
+}
+
+/* An IPI with the vector of a line whose handler notes when it ran. */
+KBENCH(self_ipi)
+{
+    static uint64_t to_handler[KTEST_BENCH_SAMPLES], round_trip[KTEST_BENCH_SAMPLES];
+    struct nk_irq_info info;
+    if (nk_irq_attach(PIT_IRQ, "bench", note_pit, NULL) != 0) {
+        return;
+    }
+    nk_irq_mask(PIT_IRQ);
+    if (nk_irq_get_info(PIT_IRQ, &info)) {
+        for (unsigned i = 0; i < KTEST_BENCH_SAMPLES; i++) {
+            arrived = 0;
+            uint64_t start = x86_rdtsc();
+            lapic_send_ipi(this_cpu->apic_id, info.vector);
+            while (arrived == 0) {
+            }
+            round_trip[i] = x86_rdtsc() - start;
+            to_handler[i] = arrived - start;
+        }
+        ktest_bench_samples("self_ipi_handler", to_handler, KTEST_BENCH_SAMPLES);
+        ktest_bench_samples("self_ipi_round_trip", round_trip, KTEST_BENCH_SAMPLES);
+    }
+    nk_irq_detach(PIT_IRQ, note_pit, NULL);
 }

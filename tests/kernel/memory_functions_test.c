@@ -128,8 +128,8 @@ static uint8_t bench_from[BENCH_BYTES] NK_ALIGNED(64), bench_to[BENCH_BYTES] NK_
 KBENCH(base_memory)
 {
     static volatile size_t small = 16, middle = 256, large = BENCH_BYTES; /* not known to gcc */
-    KBENCH_MEASURE("memcpy of 16 bytes", memcpy(bench_to, bench_from, small));
-    KBENCH_MEASURE("memcpy of 256 bytes", memcpy(bench_to, bench_from, middle));
-    KBENCH_MEASURE("memcpy of 4096 bytes", memcpy(bench_to, bench_from, large));
-    KBENCH_MEASURE("memset of 4096 bytes", memset(bench_to, 0, large));
+    KBENCH_MEASURE("memcpy_16", memcpy(bench_to, bench_from, small));
+    KBENCH_MEASURE("memcpy_256", memcpy(bench_to, bench_from, middle));
+    KBENCH_MEASURE("memcpy_4k", memcpy(bench_to, bench_from, large));
+    KBENCH_MEASURE("memset_4k", memset(bench_to, 0, large));
 }
