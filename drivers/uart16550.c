@@ -44,8 +44,7 @@ static struct {
     struct nk_spinlock lock; /* ier, the registers' order of access, stats */
     uint8_t ier;
     bool present;
-    void (*received)(const char *s, size_t len);
-    size_t (*pull)(char *out, size_t max);
+    const struct uart_client *client;
     struct uart_stats stats;
 } uart = {.lock = NK_SPINLOCK_INIT(NK_RANK_LOG)};
 
@@ -101,7 +100,7 @@ void uart_write_polled(const char *s, size_t len)
 static bool fill_transmitter(void)
 {
     char bytes[FIFO_BYTES];
-    size_t count = uart.pull(bytes, sizeof(bytes));
+    size_t count = uart.client->pull(bytes, sizeof(bytes));
     for (size_t i = 0; i < count; i++) {
         uart_write(REG_DATA, (uint8_t)bytes[i]);
     }
@@ -138,26 +137,29 @@ static bool uart_interrupt(void *arg)
             break;
         }
         size_t count = drain_receiver(bytes, sizeof(bytes));
-        if ((uart.ier & IER_TRANSMIT) && (uart_read(REG_LSR) & LSR_THR_EMPTY) &&
-            !fill_transmitter()) {
+        bool drained = (uart.ier & IER_TRANSMIT) && (uart_read(REG_LSR) & LSR_THR_EMPTY) &&
+                       !fill_transmitter();
+        if (drained) {
             set_ier(uart.ier & (uint8_t)~IER_TRANSMIT);
         }
         nk_spinlock_release(&uart.lock);
         if (count) {
-            uart.received(bytes, count);
+            uart.client->received(bytes, count);
+        }
+        if (drained) {
+            uart.client->drained();
         }
     }
     /* An edge may be left over whose cause was served before: nothing to do is not an error. */
     return true;
 }
 
-int uart_init(void (*received)(const char *s, size_t len), size_t (*pull)(char *out, size_t max))
+int uart_init(const struct uart_client *client)
 {
     if (!uart.present) {
         return -ENODEV;
     }
-    uart.received = received;
-    uart.pull = pull;
+    uart.client = client;
     int err = nk_irq_attach(COM1_IRQ, "com1", uart_interrupt, NULL);
     if (err < 0) {
         return err;
@@ -181,7 +183,7 @@ void uart_transmit_kick(void)
 
 void uart_transmit_flush(size_t max)
 {
-    bool more = uart.present && uart.pull;
+    bool more = uart.present && uart.client;
     for (size_t sent = 0; more && sent < max; sent += FIFO_BYTES) {
         uint64_t flags = nk_spin_lock_irqsave(&uart.lock);
         wait_for(LSR_THR_EMPTY);

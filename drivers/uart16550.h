@@ -8,12 +8,16 @@
 /* Set the line up; false: no UART answers, and everything else does nothing. */
 bool uart_init_early(void);
 
-/* Receive and transmit by interrupt from here on.
- * received: bytes from the line; interrupt context.
- * pull: up to max bytes to send, 0 when there are none; any context, interrupts off.
+struct uart_client {
+    void (*received)(const char *s, size_t len); /* bytes from the line; interrupt context */
+    /* Up to max bytes to send, 0 when there are none; any context, interrupts off. */
+    size_t (*pull)(char *out, size_t max);
+    void (*drained)(void); /* all there was to pull is sent; interrupt context */
+};
+
+/* Receive and transmit by interrupt from here on. The client is kept, not copied.
  * Errors: -ENODEV no UART; what nk_irq_attach() says. */
-int uart_init(void (*received)(const char *s, size_t len),
-              size_t (*pull)(char *out, size_t max)) NK_MUST_CHECK;
+int uart_init(const struct uart_client *client) NK_MUST_CHECK;
 
 void uart_transmit_kick(void);        /* there is something to pull */
 void uart_transmit_flush(size_t max); /* returns when the line took all, or max bytes and a bit */

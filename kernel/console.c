@@ -47,8 +47,10 @@ static struct {
     struct nk_ring rx;     /* from the line, not yet given to a stream */
     struct nk_ring typed;  /* for console_getc() */
     uint64_t rx_lost;
-    bool live; /* rings and interrupts carry the output; before, it is polled */
-    bool sync; /* a panic has the line for itself */
+    bool live;       /* rings and interrupts carry the output; before, it is polled */
+    bool sync;       /* a panic has the line for itself */
+    bool editing;    /* the shell shows a line that is being edited */
+    bool edit_wiped; /* that line was written over and is to be shown again; atomic */
 
     struct nk_mutex switching; /* held while a stream's input() runs, and by who removes streams */
     struct nk_semaphore rx_some, typed_some;
@@ -116,14 +118,15 @@ static void shell_put(const char *s, size_t len)
     console_stream_write(&shell_stream, s, len);
 }
 
-void console_write(const char *s, size_t len)
+/* The kernel's own text: each newline becomes two bytes. */
+static void write_text(const char *s, size_t len)
 {
     if (!console.live || console.sync) {
         write_polled(s, len);
         return;
     }
     while (len) {
-        char text[256]; /* each newline grows to two bytes */
+        char text[256];
         size_t used = 0;
         for (; len && used < sizeof(text) - 1; s++, len--) {
             if (*s == '\n') {
@@ -133,6 +136,27 @@ void console_write(const char *s, size_t len)
         }
         shell_put(text, used);
     }
+}
+
+void console_write(const char *s, size_t len)
+{
+    /* The shell shows its line again when the text has left (line_drained). */
+    if (console.editing && !console.sync &&
+        !__atomic_exchange_n(&console.edit_wiped, true, __ATOMIC_ACQ_REL)) {
+        write_text("\r\x1b[K", 4);
+    }
+    write_text(s, len);
+}
+
+void console_edit(bool on)
+{
+    console.editing = on;
+    __atomic_store_n(&console.edit_wiped, false, __ATOMIC_RELEASE);
+}
+
+void console_edit_write(const char *s, size_t len)
+{
+    write_text(s, len);
 }
 
 void console_write_sync(const char *s, size_t len)
@@ -189,13 +213,26 @@ static void shell_input(void *arg, const char *s, size_t len)
     nk_semaphore_up(&console.typed_some);
 }
 
+/* Interrupt context. */
+static void line_drained(void)
+{
+    if (console.edit_wiped && console.front == &shell_stream) {
+        nk_semaphore_up(&console.typed_some);
+    }
+}
+
 int console_getc(void)
 {
-    char c;
-    while (ring_take(&console.typed, &c, 1) == 0) {
+    for (;;) {
+        char c;
+        if (__atomic_exchange_n(&console.edit_wiped, false, __ATOMIC_ACQ_REL)) {
+            return '\f';
+        }
+        if (ring_take(&console.typed, &c, 1)) {
+            return (unsigned char)c;
+        }
         nk_semaphore_down(&console.typed_some);
     }
-    return (unsigned char)c;
 }
 
 /* --- front ------------------------------------------------------------------------------------ */
@@ -221,7 +258,8 @@ static void switch_to(struct nk_console *to)
     nk_spin_unlock_irqrestore(&console.lock, flags);
     uart_transmit_kick();
     if (to == &shell_stream) {
-        shell_input(NULL, "\f", 1);
+        __atomic_store_n(&console.edit_wiped, console.editing, __ATOMIC_RELEASE);
+        nk_semaphore_up(&console.typed_some);
     } else {
         console.last_guest = to;
     }
@@ -376,6 +414,8 @@ void console_init_early(void)
     uart_init_early();
 }
 
+static const struct uart_client uart_client = {rx_put, pull_output, line_drained};
+
 void console_init(void)
 {
     nk_list_init(&console.streams);
@@ -387,7 +427,7 @@ void console_init(void)
     const struct nk_thread_attr attr = {.name = "console", .cpu = NK_CPU_ANY, .priority = 24};
     int err = nk_thread_start(&thread, &attr, console_thread, NULL);
     if (err == 0) {
-        err = uart_init(rx_put, pull_output);
+        err = uart_init(&uart_client);
     }
     if (err < 0) {
         nk_warn("console: no serial input (error %d); output stays polled", err);

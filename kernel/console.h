@@ -38,9 +38,14 @@ int console_bring_front(const char *name) NK_MUST_CHECK; /* -ENOENT; "shell" is 
 const char *console_front_name(void);
 const char *console_name(unsigned i);
 
-/* The shell's input: blocks for the next byte. A form feed (Ctrl-L) comes by itself when the shell
- * gets the front, so that the line being edited is shown again. */
+/* The shell's input: blocks for the next byte. A form feed (Ctrl-L) comes by itself when the line
+ * being edited must be shown again: the shell got the front, or somebody wrote over the line. */
 int console_getc(void);
+
+/* While the shell edits a line, it shows that line by console_edit_write(), and what anybody else
+ * gives to console_write() first wipes the line and then asks for it again. */
+void console_edit(bool on);
+void console_edit_write(const char *s, size_t len);
 
 /* Take bytes as if they had come from the line (tests). Thread context. */
 void console_inject(const char *s, size_t len);

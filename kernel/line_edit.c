@@ -17,10 +17,9 @@ static void put(struct line_edit *e, const char *s)
 
 void line_edit_redraw(struct line_edit *e)
 {
-    put(e, "\r");
+    put(e, "\r\x1b[K");
     put(e, e->prompt);
     e->write(e->arg, e->text, e->length);
-    put(e, "\x1b[K");
     if (e->cursor < e->length) {
         char back[16];
         nk_snprintf(back, sizeof(back), "\x1b[%zuD", e->length - e->cursor);

@@ -106,7 +106,7 @@ int shell_execute(char *line)
 static void terminal_write(void *arg, const char *s, size_t len)
 {
     (void)arg;
-    console_write(s, len);
+    console_edit_write(s, len);
 }
 
 static struct line_edit editor = {
@@ -120,9 +120,11 @@ static void shell_thread(void *arg)
     (void)arg;
     shell_printf("\nType \"help\" for the commands.\n");
     for (;;) {
+        console_edit(true);
         line_edit_begin(&editor);
         while (!line_edit_feed(&editor, console_getc())) {
         }
+        console_edit(false);
         shell_execute(editor.text);
     }
 }
