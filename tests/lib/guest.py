@@ -16,6 +16,7 @@ RUNS = [
     ("timers", "vm", "max"),
     ("interrupts", "vm", "max"),
     ("smp", "vm", "max"),
+    ("para", "vm", "max"),
     ("exits", "vm", "qemu64,+svm,+npt"),
     ("exits", "vm", "EPYC"),
 ]
