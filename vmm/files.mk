@@ -7,7 +7,8 @@ vmm-y += core/vmm.c core/vm.c core/vcpu.c core/run.c core/exits.c core/cpuid.c c
 
 # bus, interrupts, timers, devices
 vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c
-vmm-y += dev/table.c dev/vpic.c dev/vioapic.c dev/vlapic.c dev/vlapic_timer.c dev/vpit.c dev/vuart.c
+vmm-y += dev/table.c dev/vpic.c dev/vioapic.c dev/vlapic.c dev/vlapic_timer.c dev/vpit.c dev/vrtc.c dev/vpm.c
+vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vreset.c dev/vcrtc.c dev/vdebug.c dev/acpi_tables.c
 
 # instruction emulation, guest page tables
 vmm-y += core/decode.c core/gwalk.c core/emulate.c core/emulate_alu.c core/emulate_operand.c core/emulate_string.c

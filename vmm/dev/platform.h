@@ -12,7 +12,12 @@ struct vm;
 #define PLATFORM_PM_EVENT     (PLATFORM_PM_BASE + 0)
 #define PLATFORM_PM_CONTROL   (PLATFORM_PM_BASE + 4)
 #define PLATFORM_PM_TIMER     (PLATFORM_PM_BASE + 8)
+#define PLATFORM_SMI_COMMAND  0xb2
+#define PLATFORM_ACPI_ENABLE  0xf1 /* commands written there */
+#define PLATFORM_ACPI_DISABLE 0xf0
 #define PLATFORM_RESET_PORT   0xcf9
+#define PLATFORM_PCI_HOLE_END PLATFORM_IOAPIC_BASE /* memory for PCI devices ends here */
+#define PLATFORM_ACPI_BASE    UINT64_C(0xe0000) /* tables, where systems look for the RSDP */
 #define PLATFORM_SCI_IRQ      9
 #define PLATFORM_COM1         0x3f8
 #define PLATFORM_COM1_IRQ     4
