@@ -432,13 +432,13 @@ static uint32_t x2apic_reserved(unsigned reg)
     case REG_TPR:
         return ~UINT32_C(0xff);
     case REG_SVR:
-        return ~UINT32_C(SVR_VALID);
+        return ~(uint32_t)SVR_VALID;
     case REG_LVT ... REG_LVT + VLAPIC_LVT_COUNT - 1:
         return ~lvt_valid_table[reg - REG_LVT];
     case REG_INITIAL_COUNT:
         return 0;
     case REG_DIVIDE:
-        return ~UINT32_C(DIVIDE_VALID);
+        return ~(uint32_t)DIVIDE_VALID;
     default: /* EOI and ESR: zero only */
         return UINT32_MAX;
     }
