@@ -1,6 +1,5 @@
 #include "kernel/format.h"
 
-#include <errno.h>
 #include <string.h>
 
 struct output {
@@ -212,31 +211,4 @@ size_t nk_snprintf(char *out, size_t size, const char *fmt, ...)
     size_t length = nk_vsnprintf(out, size, fmt, ap);
     va_end(ap);
     return length;
-}
-
-int nk_parse_u64(const char *s, uint64_t *out)
-{
-    unsigned base = 10;
-    if (s[0] == '0' && (s[1] == 'x' || s[1] == 'X')) {
-        base = 16;
-        s += 2;
-    }
-    if (!*s) {
-        return -EINVAL;
-    }
-    uint64_t v = 0;
-    for (; *s; s++) {
-        char lower = *s | 0x20;
-        unsigned digit = *s >= '0' && *s <= '9'                       ? (unsigned)(*s - '0')
-                         : lower >= 'a' && lower <= 'f' && base == 16 ? (unsigned)(lower - 'a') + 10
-                                                                      : 99;
-        if (digit >= base) {
-            return -EINVAL;
-        }
-        if (__builtin_mul_overflow(v, (uint64_t)base, &v) || __builtin_add_overflow(v, digit, &v)) {
-            return -ERANGE;
-        }
-    }
-    *out = v;
-    return 0;
 }

@@ -11,6 +11,3 @@
 /* At most size-1 characters and a terminator; returns the length without truncation. */
 size_t nk_vsnprintf(char *out, size_t size, const char *fmt, va_list ap);
 size_t nk_snprintf(char *out, size_t size, const char *fmt, ...) NK_PRINTF(3, 4);
-
-/* The decimal or 0x-prefixed number that is the whole string. Errors: -EINVAL, -ERANGE. */
-int nk_parse_u64(const char *s, uint64_t *out) NK_MUST_CHECK;

@@ -14,9 +14,6 @@ extern struct bootinfo nk_bootinfo; /* filled before the first init step that ne
  * Context: any, once kernel_main() has parsed the boot record. */
 bool nk_option(const char *key, char *out, size_t out_size);
 
-/* The number behind "key=", decimal or 0x; fallback when absent or no number. */
-uint64_t nk_option_u64(const char *key, uint64_t fallback);
-
 /* The end of a panic, after its report: what the command line's panic=halt|reset|exit asks for, or
  * what the payload prefers. exit ends QEMU through isa-debug-exit. */
 NK_NORETURN void nk_panic_finish(void);

@@ -8,7 +8,6 @@
 #include "kernel/acpi.h"
 #include "kernel/console.h"
 #include "kernel/cpu.h"
-#include "kernel/format.h"
 #include "kernel/irq.h"
 #include "kernel/lapic.h"
 #include "kernel/log.h"
@@ -37,13 +36,6 @@ static struct {
 bool nk_option(const char *key, char *out, size_t out_size)
 {
     return bootinfo_option(&nk_bootinfo, key, out, out_size);
-}
-
-uint64_t nk_option_u64(const char *key, uint64_t fallback)
-{
-    char text[32];
-    uint64_t value;
-    return nk_option(key, text, sizeof(text)) && nk_parse_u64(text, &value) == 0 ? value : fallback;
 }
 
 NK_NORETURN void nk_panic_finish(void)

@@ -1,4 +1,6 @@
 /* The normal image's payload: virtual machines, then the shell, then what becomes of them. */
+#include <string.h>
+
 #include "base/platform.h"
 #include "kernel/kernel.h"
 #include "kernel/shell.h"
@@ -11,7 +13,7 @@ const char nk_payload_panic[] = "halt";
 static bool autostart_wanted(void)
 {
     char value[8];
-    return !nk_option("autostart", value, sizeof(value)) || value[0] != 'n';
+    return !nk_option("autostart", value, sizeof(value)) || strcmp(value, "no") != 0;
 }
 
 void nk_node_start(void)

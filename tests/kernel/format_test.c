@@ -1,7 +1,6 @@
 /* Tests of kernel/format.c. */
 #include "kernel/format.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "tests/kernel/ktest.h"
@@ -46,19 +45,4 @@ KTEST(format_truncates)
     EXPECT_EQ(s[4], 'z');
     EXPECT_EQ(nk_snprintf(s, 0, "%d", 12345), 5);
     EXPECT_EQ(s[0], 'a');
-}
-
-KTEST(format_parse)
-{
-    uint64_t v = 1;
-    EXPECT_EQ(nk_parse_u64("42", &v), 0);
-    EXPECT_EQ(v, 42);
-    EXPECT_EQ(nk_parse_u64("0xFFFFFFFFffffffff", &v), 0);
-    EXPECT_EQ(v, -1);
-    EXPECT_EQ(nk_parse_u64("18446744073709551616", &v), -ERANGE);
-    EXPECT_EQ(nk_parse_u64("", &v), -EINVAL);
-    EXPECT_EQ(nk_parse_u64("0x", &v), -EINVAL);
-    EXPECT_EQ(nk_parse_u64("12z", &v), -EINVAL);
-    EXPECT_EQ(nk_parse_u64("-1", &v), -EINVAL);
-    EXPECT_EQ(v, -1);
 }
