@@ -49,8 +49,8 @@ def check_paste(node):
     """4 KiB in one go: each byte arrives."""
     lines = "".join(f"{i:04x} the quick brown fox jumps over the lazy dog {i * 7919:09x}\n" for i in range(64))
     text = lines[:4096 - 1] + "\n"
-    node.sendline("cat > /tmp/paste")
-    node.expect(r"paste\r\n")
+    node.sendline("echo rea''dy; cat > /tmp/paste")
+    node.expect(r"ready\r\n")  # the shell has given the terminal back by now
     node.send(text.replace("\n", "\r") + "\x04")
     node.expect(GUEST)
     assert node.run("wc -c < /tmp/paste", GUEST).strip() == str(len(text))
