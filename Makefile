@@ -1,6 +1,6 @@
 # Orthocone's build. "make help" lists what it can do; HACKING.md explains it.
 #
-# Each folder lists its sources in files.mk; objects go to build/obj/<path>. With KTEST=1 the same
+# Each folder lists its sources in files.mk; objects go to build/obj/<path>. With KTEST=test the same
 # rules build the kernel's test image beside the normal one, from its own configuration and into its
 # own object folder.
 
@@ -27,7 +27,7 @@ QEMU    ?= qemu-system-x86_64
 V       ?= 0
 
 build       := build
-variant     := $(if $(KTEST),-test)
+variant     := $(addprefix -,$(KTEST))
 obj         := $(build)/obj$(variant)
 config      := $(build)/config$(variant)
 gen         := $(build)/gen$(variant)
@@ -130,7 +130,11 @@ iso: $(build)/orthocone.iso ## build the ISO image for BIOS and UEFI
 
 .PHONY: ktest-image
 ktest-image: | $(third-party-headers) ## build the kernel with its own tests linked in
-	$(quiet)$(MAKE) KTEST=1 $(build)/orthocone-test.elf
+	$(quiet)$(MAKE) KTEST=test $(build)/orthocone-test.elf
+
+.PHONY: kbench-image
+kbench-image: | $(third-party-headers) # the same without debug checks, for figures
+	$(quiet)$(MAKE) KTEST=bench $(build)/orthocone-bench.elf
 
 .PHONY: test
 test: all $(build)/orthocone.iso ktest-image host-tests guests ## run all tests
@@ -143,7 +147,7 @@ check: all ## format, headers, include edges, library's symbols, sizes, clang-ti
 		HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' VMM_OBJECTS='$(vmm-objects)' tools/check
 
 .PHONY: bench
-bench: all $(build)/orthocone.iso ktest-image guests ## measure under -icount and print the figures
+bench: all $(build)/orthocone.iso kbench-image guests ## measure under -icount and print the figures
 	$(quiet)QEMU='$(QEMU)' tools/bench
 
 .PHONY: menuconfig
@@ -178,7 +182,7 @@ help: ## this list
 # ---------------------------------------------------------------- configuration
 
 # .config is written by menuconfig only; without it the default configuration is used.
-configuration := $(or $(wildcard .config),configs/defconfig) $(if $(KTEST),configs/test.config)
+configuration := $(or $(wildcard .config),configs/defconfig) $(addsuffix .config,$(addprefix configs/,$(KTEST)))
 ifneq ($(strip $(configuration)),$(strip $(file <$(config)/source)))
 $(shell mkdir -p $(config) && rm -f $(config)/auto.conf)
 $(file >$(config)/source,$(configuration))
