@@ -124,31 +124,46 @@ static size_t drain_receiver(char *out, size_t max)
     return count;
 }
 
-/* The line is an edge on ISA, so everything must be served until IIR reads "none": a cause that
- * stays up gives no second edge. */
+/* Serve what the line has for us once; false: nothing. */
+static bool serve(void)
+{
+    char bytes[2 * FIFO_BYTES];
+    nk_spinlock_acquire(&uart.lock);
+    if (uart_read(REG_IIR) & IIR_NONE) {
+        nk_spinlock_release(&uart.lock);
+        return false;
+    }
+    size_t count = drain_receiver(bytes, sizeof(bytes));
+    bool drained =
+        (uart.ier & IER_TRANSMIT) && (uart_read(REG_LSR) & LSR_THR_EMPTY) && !fill_transmitter();
+    if (drained) {
+        set_ier(uart.ier & (uint8_t)~IER_TRANSMIT);
+    }
+    nk_spinlock_release(&uart.lock);
+    if (count) {
+        uart.client->received(bytes, count);
+    }
+    if (drained) {
+        uart.client->drained();
+    }
+    return true;
+}
+
+/* The line is an edge on ISA: a cause that stays up gives no second one, so all must be served. */
 static bool uart_interrupt(void *arg)
 {
     (void)arg;
-    for (unsigned round = 0; round < IRQ_ROUNDS_MAX; round++) {
-        char bytes[2 * FIFO_BYTES];
+    unsigned rounds = 0;
+    while (rounds < IRQ_ROUNDS_MAX && serve()) {
+        rounds++;
+    }
+    if (rounds == IRQ_ROUNDS_MAX) {
+        /* Let others have the CPU; dropping and raising the line makes the edge that brings us
+         * back. */
         nk_spinlock_acquire(&uart.lock);
-        if (uart_read(REG_IIR) & IIR_NONE) {
-            nk_spinlock_release(&uart.lock);
-            break;
-        }
-        size_t count = drain_receiver(bytes, sizeof(bytes));
-        bool drained = (uart.ier & IER_TRANSMIT) && (uart_read(REG_LSR) & LSR_THR_EMPTY) &&
-                       !fill_transmitter();
-        if (drained) {
-            set_ier(uart.ier & (uint8_t)~IER_TRANSMIT);
-        }
+        uart_write(REG_IER, 0);
+        uart_write(REG_IER, uart.ier);
         nk_spinlock_release(&uart.lock);
-        if (count) {
-            uart.client->received(bytes, count);
-        }
-        if (drained) {
-            uart.client->drained();
-        }
     }
     /* An edge may be left over whose cause was served before: nothing to do is not an error. */
     return true;

@@ -407,6 +407,13 @@ const char *console_name(unsigned i)
     return name;
 }
 
+void console_get_stats(struct nk_console_stats *out)
+{
+    struct uart_stats line;
+    uart_get_stats(&line);
+    *out = (struct nk_console_stats){line.received, line.sent, line.overruns, console.rx_lost};
+}
+
 /* --- start ------------------------------------------------------------------------------------ */
 
 void console_init_early(void)

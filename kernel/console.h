@@ -38,6 +38,13 @@ int console_bring_front(const char *name) NK_MUST_CHECK; /* -ENOENT; "shell" is 
 const char *console_front_name(void);
 const char *console_name(unsigned i);
 
+struct nk_console_stats {
+    uint64_t received, sent; /* bytes on the line */
+    uint64_t overruns;       /* times the hardware lost input */
+    uint64_t dropped;        /* bytes of input that nobody read in time */
+};
+void console_get_stats(struct nk_console_stats *out);
+
 /* The shell's input: blocks for the next byte. A form feed (Ctrl-L) comes by itself when the line
  * being edited must be shown again: the shell got the front, or somebody wrote over the line. */
 int console_getc(void);

@@ -115,16 +115,26 @@ const char *log_candidate(unsigned position, unsigned i)
     return position == 1 && i <= NK_LOG_DEBUG ? nk_log_level_name((enum nk_log_level)i) : NULL;
 }
 
+static void list_consoles(void)
+{
+    const char *name;
+    for (unsigned i = 0; (name = console_name(i)) != NULL; i++) {
+        shell_printf("%s\n", name);
+    }
+    struct nk_console_stats s;
+    console_get_stats(&s);
+    shell_printf("line: %llu bytes received, %llu sent, %llu overruns, %llu bytes dropped\n",
+                 (unsigned long long)s.received, (unsigned long long)s.sent,
+                 (unsigned long long)s.overruns, (unsigned long long)s.dropped);
+}
+
 int cmd_console(int argc, char **argv)
 {
     if (argc > 2) {
         return shell_usage(argv[0]);
     }
     if (argc == 1) {
-        const char *name;
-        for (unsigned i = 0; (name = console_name(i)) != NULL; i++) {
-            shell_printf("%s\n", name);
-        }
+        list_consoles();
         return 0;
     }
     int err = console_bring_front(argv[1]);
