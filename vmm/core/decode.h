@@ -31,7 +31,7 @@ struct insn {
     uint8_t operand_size, address_size; /* bytes; an operand of byte size is the opcode's matter */
     uint8_t segment;  /* enum vmm_segment of the override, INSN_NO_SEG: none */
     uint8_t mod, reg, rm; /* reg and rm extended by REX */
-    uint8_t base, index, scale; /* of the memory operand */
+    uint8_t base, index, scale; /* of the memory operand; scale as a shift */
     bool valid, has_modrm;
 };
 

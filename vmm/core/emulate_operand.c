@@ -62,7 +62,7 @@ uint64_t emu_effective_address(const struct emu *m)
         offset += m->v->gpr[i->base];
     }
     if (i->index != INSN_NO_REG) {
-        offset += m->v->gpr[i->index] * (i->scale != 0 ? i->scale : 1);
+        offset += m->v->gpr[i->index] << i->scale;
     }
     return offset & emu_mask(i->address_size);
 }
