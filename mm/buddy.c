@@ -69,6 +69,7 @@ static void list_remove(struct buddy_node *n, uint64_t frame, unsigned order)
 static void node_insert(struct buddy_node *n, uint64_t frame, unsigned order)
 {
     n->free_pages += UINT64_C(1) << order;
+    frame_table[frame].state = FRAME_BODY; /* unless it turns out to be the head below */
     for (; order < BUDDY_ORDER_MAX; order++) {
         uint64_t buddy = frame ^ (UINT64_C(1) << order);
         if (buddy >= frame_count || frame_table[buddy].state != (FRAME_FREE | order) ||
