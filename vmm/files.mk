@@ -4,6 +4,9 @@
 vmm-y += core/vmm.c core/vm.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/log.c core/dump.c
 
 # back ends
+vmm-$(CONFIG_VMM_SVM) += core/backends.c svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/asid.c svm/npt.c
+vmm-$(CONFIG_VMM_SVM) += svm/bitmaps.c svm/switch.asm
+vmm-$(if $(CONFIG_VMM_SVM),,y) += core/backends_none.c
 
 # bus, interrupts, timers, devices
 vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c

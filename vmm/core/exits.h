@@ -5,6 +5,7 @@
 #include <vmm/types.h>
 
 #define VMM_EXIT_LIST(X)                                                                           \
+    X(unknown)    /* first: 0 is what a table does not name */                                     \
     X(cpuid)      /* CPUID */                                                                      \
     X(msr_read)   /* RDMSR that is not passed through */                                           \
     X(msr_write)  /* WRMSR */                                                                      \
@@ -29,8 +30,7 @@
     X(task_switch)                                                                                 \
     X(rdpmc)      /* #GP: no counters are offered */                                               \
     X(entry_failed) /* the hardware refused the guest state */                                     \
-    X(retry)      /* nothing happened: go round the loop */                                        \
-    X(unknown)
+    X(retry)      /* nothing happened: go round the loop */
 
 enum vmm_exit_kind {
 #define X(name) VMM_EXIT_##name,

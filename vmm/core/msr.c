@@ -63,6 +63,7 @@ static void move_tsc(struct vcpu *v, uint64_t delta)
     v->backend->set_tsc_offset(v, v->tsc_offset);
     vlapic_tsc_changed(v);
     vmm_para_tsc_changed(v);
+    vmm_para_tsc_changed(v);
 }
 
 static bool write_tsc(struct vcpu *v, const struct row *row, uint32_t msr, uint64_t value)

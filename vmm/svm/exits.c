@@ -1,0 +1,234 @@
+/* From SVM's exit codes to struct vmm_exit. Spec: AMD APM vol. 2 appendix C and
+ * sections 15.7-15.14.
+ */
+#include "core/x86.h"
+#include "svm/svm.h"
+
+/* Exits that need no more than this; what is not here is unknown. Without NRIP save the length is the instruction's own,
+ * prefixes aside, which no compiler or kernel puts there: a guest that does jumps into its own
+ * opcode. */
+static const struct {
+    uint8_t kind; /* enum vmm_exit_kind */
+    uint8_t length;
+} exit_table[VMCB_EXIT_TABLE_END] = {
+    [VMCB_EXIT_CR_READ... VMCB_EXIT_CR_READ + 15] = {VMM_EXIT_cr_access, 0},
+    [VMCB_EXIT_CR_WRITE... VMCB_EXIT_CR_WRITE + 15] = {VMM_EXIT_cr_access, 0},
+    [VMCB_EXIT_DR_READ... VMCB_EXIT_DR_READ + 15] = {VMM_EXIT_dr_access, 0},
+    [VMCB_EXIT_DR_WRITE... VMCB_EXIT_DR_WRITE + 15] = {VMM_EXIT_dr_access, 0},
+    [VMCB_EXIT_EXCEPTION... VMCB_EXIT_EXCEPTION + 31] = {VMM_EXIT_exception, 0},
+    [VMCB_EXIT_INTR] = {VMM_EXIT_intr, 0},
+    [VMCB_EXIT_NMI] = {VMM_EXIT_nmi, 0},
+    [VMCB_EXIT_VINTR] = {VMM_EXIT_intr_window, 0},
+    [VMCB_EXIT_RDPMC] = {VMM_EXIT_rdpmc, 2},
+    [VMCB_EXIT_CPUID] = {VMM_EXIT_cpuid, 2},
+    [VMCB_EXIT_IRET] = {VMM_EXIT_retry, 0},
+    [VMCB_EXIT_INVD] = {VMM_EXIT_invd, 2},
+    [VMCB_EXIT_HLT] = {VMM_EXIT_hlt, 1},
+    [VMCB_EXIT_INVLPGA] = {VMM_EXIT_refused, 3},
+    [VMCB_EXIT_IOIO] = {VMM_EXIT_pio, 0},
+    [VMCB_EXIT_MSR] = {VMM_EXIT_msr_read, 2},
+    [VMCB_EXIT_SHUTDOWN] = {VMM_EXIT_shutdown, 0},
+    [VMCB_EXIT_VMRUN] = {VMM_EXIT_refused, 3},
+    [VMCB_EXIT_VMMCALL] = {VMM_EXIT_hypercall, 3},
+    [VMCB_EXIT_VMLOAD] = {VMM_EXIT_refused, 3},
+    [VMCB_EXIT_VMSAVE] = {VMM_EXIT_refused, 3},
+    [VMCB_EXIT_STGI] = {VMM_EXIT_refused, 3},
+    [VMCB_EXIT_CLGI] = {VMM_EXIT_refused, 3},
+    [VMCB_EXIT_SKINIT] = {VMM_EXIT_refused, 3},
+    [VMCB_EXIT_WBINVD] = {VMM_EXIT_wbinvd, 2},
+    [VMCB_EXIT_MONITOR] = {VMM_EXIT_monitor, 3},
+    [VMCB_EXIT_MWAIT] = {VMM_EXIT_mwait, 3},
+    [VMCB_EXIT_MWAIT_ARMED] = {VMM_EXIT_mwait, 3},
+    [VMCB_EXIT_XSETBV] = {VMM_EXIT_xsetbv, 3},
+    [VMCB_EXIT_RDPRU] = {VMM_EXIT_refused, 3},
+};
+
+/* EXITINFO1 of IOIO, figure 15-2. */
+#define IO_IN            (UINT64_C(1) << 0)
+#define IO_STRING        (UINT64_C(1) << 2)
+#define IO_REP           (UINT64_C(1) << 3)
+#define IO_SIZE_SHIFT    4 /* one of three bits: 1, 2, 4 bytes; so the field is the size */
+#define IO_ADDRESS_SHIFT 7 /* the same: 16, 32, 64 bits */
+#define IO_SEGMENT_SHIFT 10
+#define IO_PORT_SHIFT    16
+
+/* EXITINFO1 of nested page faults. */
+#define NPF_PRESENT (UINT64_C(1) << 0)
+#define NPF_WRITE   (UINT64_C(1) << 1)
+#define NPF_FETCH   (UINT64_C(1) << 4)
+
+#define MOV_CRX (UINT64_C(1) << 63) /* EXITINFO1 with decode assists: a MOV, GPR in bits 3:0 */
+
+#define CS_DB 0x400 /* attributes */
+
+static uint8_t default_address_size(struct vcpu *v)
+{
+    const struct vmcb *b = svm_vcpu(v)->vmcb;
+
+    if ((vmcb_efer(b) & X86_EFER_LMA) != 0 && (b->cs.attributes & VMM_SEGMENT_LONG) != 0) {
+        return 8;
+    }
+    return (b->cs.attributes & CS_DB) != 0 ? 4 : 2;
+}
+
+static void decode_pio(struct vcpu *v, struct vmm_exit *e)
+{
+    uint64_t info = e->info1;
+    bool assists = (svm_vcpu(v)->svm->features & SVM_FEATURE_ASSISTS) != 0;
+
+    e->insn_length = (uint8_t)(e->info2 - v->rip); /* EXITINFO2 is the next RIP */
+    e->pio.port = (uint16_t)(info >> IO_PORT_SHIFT);
+    e->pio.size = info >> IO_SIZE_SHIFT & 7;
+    e->pio.in = (info & IO_IN) != 0;
+    e->pio.string = (info & IO_STRING) != 0;
+    e->pio.rep = (info & IO_REP) != 0;
+    if (vmm_unlikely(e->pio.string)) {
+        /* QEMU's emulator leaves the 16-bit bit out. */
+        uint8_t address = info >> IO_ADDRESS_SHIFT & 7;
+
+        e->pio.address_size = address != 0 ? (uint8_t)(address * 2) : default_address_size(v);
+        e->pio.segment = assists ? info >> IO_SEGMENT_SHIFT & 7 : VMM_SEG_DS;
+    }
+}
+
+static void decode_nested_fault(struct vcpu *v, struct vmm_exit *e)
+{
+    const struct svm_vcpu *s = svm_vcpu(v);
+
+    e->kind = VMM_EXIT_nested_fault;
+    e->insn_length = 0;
+    e->fault.gpa = VMM_GPA(e->info2);
+    e->fault.present = (e->info1 & NPF_PRESENT) != 0;
+    e->fault.write = (e->info1 & NPF_WRITE) != 0;
+    e->fault.fetch = (e->info1 & NPF_FETCH) != 0;
+    e->fault.gva_valid = false;
+    if ((s->svm->features & SVM_FEATURE_ASSISTS) != 0) {
+        e->insn_count = vmcb_insn_count(s->vmcb) & 15;
+        __builtin_memcpy(e->insn, s->vmcb->insn_bytes, sizeof(e->insn));
+    }
+}
+
+static void decode_register(struct vcpu *v, struct vmm_exit *e)
+{
+    uint64_t features = svm_vcpu(v)->svm->features;
+
+    e->reg.number = e->code & 15;
+    e->reg.write = (e->code & 0x10) != 0;
+    e->reg.gpr = e->info1 & 15;
+    e->reg.gpr_valid = (features & SVM_FEATURE_ASSISTS) != 0 && (e->info1 & MOV_CRX) != 0;
+}
+
+static void decode_exception(struct vcpu *v, struct vmm_exit *e)
+{
+    e->exception.vector = (uint8_t)(e->code - VMCB_EXIT_EXCEPTION);
+    e->exception.has_error = e->exception.vector == X86_AC;
+    e->exception.error = e->exception.has_error ? (uint32_t)e->info1 : 0;
+    e->exception.address = e->info2;
+    if (e->exception.vector == X86_MC) {
+        /* The node's machine check, which the intercept took in its place. */
+        __asm__ volatile("int $18");
+        e->kind = VMM_EXIT_retry;
+    }
+    (void)v;
+}
+
+/* The handler's IRET is next: the NMIs it blocks may come after it, that is from the exit after
+ * this one. */
+static void decode_iret(struct vcpu *v)
+{
+    struct svm_vcpu *s = svm_vcpu(v);
+
+    vmcb_set_intercept_misc1(s->vmcb, vmcb_intercept_misc1(s->vmcb) & ~VMCB_IRET);
+    s->nmi_iret = true;
+}
+
+static void unblock_nmi(struct vcpu *v, struct svm_vcpu *s)
+{
+    s->nmi_iret = s->nmi_blocked = false;
+    if (v->nmi_pending) {
+        __atomic_or_fetch(&v->requests, VMM_REQ_NMI, __ATOMIC_RELAXED);
+    }
+}
+
+/* What the guest was given and the hardware refused is still to be given. */
+static void entry_failed(struct vcpu *v, struct svm_vcpu *s, struct vmm_exit *e)
+{
+    e->kind = VMM_EXIT_entry_failed;
+    if ((s->injected & VMCB_EVENT_VALID) != 0) {
+        svm_event_again(v, s->injected);
+    }
+}
+
+static void decode_rare(struct vcpu *v, struct vmm_exit *e)
+{
+    struct svm_vcpu *s = svm_vcpu(v);
+
+    if (e->code == VMCB_EXIT_NPF) {
+        decode_nested_fault(v, e);
+    } else if ((uint32_t)e->code == VMCB_EXIT_INVALID) {
+        entry_failed(v, s, e);
+    } else {
+        e->kind = VMM_EXIT_unknown;
+    }
+}
+
+/* Processors raise #GP for these; QEMU's emulator lets the guest write them, and then VMRUN refuses
+ * the guest and forgets its state. So they are looked for before that. */
+static void refuse_reserved(struct vcpu *v, struct svm_vcpu *s)
+{
+    struct vmcb *b = s->vmcb;
+
+    vmcb_set_cr3(b, vmcb_cr3(b) & ~s->svm->cr3_reserved);
+    vmcb_set_cr4(b, vmcb_cr4(b) & ~s->svm->cr4_reserved);
+    vmm_inject_exception(v, X86_GP, true, 0);
+}
+
+void svm_exit_decode(struct vcpu *v)
+{
+    struct svm_vcpu *s = svm_vcpu(v);
+    const struct vmcb *b = s->vmcb;
+    struct vmm_exit *e = &v->exit;
+    uint64_t code = vmcb_exit_code(b);
+
+    e->code = code;
+    e->info1 = vmcb_exit_info1(b);
+    e->info2 = vmcb_exit_info2(b);
+    e->insn_count = 0;
+    if (vmm_unlikely((vmcb_exit_int_info(b) & VMCB_EVENT_VALID) != 0)) {
+        svm_event_again(v, vmcb_exit_int_info(b));
+    }
+    if (vmm_unlikely(s->nmi_iret)) {
+        unblock_nmi(v, s);
+    }
+    if (vmm_unlikely(
+            ((vmcb_cr3(b) & s->svm->cr3_reserved) | (vmcb_cr4(b) & s->svm->cr4_reserved)) != 0)) {
+        refuse_reserved(v, s);
+    }
+    if (vmm_unlikely(code >= VMCB_EXIT_TABLE_END)) {
+        decode_rare(v, e);
+        return;
+    }
+    e->kind = (enum vmm_exit_kind)exit_table[code].kind;
+    e->insn_length = exit_table[code].length;
+    switch (code) {
+    case VMCB_EXIT_IOIO:
+        decode_pio(v, e);
+        return;
+    case VMCB_EXIT_MSR:
+        e->kind = (e->info1 & 1) != 0 ? VMM_EXIT_msr_write : VMM_EXIT_msr_read;
+        break;
+    case VMCB_EXIT_IRET:
+        decode_iret(v);
+        break;
+    default:
+        if (code < VMCB_EXIT_EXCEPTION) {
+            decode_register(v, e);
+        } else if (code < VMCB_EXIT_INTR) {
+            decode_exception(v, e);
+        }
+        break;
+    }
+    if ((s->svm->features & SVM_FEATURE_NRIP) != 0 && vmcb_next_rip(b) > v->rip) {
+        e->insn_length = (uint8_t)(vmcb_next_rip(b) - v->rip);
+    }
+}

@@ -1,0 +1,128 @@
+/* One entry into the guest. GIF, cleared before per-CPU state is chosen and set again after the
+ * host's is back, keeps the thread on its CPU, and a kick that comes meanwhile waits for VMRUN and
+ * ends the guest's run at once. Spec: AMD APM vol. 2 sections 15.5 and 15.17. */
+#include "core/irq.h"
+#include "svm/svm.h"
+
+#define MSR_TSC_AUX 0xc0000103
+#define DR7_ENABLED UINT64_C(0xff) /* L0-G3 */
+
+#define READ_DR(n, out)    __asm__ volatile("mov %%db" #n ", %0" : "=r"(out))
+#define WRITE_DR(n, value) __asm__ volatile("mov %0, %%db" #n ::"r"(value))
+
+void svm_dr_acquire(struct vcpu *v)
+{
+    struct svm_vcpu *s = svm_vcpu(v);
+
+    s->dr_live = true;
+    vmcb_set_intercept_dr(s->vmcb, 0);
+}
+
+/* DR0-3 are not switched by hardware, and the host does not use them: DR7 arms nothing there. They
+ * are loaded from the guest's first access until an exit that finds no breakpoint armed. */
+static void load_debug_registers(struct vcpu *v)
+{
+    WRITE_DR(0, v->dr[0]);
+    WRITE_DR(1, v->dr[1]);
+    WRITE_DR(2, v->dr[2]);
+    WRITE_DR(3, v->dr[3]);
+}
+
+static void save_debug_registers(struct vcpu *v, struct svm_vcpu *s)
+{
+    READ_DR(0, v->dr[0]);
+    READ_DR(1, v->dr[1]);
+    READ_DR(2, v->dr[2]);
+    READ_DR(3, v->dr[3]);
+    if ((vmcb_dr7(s->vmcb) & DR7_ENABLED) == 0) {
+        s->dr_live = false;
+        vmcb_set_intercept_dr(s->vmcb, SVM_DR_INTERCEPTS);
+    }
+}
+
+static void load_tsc_aux(struct svm_cpu *cpu, uint32_t value)
+{
+    __asm__ volatile("wrmsr" ::"c"(MSR_TSC_AUX), "a"(value), "d"(0));
+    cpu->tsc_aux = value;
+}
+
+/* What depends on the CPU; GIF is clear. */
+static void choose_cpu(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
+{
+    uint64_t flush = __atomic_load_n(&s->vm->flush_generation, __ATOMIC_ACQUIRE);
+
+    if (vmm_unlikely(s->cpu != cpu || s->asid_generation != cpu->generation ||
+                     s->flush_generation != flush)) {
+        svm_asid_renew(s, cpu);
+    }
+    if (vmm_unlikely(cpu->tsc_aux != v->tsc_aux)) {
+        load_tsc_aux(cpu, v->tsc_aux);
+    }
+    if (vmm_unlikely(s->dr_live)) {
+        load_debug_registers(v);
+    }
+}
+
+static void save_state(struct vcpu *v, struct svm_vcpu *s)
+{
+    struct vmcb *b = s->vmcb;
+
+    v->gpr[VMM_RAX] = vmcb_rax(b);
+    v->gpr[VMM_RSP] = vmcb_rsp(b);
+    v->rip = vmcb_rip(b);
+    v->rflags = vmcb_rflags(b);
+    v->intr_shadow = (vmcb_int_shadow(b) & 1) != 0;
+    b->clean = s->svm->clean_after_exit;
+    vmcb_set_tlb_control(b, VMCB_TLB_KEEP);
+    vmcb_set_event_inj(b, 0);
+    if (vmm_unlikely(s->dr_live)) {
+        save_debug_registers(v, s);
+    }
+}
+
+static void load_state(struct vcpu *v, struct svm_vcpu *s)
+{
+    struct vmcb *b = s->vmcb;
+
+    vmcb_set_rax(b, v->gpr[VMM_RAX]);
+    vmcb_set_rsp(b, v->gpr[VMM_RSP]);
+    vmcb_set_rip(b, v->rip);
+    vmcb_set_rflags(b, v->rflags);
+    vmcb_set_int_shadow(b, v->intr_shadow);
+}
+
+/* The guest writes CR8 without an exit. */
+static void follow_tpr(struct vcpu *v, struct svm_vcpu *s)
+{
+    uint64_t tpr = vmcb_v_intr(s->vmcb) & VMCB_V_TPR;
+
+    if (vmm_unlikely(tpr != s->tpr)) {
+        s->tpr = tpr;
+        vlapic_cr8_write(v, tpr);
+    }
+}
+
+void svm_run(struct vcpu *v)
+{
+    struct svm_vcpu *s = svm_vcpu(v);
+    struct svm_cpu *cpu;
+
+    svm_clgi();
+    v->running_cpu = (int)v->ops->cpu_current(v->host);
+    __atomic_store_n(&v->in_guest, 1, __ATOMIC_SEQ_CST);
+    if (vmm_unlikely(__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) != 0)) {
+        __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
+        svm_stgi();
+        v->exit.kind = VMM_EXIT_retry;
+        return;
+    }
+    cpu = &s->svm->cpu[v->running_cpu];
+    choose_cpu(v, s, cpu);
+    load_state(v, s);
+    svm_switch(v->gpr, s->vmcb_pa, cpu->host_pa);
+    save_state(v, s);
+    __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
+    svm_stgi();
+    follow_tpr(v, s);
+    svm_exit_decode(v);
+}

@@ -1,0 +1,149 @@
+/* The SVM back end's own structures. Spec: AMD APM vol. 2 chapter 15. */
+#pragma once
+
+#include <vmm/types.h>
+#include "core/vm.h"
+#include "svm/vmcb.h"
+
+/* Features of CPUID 0x8000000a EDX that are used when there. None is needed. */
+#define SVM_FEATURE_NP            (UINT32_C(1) << 0) /* this one is */
+#define SVM_FEATURE_NRIP          (UINT32_C(1) << 3)
+#define SVM_FEATURE_CLEAN         (UINT32_C(1) << 5)
+#define SVM_FEATURE_FLUSH_BY_ASID (UINT32_C(1) << 6)
+#define SVM_FEATURE_ASSISTS       (UINT32_C(1) << 7)
+
+/* One host CPU. Touched by that CPU with GIF clear. */
+struct svm_cpu {
+    uint64_t host_pa;    /* VMCB page for the host's VMLOAD state, which never changes */
+    uint64_t save_pa;    /* VM_HSAVE_PA */
+    uint64_t generation; /* of ASIDs: grows when they have run out and the TLB was flushed */
+    uint32_t next_asid;
+    uint32_t tsc_aux; /* what the register holds */
+};
+
+/* The instance. */
+struct svm {
+    uint32_t features; /* those in use */
+    uint32_t asid_count;
+    uint32_t clean_after_exit; /* clean bits: all, none without the feature */
+    unsigned npt_levels;       /* 4, or 5 */
+    bool page_1g;
+    uint64_t cr3_reserved, cr4_reserved;
+    hpa_t iopm, msrpm;
+    unsigned cpu_count;
+    struct svm_cpu cpu[];
+};
+
+struct svm_vm {
+    hpa_t root; /* nested page table */
+    unsigned levels;
+    uint64_t table_count;
+    uint64_t flush_generation; /* atomic: grows when a mapping goes away */
+};
+
+struct svm_vcpu {
+    struct vmcb *vmcb;
+    uint64_t vmcb_pa;
+    struct svm *svm;
+    struct svm_vm *vm;
+
+    struct svm_cpu *cpu; /* where it ran last */
+    uint64_t asid_generation;
+    uint64_t flush_generation; /* the VM's when its translations were last thrown away */
+
+    uint64_t injected; /* event_inj of the entry under way: VMRUN may refuse, and forget it */
+    uint64_t tpr;      /* V_TPR as the LAPIC knows it */
+    bool dr_live;      /* DR0-3 are loaded, accesses to them cause no exit */
+    bool nmi_blocked;  /* between the injection of an NMI and its IRET */
+    bool nmi_iret;     /* that IRET is about to run */
+    bool window;       /* V_IRQ is set to get an exit when interrupts are possible */
+    bool cr8_exits;
+};
+
+/* Debug register accesses that exit while the guest's are not loaded: DR6, which VMRUN switches,
+ * and reads of DR7 are not among them; DR5 is DR7's other name. */
+#define SVM_DR_INTERCEPTS                                                                          \
+    (VMCB_READ(0) | VMCB_READ(1) | VMCB_READ(2) | VMCB_READ(3) | VMCB_WRITE(0) | VMCB_WRITE(1) |   \
+     VMCB_WRITE(2) | VMCB_WRITE(3) | VMCB_WRITE(5) | VMCB_WRITE(7))
+
+static inline struct svm_vcpu *svm_vcpu(struct vcpu *v)
+{
+    return v->arch;
+}
+
+extern const struct vmm_backend svm_backend;
+
+/* --- switch.asm ------------------------------------------------------------------------------- */
+
+/* GIF is clear. Enter the guest with gpr (but RAX and RSP, which are the VMCB's) until its exit;
+ * guest and host are physical addresses of VMCBs for VMLOAD and VMSAVE. */
+void svm_switch(uint64_t *gpr, uint64_t guest, uint64_t host);
+
+static inline void svm_stgi(void)
+{
+    __asm__ volatile("stgi" ::: "memory");
+}
+
+static inline void svm_clgi(void)
+{
+    __asm__ volatile("clgi" ::: "memory");
+}
+
+/* --- run.c ------------------------------------------------------------------------------------ */
+
+void svm_run(struct vcpu *v);
+void svm_dr_acquire(struct vcpu *v);
+
+/* --- asid.c ----------------------------------------------------------------------------------- */
+
+/* Forget the guest's translations before its next entry. */
+void svm_flush(struct svm_vcpu *s);
+/* Entry on this CPU needs an ASID, or a flush. GIF is clear. */
+void svm_asid_renew(struct svm_vcpu *s, struct svm_cpu *cpu);
+
+/* --- exits.c ---------------------------------------------------------------------------------- */
+
+/* From the VMCB to v->exit. */
+void svm_exit_decode(struct vcpu *v);
+
+/* --- inject.c --------------------------------------------------------------------------------- */
+
+bool svm_intr_allowed(struct vcpu *v);
+bool svm_nmi_allowed(struct vcpu *v);
+void svm_inject_intr(struct vcpu *v, uint8_t vector);
+void svm_inject_nmi(struct vcpu *v);
+void svm_inject_event(struct vcpu *v, const struct vmm_event *event);
+void svm_set_intr_window(struct vcpu *v, bool on, uint8_t vector);
+void svm_set_nmi_window(struct vcpu *v);
+void svm_set_cr8_exits(struct vcpu *v, bool on);
+/* An event whose delivery the exit interrupted, in the VMCB's form, goes back to v->event. */
+void svm_event_again(struct vcpu *v, uint64_t info);
+
+/* --- npt.c ------------------------------------------------------------------------------------ */
+
+int svm_npt_create(struct vm *vm);
+void svm_npt_destroy(struct vm *vm);
+int svm_npt_map(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot);
+void svm_npt_unmap(struct vm *vm, gpa_t gpa, uint64_t size);
+uint64_t svm_npt_bytes(struct vm *vm);
+
+/* --- bitmaps.c -------------------------------------------------------------------------------- */
+
+int svm_bitmaps_create(struct vmm *vmm, struct svm *svm);
+void svm_bitmaps_destroy(struct vmm *vmm, struct svm *svm);
+/* Does the map let a guest access this MSR without an exit? */
+bool svm_msr_passes(const uint8_t *map, uint32_t msr, bool write);
+void svm_msr_map_fill(uint8_t *map);
+
+/* --- vcpu.c ----------------------------------------------------------------------------------- */
+
+int svm_vcpu_create(struct vcpu *v);
+void svm_vcpu_destroy(struct vcpu *v);
+void svm_vcpu_reset(struct vcpu *v);
+void svm_get_segment(struct vcpu *v, enum vmm_segment which, struct vmm_segment_state *out);
+void svm_set_segment(struct vcpu *v, enum vmm_segment which, const struct vmm_segment_state *s);
+uint64_t svm_get_sysreg(struct vcpu *v, enum vmm_sysreg which);
+void svm_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value);
+void svm_set_tsc_offset(struct vcpu *v, uint64_t offset);
+unsigned svm_cpl(struct vcpu *v);
+void svm_dump(struct vcpu *v);
