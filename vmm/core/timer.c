@@ -23,6 +23,7 @@ struct vmm_timer_queue {
     struct vmm_timer *first; /* by deadline: a handful, so a list */
     uint64_t host_deadline;  /* guest cycles, UINT64_MAX: not armed */
     bool running;            /* vmm_timers_run() programs the host timer at its end */
+    uint64_t run_at;         /* and this is its time */
 };
 
 static void queue_lock(struct vmm_timer_queue *q)
@@ -82,6 +83,9 @@ static void queue_insert(struct vmm_timer_queue *q, struct vmm_timer *t, uint64_
 
     if (t->queued) {
         queue_remove(q, t);
+    }
+    if (q->running && deadline <= q->run_at) {
+        deadline = q->run_at + 1; /* a callback that arms for now does not hold the loop */
     }
     while (*link != NULL && (*link)->deadline <= deadline) {
         link = &(*link)->next;
@@ -228,13 +232,12 @@ static void timer_run(struct vmm_timer *t)
 void vmm_timers_run(struct vcpu *v)
 {
     struct vmm_timer_queue *q = v->timers;
-    /* Taken once, so that a callback which arms its timer for now cannot hold the loop. */
-    uint64_t now = vmm_clock_cycles(v->vm);
 
     queue_lock(q);
     q->running = true;
+    q->run_at = vmm_clock_cycles(v->vm);
     q->host_deadline = UINT64_MAX; /* it fired, or the clock was stopped meanwhile */
-    while (q->first != NULL && q->first->deadline <= now) {
+    while (q->first != NULL && q->first->deadline <= q->run_at) {
         struct vmm_timer *t = q->first;
 
         queue_remove(q, t);
