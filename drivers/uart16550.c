@@ -41,9 +41,9 @@ enum reg {
 #define IRQ_ROUNDS_MAX 64       /* an IIR stuck at "pending" must not stop the node */
 
 static struct {
-    struct nk_spinlock lock; /* ier, the registers' order of access, stats */
-    uint8_t ier;
+    struct nk_spinlock lock; /* the registers' order of access, stats; never taken by writers */
     bool present;
+    bool sending; /* atomic: the transmitter's interrupt will come and pull what there is */
     const struct uart_client *client;
     struct uart_stats stats;
 } uart = {.lock = NK_SPINLOCK_INIT(NK_RANK_LOG)};
@@ -58,19 +58,13 @@ static void uart_write(enum reg reg, uint8_t v)
     x86_outb((uint16_t)(COM1_PORT + reg), v);
 }
 
-static void set_ier(uint8_t ier)
-{
-    uart.ier = ier;
-    uart_write(REG_IER, ier);
-}
-
 bool uart_init_early(void)
 {
     uart_write(REG_SCR, 0x5a);
     if (uart_read(REG_SCR) != 0x5a) {
         return false;
     }
-    set_ier(0);
+    uart_write(REG_IER, 0);
     uart_write(REG_LCR, LCR_DLAB);
     uart_write(REG_DATA, DIVISOR_115200);
     uart_write(REG_IER, 0);
@@ -124,6 +118,23 @@ static size_t drain_receiver(char *out, size_t max)
     return count;
 }
 
+/* The transmitter's part of an interrupt; true when there is nothing left to send. Lock held. */
+static bool serve_transmitter(void)
+{
+    if (!__atomic_load_n(&uart.sending, __ATOMIC_RELAXED) ||
+        !(uart_read(REG_LSR) & LSR_THR_EMPTY) || fill_transmitter()) {
+        return false;
+    }
+    /* A writer looks at `sending` after it has put its bytes: either it sees false here and kicks,
+     * or the second look at the bytes finds them. */
+    __atomic_store_n(&uart.sending, false, __ATOMIC_SEQ_CST);
+    if (!fill_transmitter()) {
+        return true;
+    }
+    __atomic_store_n(&uart.sending, true, __ATOMIC_SEQ_CST);
+    return false;
+}
+
 /* Serve what the line has for us once; false: nothing. */
 static bool serve(void)
 {
@@ -134,11 +145,7 @@ static bool serve(void)
         return false;
     }
     size_t count = drain_receiver(bytes, sizeof(bytes));
-    bool drained =
-        (uart.ier & IER_TRANSMIT) && (uart_read(REG_LSR) & LSR_THR_EMPTY) && !fill_transmitter();
-    if (drained) {
-        set_ier(uart.ier & (uint8_t)~IER_TRANSMIT);
-    }
+    bool drained = serve_transmitter();
     nk_spinlock_release(&uart.lock);
     if (count) {
         uart.client->received(bytes, count);
@@ -147,6 +154,13 @@ static bool serve(void)
         uart.client->drained();
     }
     return true;
+}
+
+/* Causes that are up make a new edge: dropping their enable bits drops the line. */
+static void raise_line_again(void)
+{
+    uart_write(REG_IER, IER_RECEIVE);
+    uart_write(REG_IER, IER_RECEIVE | IER_TRANSMIT);
 }
 
 /* The line is an edge on ISA: a cause that stays up gives no second one, so all must be served. */
@@ -158,12 +172,8 @@ static bool uart_interrupt(void *arg)
         rounds++;
     }
     if (rounds == IRQ_ROUNDS_MAX) {
-        /* Let others have the CPU; dropping and raising the line makes the edge that brings us
-         * back. */
-        nk_spinlock_acquire(&uart.lock);
         uart_write(REG_IER, 0);
-        uart_write(REG_IER, uart.ier);
-        nk_spinlock_release(&uart.lock);
+        raise_line_again(); /* others have the CPU until then */
     }
     /* An edge may be left over whose cause was served before: nothing to do is not an error. */
     return true;
@@ -179,21 +189,18 @@ int uart_init(const struct uart_client *client)
     if (err < 0) {
         return err;
     }
-    uint64_t flags = nk_spin_lock_irqsave(&uart.lock);
-    set_ier(IER_RECEIVE);
-    nk_spin_unlock_irqrestore(&uart.lock, flags);
+    raise_line_again();
     return 0;
 }
 
 void uart_transmit_kick(void)
 {
-    uint64_t flags = nk_spin_lock_irqsave(&uart.lock);
-    /* Setting the bit while the transmitter is empty raises the interrupt at once; the bytes
-     * themselves then go out on the CPU that serves the line, not on the writer's. */
-    if (uart.present && !(uart.ier & IER_TRANSMIT)) {
-        set_ier(uart.ier | IER_TRANSMIT);
+    /* Enabling the interrupt while the transmitter is empty raises it at once; the bytes themselves
+     * then go out on the CPU that serves the line, not on the writer's. Two kicks at a time are one
+     * interrupt too many, no more. */
+    if (uart.present && !__atomic_exchange_n(&uart.sending, true, __ATOMIC_SEQ_CST)) {
+        raise_line_again();
     }
-    nk_spin_unlock_irqrestore(&uart.lock, flags);
 }
 
 void uart_transmit_flush(size_t max)
