@@ -45,10 +45,7 @@ static inline uint64_t x86_rdtsc(void)
 static inline uint64_t x86_mul_div(uint64_t a, uint64_t b, uint64_t c)
 {
     uint64_t quotient, remainder;
-    __asm__("mulq %3; divq %4"
-            : "=&a"(quotient), "=&d"(remainder)
-            : "0"(a), "r"(b), "r"(c)
-            : "cc");
+    __asm__("mulq %3; divq %4" : "=&a"(quotient), "=&d"(remainder) : "0"(a), "r"(b), "r"(c) : "cc");
     return quotient;
 }
 

@@ -9,11 +9,11 @@
 #define BOOTINFO_TEXT_MAX    256
 
 enum bootinfo_range_kind { /* ACPI 6.4 table 15.2, E820 numbering */
-    BOOTINFO_RAM = 1,
-    BOOTINFO_RESERVED = 2,
-    BOOTINFO_ACPI_RECLAIM = 3,
-    BOOTINFO_ACPI_NVS = 4,
-    BOOTINFO_BAD = 5,
+                           BOOTINFO_RAM = 1,
+                           BOOTINFO_RESERVED = 2,
+                           BOOTINFO_ACPI_RECLAIM = 3,
+                           BOOTINFO_ACPI_NVS = 4,
+                           BOOTINFO_BAD = 5,
 };
 
 struct bootinfo_range {
@@ -22,9 +22,9 @@ struct bootinfo_range {
 };
 
 struct bootinfo_module {
-    uint64_t base, length;         /* bytes */
-    char name[BOOTINFO_TEXT_MAX];  /* first word of the module's command line */
-    char args[BOOTINFO_TEXT_MAX];  /* the rest */
+    uint64_t base, length;        /* bytes */
+    char name[BOOTINFO_TEXT_MAX]; /* first word of the module's command line */
+    char args[BOOTINFO_TEXT_MAX]; /* the rest */
 };
 
 struct bootinfo_framebuffer {
@@ -42,8 +42,8 @@ struct bootinfo {
     struct bootinfo_range range[BOOTINFO_RANGES_MAX];
     uint32_t module_count;
     struct bootinfo_module module[BOOTINFO_MODULES_MAX];
-    uint64_t rsdp;                         /* physical address, 0: not given, search the BIOS area */
-    uint8_t rsdp_copy[36];                 /* multiboot 2 gives a copy; length in rsdp_copy_length */
+    uint64_t rsdp;         /* physical address, 0: not given, search the BIOS area */
+    uint8_t rsdp_copy[36]; /* multiboot 2 gives a copy; length in rsdp_copy_length */
     uint32_t rsdp_copy_length;
     struct bootinfo_framebuffer framebuffer;
 };

@@ -158,8 +158,7 @@ KBENCH(smp_call)
     unsigned other = (this_cpu->id + 1) % nk_cpu_count;
     int err = 0;
     if (other != this_cpu->id) {
-        KBENCH_MEASURE("cross_call",
-                       err |= nk_cpu_call(other, note_time, NULL, true));
+        KBENCH_MEASURE("cross_call", err |= nk_cpu_call(other, note_time, NULL, true));
     }
     nk_preempt_enable();
     EXPECT_EQ(err, 0);
