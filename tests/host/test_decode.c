@@ -1,0 +1,209 @@
+/* Lengths of instructions, register accesses, and what happens when there is no code. */
+#include "guest_cpu.h"
+
+#include <string.h>
+#include "core/decode.h"
+
+static struct fixture *f;
+static struct vcpu *v;
+
+static int setup(void **state)
+{
+    (void)state;
+    f = fixture_create(VMM_MIB(8), 1);
+    v = f->vcpu;
+    guest_set_mode(f, GUEST_LONG);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fixture_destroy(f);
+    return 0;
+}
+
+#define CODE(...) (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})
+
+static void expect_length(const uint8_t *code, size_t length)
+{
+    guest_set_code(f, code, length);
+    assert_int_equal(vmm_decode_length(v), length);
+    assert_int_equal(vmm_decode_length(v), length); /* from the cache */
+    assert_false(v->event.valid);
+}
+
+static void lengths_of_what_exits(void **state)
+{
+    (void)state;
+    expect_length(CODE(0x0f, 0xa2));                   /* cpuid */
+    expect_length(CODE(0x66, 0x0f, 0xa2));             /* with a prefix that means nothing */
+    expect_length(CODE(0x48, 0x0f, 0xa2));
+    expect_length(CODE(0x0f, 0x32));                   /* rdmsr */
+    expect_length(CODE(0x0f, 0x30));                   /* wrmsr */
+    expect_length(CODE(0xf4));                         /* hlt */
+    expect_length(CODE(0x0f, 0x01, 0xd9));             /* vmmcall */
+    expect_length(CODE(0x0f, 0x01, 0xc1));             /* vmcall */
+    expect_length(CODE(0x0f, 0x09));                   /* wbinvd */
+    expect_length(CODE(0xf3, 0x0f, 0x09));             /* wbnoinvd */
+    expect_length(CODE(0x0f, 0x08));                   /* invd */
+    expect_length(CODE(0x0f, 0x01, 0xd1));             /* xsetbv */
+    expect_length(CODE(0x0f, 0x01, 0xc8));             /* monitor */
+    expect_length(CODE(0x0f, 0x01, 0xc9));             /* mwait */
+    expect_length(CODE(0xf3, 0x90));                   /* pause */
+    expect_length(CODE(0x0f, 0x33));                   /* rdpmc */
+    expect_length(CODE(0x0f, 0x22, 0xd8));             /* mov cr3, rax */
+    expect_length(CODE(0x44, 0x0f, 0x22, 0xc0));       /* mov cr8, rax */
+    expect_length(CODE(0x0f, 0x23, 0xf8));             /* mov dr7, rax */
+    expect_length(CODE(0x0f, 0x06));                   /* clts */
+    expect_length(CODE(0x0f, 0x01, 0x30));             /* lmsw [rax] */
+    expect_length(CODE(0xe4, 0x70));                   /* in al, imm8 */
+    expect_length(CODE(0x66, 0xed));                   /* in ax, dx */
+    expect_length(CODE(0xf3, 0x67, 0x66, 0x6f));       /* rep outsw */
+    expect_length(CODE(0x0f, 0x01, 0xd8));             /* vmrun */
+    expect_length(CODE(0x0f, 0x01, 0xde));             /* skinit */
+    expect_length(CODE(0xcd, 0x80));                   /* int */
+    expect_length(CODE(0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8));
+    expect_length(CODE(0xf0, 0x48, 0x81, 0x84, 0xc8, 1, 2, 3, 4, 5, 6, 7, 8));
+    guest_set_mode(f, GUEST_REAL);
+    expect_length(CODE(0x66, 0x67, 0xc7, 0x84, 0x88, 1, 2, 3, 4, 5, 6, 7, 8));
+    expect_length(CODE(0xc7, 0x86, 1, 2, 3, 4));
+    guest_set_mode(f, GUEST_PROTECTED_32);
+    expect_length(CODE(0xea, 1, 2, 3, 4, 5, 6));
+}
+
+static void no_code_no_length(void **state)
+{
+    (void)state;
+    v->rip = 0x40000000;
+    assert_int_equal(vmm_decode_length(v), 0);
+    assert_int_equal(v->event.vector, 14);
+    assert_int_equal(mock_vcpu(v)->sysreg[VMM_CR2], 0x40000000);
+    v->event.valid = false;
+    v->rip = VMM_MIB(16); /* mapped, but not RAM */
+    assert_int_equal(vmm_decode_length(v), 0);
+    assert_true(v->event.valid);
+}
+
+static void expect_register(const uint8_t *code, size_t length, bool write, uint8_t number, uint8_t gpr)
+{
+    struct vmm_exit e = {.kind = VMM_EXIT_cr_access};
+
+    guest_set_code(f, code, length);
+    assert_int_equal(vmm_decode_reg_access(v, &e), 0);
+    assert_int_equal(e.insn_length, length);
+    assert_int_equal(e.reg.write, write);
+    assert_int_equal(e.reg.number, number);
+    assert_true(e.reg.gpr_valid);
+    assert_false(e.reg.value_valid);
+    assert_int_equal(e.reg.gpr, gpr);
+}
+
+static void moves_of_control_and_debug_registers(void **state)
+{
+    (void)state;
+    expect_register(CODE(0x0f, 0x22, 0xc0), true, 0, VMM_RAX);
+    expect_register(CODE(0x0f, 0x20, 0xd9), false, 3, VMM_RCX);
+    expect_register(CODE(0x41, 0x0f, 0x22, 0xe7), true, 4, VMM_R15);
+    expect_register(CODE(0x44, 0x0f, 0x20, 0xc2), false, 8, VMM_RDX);
+    expect_register(CODE(0x45, 0x0f, 0x22, 0xc1), true, 8, VMM_R9);
+    expect_register(CODE(0x0f, 0x23, 0xfe), true, 7, VMM_RSI);
+    expect_register(CODE(0x41, 0x0f, 0x21, 0xf4), false, 6, VMM_R12);
+    expect_register(CODE(0x0f, 0x22, 0x18), true, 3, VMM_RAX); /* mod does not matter */
+    expect_register(CODE(0x48, 0x0f, 0x22, 0x44), true, 0, VMM_RSP);
+    guest_set_mode(f, GUEST_PROTECTED_32);
+    expect_register(CODE(0xf0, 0x0f, 0x22, 0xc3), true, 8, VMM_RBX); /* AMD's CR8 */
+}
+
+static void expect_cr0(uint64_t value, const uint8_t *code, size_t length)
+{
+    struct vmm_exit e = {.kind = VMM_EXIT_cr_access};
+
+    guest_set_code(f, code, length);
+    assert_int_equal(vmm_decode_reg_access(v, &e), 0);
+    assert_int_equal(e.insn_length, length);
+    assert_true(e.reg.write);
+    assert_int_equal(e.reg.number, 0);
+    assert_true(e.reg.value_valid);
+    assert_int_equal(e.reg.value, value);
+}
+
+static void clts_and_lmsw(void **state)
+{
+    uint64_t *cr0 = &mock_vcpu(v)->sysreg[VMM_CR0];
+
+    (void)state;
+    *cr0 = 0x80000019;
+    expect_cr0(0x80000011, CODE(0x0f, 0x06));
+    v->gpr[VMM_RBX] = 0xfffa; /* PE stays set, bits beyond TS do not count */
+    expect_cr0(0x8000001b, CODE(0x0f, 0x01, 0xf3));
+    *guest_entry(f, 0x5000) = 0x4;
+    v->gpr[VMM_RBX] = 0x5000;
+    expect_cr0(0x80000015, CODE(0x0f, 0x01, 0x33));
+}
+
+static void other_instructions_are_refused(void **state)
+{
+    struct vmm_exit e = {.kind = VMM_EXIT_cr_access};
+
+    (void)state;
+    guest_set_code(f, CODE(0x90));
+    assert_int_equal(vmm_decode_reg_access(v, &e), -VMM_EINVAL);
+    guest_set_code(f, CODE(0x0f, 0x01, 0xd9));
+    assert_int_equal(vmm_decode_reg_access(v, &e), -VMM_EINVAL);
+    guest_set_code(f, CODE(0x0f, 0x22, 0xc8)); /* CR1 */
+    assert_int_equal(vmm_decode_reg_access(v, &e), -VMM_EFAULT);
+    assert_int_equal(v->event.vector, 6);
+    v->event.valid = false;
+    v->gpr[VMM_RBX] = 0x40000000;
+    guest_set_code(f, CODE(0x0f, 0x01, 0x33));
+    assert_int_equal(vmm_decode_reg_access(v, &e), -VMM_EFAULT);
+    assert_int_equal(v->event.vector, 14);
+}
+
+static void description_of_code(void **state)
+{
+    char text[64];
+
+    (void)state;
+    guest_set_code(f, CODE(0x89, 0x48, 0x10));
+    vmm_describe_instruction(v, text, sizeof(text));
+    assert_string_equal(text, "89 48 10 cc cc cc cc cc cc cc cc cc cc cc cc");
+    vmm_describe_instruction(v, text, 9); /* cut where it ends */
+    assert_string_equal(text, "89 48 10");
+    v->rip = 0x1ffe;
+    guest_set_code(f, CODE(0x12, 0x34));
+    vmm_describe_instruction(v, text, sizeof(text));
+    assert_string_equal(text, "12 34");
+    v->rip = 0x40000000;
+    vmm_describe_instruction(v, text, sizeof(text));
+    assert_string_equal(text, "(code is not readable)");
+    assert_false(v->event.valid);
+}
+
+static void cache_is_allocated_or_nothing_is(void **state)
+{
+    (void)state;
+    vmm_decode_destroy(v);
+    posix_host_fail_alloc(f->host, 0);
+    assert_int_equal(vmm_decode_create(v), -VMM_ENOMEM);
+    posix_host_fail_alloc(f->host, -1);
+    assert_int_equal(vmm_decode_create(v), 0);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(lengths_of_what_exits),
+        TEST(no_code_no_length),
+        TEST(moves_of_control_and_debug_registers),
+        TEST(clts_and_lmsw),
+        TEST(other_instructions_are_refused),
+        TEST(description_of_code),
+        TEST(cache_is_allocated_or_nothing_is),
+    };
+
+    return cmocka_run_group_tests_name("decode", tests, NULL, NULL);
+}

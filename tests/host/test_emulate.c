@@ -1,0 +1,685 @@
+/* The emulator's corners: faults, segments, restart, stack, odd sizes, what it refuses. That results and
+ * flags are the processor's is test_native.c's matter. */
+#include "guest_cpu.h"
+#include "test_device.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "core/emulate_inner.h"
+
+#define DEVICE TEST_DEVICE_BASE
+#define PF     14
+
+static struct fixture *f;
+static struct test_device *device;
+static struct vcpu *v;
+
+static int setup(void **state)
+{
+    (void)state;
+    f = fixture_create(VMM_MIB(8), 1);
+    device = test_device_create(f);
+    v = f->vcpu;
+    guest_set_mode(f, GUEST_LONG);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    fixture_destroy(f);
+    return 0;
+}
+
+#define CODE(...) (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})
+
+/* Run the instruction as if it had exited for an access at gpa. */
+static enum vmm_action emulate(uint64_t gpa, bool write, const uint8_t *code, size_t length)
+{
+    struct vmm_exit e = {.kind = VMM_EXIT_nested_fault, .fault = {.gpa = {gpa}, .write = write}};
+
+    v->event.valid = false;
+    guest_set_code(f, code, length);
+    return vmm_emulate_mmio(v, &e);
+}
+
+static void expect_done(uint64_t gpa, bool write, const uint8_t *code, size_t length)
+{
+    v->rip = 0x1000;
+    assert_int_equal(emulate(gpa, write, code, length), VMM_CONTINUE);
+    assert_false(v->event.valid);
+    assert_int_equal(v->rip, 0x1000 + length);
+}
+
+static void expect_exception(uint8_t vector, int error, const uint8_t *code, size_t length)
+{
+    uint64_t gpr[16];
+
+    v->rip = 0x1000;
+    memcpy(gpr, v->gpr, sizeof(gpr));
+    assert_int_equal(emulate(DEVICE, true, code, length), VMM_CONTINUE);
+    assert_true(v->event.valid);
+    assert_int_equal(v->event.vector, vector);
+    assert_int_equal(v->event.has_error, error >= 0);
+    assert_true(error < 0 || v->event.error == (uint32_t)error);
+    assert_int_equal(v->rip, 0x1000);
+    assert_memory_equal(gpr, v->gpr, sizeof(gpr));
+}
+
+static uint64_t cr2(void)
+{
+    return mock_vcpu(v)->sysreg[VMM_CR2];
+}
+
+static uint64_t device_u64(unsigned offset)
+{
+    uint64_t value;
+
+    memcpy(&value, device->bytes + offset, 8);
+    return value;
+}
+
+/* --- sizes and splitting ------------------------------------------------------------------------- */
+
+static void one_access_of_the_operand_size(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE + 0x10;
+    v->gpr[VMM_RCX] = 0x1122334455667788;
+    expect_done(DEVICE + 0x10, true, CODE(0x48, 0x89, 0x0b));
+    assert_int_equal(device->writes, 1);
+    assert_int_equal(device->last.size, 8);
+    assert_int_equal(device->last.offset, 0x10);
+    assert_int_equal(device->last.value, 0x1122334455667788);
+    assert_ptr_equal(device->last.vcpu, v);
+    expect_done(DEVICE + 0x10, true, CODE(0x66, 0x89, 0x0b));
+    assert_int_equal(device->last.size, 2);
+    assert_int_equal(device->last.value, 0x7788);
+    expect_done(DEVICE + 0x10, false, CODE(0x8a, 0x0b));
+    assert_int_equal(device->last.size, 1);
+    assert_int_equal(device->reads, 1);
+}
+
+static void operand_across_two_pages(void **state)
+{
+    (void)state;
+    /* 4 KiB pages for the device: linear 0x200000 and 0x201000 to places that are not adjacent. */
+    uint64_t *pd = guest_entry(f, GUEST_TABLES + 0x2000);
+
+    pd[1] = 0x90000 | 7;
+    *guest_entry(f, 0x90000) = (DEVICE + 0x2000) | 7;
+    *guest_entry(f, 0x90008) = (DEVICE + 0x1000) | 7;
+    v->gpr[VMM_RBX] = 0x200ffd;
+    v->gpr[VMM_RCX] = 0x1122334455667788;
+    expect_done(DEVICE + 0x2ffd, true, CODE(0x48, 0x89, 0x0b));
+    assert_memory_equal(device->bytes + 0x2ffd, "\x88\x77\x66", 3);
+    assert_memory_equal(device->bytes + 0x1000, "\x55\x44\x33\x22\x11", 5);
+    memset(&v->gpr[VMM_RCX], 0, 8);
+    expect_done(DEVICE + 0x2ffd, false, CODE(0x48, 0x8b, 0x0b));
+    assert_int_equal(v->gpr[VMM_RCX], 0x1122334455667788);
+
+    /* The second page is not there: nothing is written, and the address is the second page's. */
+    device->writes = 0;
+    *guest_entry(f, 0x90008) = 0;
+    expect_exception(PF, 2, CODE(0x48, 0x89, 0x0b));
+    assert_int_equal(cr2(), 0x201000);
+    assert_int_equal(device->writes, 0);
+}
+
+static void instruction_across_two_pages(void **state)
+{
+    static const uint8_t code[] = {0xc7, 0x83, 0x10, 0, 0, 0, 1, 2, 3, 4};
+    struct vmm_exit e = {.kind = VMM_EXIT_nested_fault, .fault = {.gpa = {DEVICE + 0x10}, .write = true}};
+
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    for (unsigned before = 1; before < sizeof(code); before++) {
+        v->rip = 0x2000 - before;
+        guest_set_code(f, code, sizeof(code));
+        memset(device->bytes, 0, 0x20);
+        assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
+        assert_int_equal(v->rip, 0x2000 - before + sizeof(code));
+        assert_int_equal(device_u64(0x10), 0x04030201);
+    }
+    /* The rest of the instruction lies on a page that is not there. */
+    v->rip = 0x2000 - 4;
+    guest_set_code(f, code, sizeof(code));
+    *guest_entry(f, GUEST_TABLES + 0x2000) = 0x90000 | 7;
+    *guest_entry(f, 0x90000 + 8) = 0x1000 | 7;
+    assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
+    assert_int_equal(v->event.vector, PF);
+    assert_int_equal(v->event.error, 0); /* I/D is reported with NX or SMEP only */
+    assert_int_equal(cr2(), 0x2000);
+    assert_int_equal(v->rip, 0x2000 - 4);
+    /* An instruction that ends with the page does not touch the next one. */
+    v->event.valid = false;
+    memcpy(vmm_memory_ptr(f->vm, VMM_GPA(0x1ffe), 2), "\x89\x0b", 2);
+    v->rip = 0x1ffe;
+    assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
+    assert_false(v->event.valid);
+    assert_int_equal(v->rip, 0x2000);
+}
+
+/* --- faults ---------------------------------------------------------------------------------------- */
+
+static void page_faults(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RBX] = UINT64_C(0x40000000); /* beyond the mapped first GiB */
+    v->gpr[VMM_RSI] = DEVICE;
+    v->gpr[VMM_RDI] = UINT64_C(0x40000000);
+    expect_exception(PF, 2, CODE(0xa4)); /* movsb to there */
+    assert_int_equal(cr2(), 0x40000000);
+    assert_int_equal(device->reads, 0); /* what cannot be stored is not read */
+    guest_identity_map(f, 0x1);         /* read-only */
+    v->gpr[VMM_RDI] = DEVICE;
+    mock_vcpu(v)->sysreg[VMM_CR0] |= 1 << 16;
+    expect_exception(PF, 3, CODE(0xa4));
+    guest_identity_map(f, 0x3);
+    guest_set_cpl(f, 3);
+    /* The fetch itself is refused for supervisor pages. */
+    expect_exception(PF, 5, CODE(0xa4));
+    assert_int_equal(cr2(), 0x1000);
+}
+
+/* The read of a read-modify-write must not reach the device when the write will be refused. */
+static void modify_needs_write_permission_first(void **state)
+{
+    struct vmm_exit e = {.kind = VMM_EXIT_nested_fault, .fault = {.gpa = {DEVICE}}};
+
+    (void)state;
+    guest_identity_map(f, 0x1);
+    mock_vcpu(v)->sysreg[VMM_CR0] |= 1 << 16;
+    v->gpr[VMM_RBX] = DEVICE;
+    guest_set_code(f, CODE(0x83, 0x0b, 0x01)); /* or dword [rbx], 1 */
+    assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
+    assert_int_equal(v->event.vector, PF);
+    assert_int_equal(v->event.error, 3);
+    assert_int_equal(device->reads, 0);
+}
+
+static void non_canonical_addresses(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RDI] = UINT64_C(0x800000000000);
+    expect_exception(VECTOR_GP, 0, CODE(0xaa));
+    v->gpr[VMM_RDI] = UINT64_C(0x7ffffffffffe); /* the operand's end is beyond */
+    expect_exception(VECTOR_GP, 0, CODE(0xab));
+    v->gpr[VMM_RSP] = UINT64_C(0x800000000008);
+    v->gpr[VMM_RBX] = DEVICE;
+    expect_exception(VECTOR_SS, 0, CODE(0xff, 0x33)); /* push qword [rbx] */
+}
+
+static void wrong_encodings(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x89, 0x0b));       /* lock mov */
+    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x8b, 0x0b));       /* lock mov reg, mem */
+    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x01, 0xcb));       /* lock add reg, reg */
+    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x39, 0x0b));       /* lock cmp */
+    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x0f, 0xa3, 0x0b)); /* lock bt */
+    expect_exception(VECTOR_UD, -1, CODE(0x0f, 0x04, 0x0b));
+    expect_exception(VECTOR_UD, -1, CODE(0x06));                   /* push es */
+    expect_exception(VECTOR_GP, 0,
+                     CODE(0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+                          0x66, 0x89, 0x0b));
+}
+
+static void cannot_be_emulated(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    assert_int_equal(emulate(DEVICE, true, CODE(0x0f, 0xae, 0x03)), VMM_LEAVE); /* fxsave */
+    assert_int_equal(f->vm->reason, VM_REASON_EMULATION);
+    assert_non_null(strstr(posix_host_log(f->host), "0f ae 03"));
+}
+
+/* --- string instructions ------------------------------------------------------------------------- */
+
+static void long_repetitions_give_turns(void **state)
+{
+    unsigned exits = 1;
+
+    (void)state;
+    v->gpr[VMM_RDI] = DEVICE;
+    v->gpr[VMM_RCX] = 0x2800;
+    v->gpr[VMM_RAX] = 0x5a;
+    v->rip = 0x1000;
+    for (;; exits++) {
+        assert_int_equal(emulate(v->gpr[VMM_RDI], true, CODE(0xf3, 0xaa)), VMM_CONTINUE);
+        assert_int_equal(v->gpr[VMM_RDI] - DEVICE, 0x2800 - v->gpr[VMM_RCX]);
+        if (v->rip != 0x1000) {
+            break;
+        }
+        assert_true(v->gpr[VMM_RCX] != 0);
+    }
+    assert_in_range(exits, 2, 0x2800);
+    assert_int_equal(v->rip, 0x1002);
+    assert_int_equal(v->gpr[VMM_RCX], 0);
+    for (unsigned i = 0; i < 0x2800; i++) {
+        assert_int_equal(device->bytes[i], 0x5a);
+    }
+    assert_int_equal(device->bytes[0x2800], 0);
+}
+
+static void repetition_faults_in_the_middle(void **state)
+{
+    uint64_t *pd = guest_entry(f, GUEST_TABLES + 0x2000);
+
+    (void)state;
+    pd[1] = 0x90000 | 7;
+    *guest_entry(f, 0x90000) = 0x40000 | 7; /* linear 0x200000: RAM; 0x201000: nothing */
+    v->gpr[VMM_RSI] = DEVICE;
+    v->gpr[VMM_RDI] = 0x200ff6;
+    v->gpr[VMM_RCX] = 8;
+    v->rip = 0x1000;
+    memcpy(device->bytes, "0123456789abcdef", 16);
+    assert_int_equal(emulate(DEVICE, false, CODE(0xf3, 0x66, 0xa5)), VMM_CONTINUE);
+    assert_int_equal(v->event.vector, PF);
+    assert_int_equal(cr2(), 0x201000);
+    assert_int_equal(v->gpr[VMM_RCX], 3); /* five words are done */
+    assert_int_equal(v->gpr[VMM_RSI], DEVICE + 10);
+    assert_int_equal(v->gpr[VMM_RDI], 0x201000);
+    assert_int_equal(v->rip, 0x1000);
+    assert_memory_equal(vmm_memory_ptr(f->vm, VMM_GPA(0x40ff6), 10), "0123456789", 10);
+    assert_int_equal(device->reads, 5);
+    /* The guest maps the page and comes back for the rest. */
+    *guest_entry(f, 0x90008) = 0x60000 | 7;
+    assert_int_equal(emulate(DEVICE + 10, false, CODE(0xf3, 0x66, 0xa5)), VMM_CONTINUE);
+    assert_int_equal(v->rip, 0x1003);
+    assert_memory_equal(vmm_memory_ptr(f->vm, VMM_GPA(0x60000), 6), "abcdef", 6);
+}
+
+static void string_registers_have_the_address_size(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RDI] = UINT64_C(0xffffffff00000000) + DEVICE;
+    v->gpr[VMM_RCX] = UINT64_C(0xffffffff00000002);
+    expect_done(DEVICE, true, CODE(0xf3, 0x67, 0xaa)); /* 32-bit addresses in 64-bit mode */
+    assert_int_equal(v->gpr[VMM_RDI], DEVICE + 2);
+    assert_int_equal(v->gpr[VMM_RCX], 0);
+
+    guest_set_mode(f, GUEST_REAL);
+    mock_vcpu(v)->segment[VMM_SEG_ES].base = DEVICE;
+    v->gpr[VMM_RDI] = 0x1234fffe;
+    v->gpr[VMM_RCX] = 0x56780003;
+    v->gpr[VMM_RAX] = 0x77;
+    expect_done(DEVICE + 0xfffe, true, CODE(0xf3, 0xaa)); /* wraps within 16 bits */
+    assert_int_equal(v->gpr[VMM_RDI], 0x12340001);
+    assert_int_equal(v->gpr[VMM_RCX], 0x56780000);
+    assert_int_equal(device->bytes[0], 0x77);
+}
+
+/* --- segments and 16-bit addressing ----------------------------------------------------------- */
+
+static void sixteen_bit_addressing(void **state)
+{
+    static const struct {
+        uint8_t modrm;
+        uint16_t disp;
+        unsigned disp_size;
+        uint16_t expected; /* BX 0x100, BP 0x200, SI 0x10, DI 0x20 */
+    } row_table[] = {
+        {0x00, 0, 0, 0x110},          {0x01, 0, 0, 0x120},      {0x02, 0, 0, 0x210},
+        {0x03, 0, 0, 0x220},          {0x04, 0, 0, 0x010},      {0x05, 0, 0, 0x020},
+        {0x06, 0x345, 2, 0x345},      {0x07, 0, 0, 0x100},      {0x40, 0x7f, 1, 0x18f},
+        {0x46, 0xff, 1, 0x1ff},       {0x82, 0x1000, 2, 0x1210}, {0x87, 0xff80, 2, 0x080},
+    };
+
+    (void)state;
+    guest_set_mode(f, GUEST_REAL);
+    mock_vcpu(v)->segment[VMM_SEG_DS].base = DEVICE;
+    mock_vcpu(v)->segment[VMM_SEG_SS].base = DEVICE + 0x1000;
+    v->gpr[VMM_RBX] = 0x70100; /* the upper half does not count */
+    v->gpr[VMM_RBP] = 0x200;
+    v->gpr[VMM_RSI] = 0x10;
+    v->gpr[VMM_RDI] = 0x20;
+    for (unsigned n = 0; n < VMM_ARRAY_COUNT(row_table); n++) {
+        uint8_t code[4] = {0x88, row_table[n].modrm}; /* mov [..], al */
+        bool stack = (row_table[n].modrm & 7) == 2 || (row_table[n].modrm & 7) == 3 ||
+                     row_table[n].modrm == 0x46;
+        uint64_t offset = row_table[n].expected + (stack ? 0x1000 : 0);
+
+        memcpy(code + 2, &row_table[n].disp, 2);
+        v->gpr[VMM_RAX] = n + 1;
+        expect_done(DEVICE + offset, true, code, 2 + row_table[n].disp_size);
+        assert_int_equal(device->last.offset, offset);
+        assert_int_equal(device->last.value, n + 1);
+    }
+}
+
+static void segment_override_and_base(void **state)
+{
+    struct vmm_segment_state *segment = mock_vcpu(v)->segment;
+
+    (void)state;
+    segment[VMM_SEG_FS].base = DEVICE + 0x100;
+    segment[VMM_SEG_ES].base = DEVICE + 0x200; /* does not count in 64-bit mode */
+    v->gpr[VMM_RBX] = 4;
+    expect_done(DEVICE + 0x104, true, CODE(0x64, 0x88, 0x0b));
+    assert_int_equal(device->last.offset, 0x104);
+    v->gpr[VMM_RBX] = DEVICE + 8;
+    expect_done(DEVICE + 8, true, CODE(0x26, 0x88, 0x0b));
+    assert_int_equal(device->last.offset, 8);
+    guest_set_mode(f, GUEST_PROTECTED_32);
+    segment[VMM_SEG_ES].base = DEVICE + 0x200;
+    v->gpr[VMM_RBX] = 0x10;
+    expect_done(DEVICE + 0x210, true, CODE(0x26, 0x88, 0x0b));
+    assert_int_equal(device->last.offset, 0x210);
+}
+
+static void segment_limits_and_types(void **state)
+{
+    struct vmm_segment_state *segment = mock_vcpu(v)->segment;
+
+    (void)state;
+    guest_set_mode(f, GUEST_PROTECTED_32);
+    segment[VMM_SEG_DS].base = DEVICE;
+    segment[VMM_SEG_DS].limit = 0xfff;
+    v->gpr[VMM_RBX] = 0xffc;
+    expect_done(DEVICE + 0xffc, true, CODE(0x89, 0x0b));
+    v->gpr[VMM_RBX] = 0xffd;
+    expect_exception(VECTOR_GP, 0, CODE(0x89, 0x0b));
+    segment[VMM_SEG_SS].limit = 0xfff;
+    v->gpr[VMM_RBP] = 0x1000;
+    expect_exception(VECTOR_SS, 0, CODE(0x88, 0x4d, 0x00));
+    segment[VMM_SEG_DS].attributes = 0xc91; /* read-only */
+    v->gpr[VMM_RBX] = 0;
+    expect_exception(VECTOR_GP, 0, CODE(0x88, 0x0b));
+    expect_done(DEVICE, false, CODE(0x8a, 0x0b));
+    segment[VMM_SEG_DS].attributes = 0xc99; /* execute-only code */
+    expect_exception(VECTOR_GP, 0, CODE(0x8a, 0x0b));
+    segment[VMM_SEG_DS].attributes = 0x13; /* not present: a null selector was loaded */
+    expect_exception(VECTOR_GP, 0, CODE(0x8a, 0x0b));
+    segment[VMM_SEG_DS].attributes = 0xc97; /* expand-down: valid above the limit */
+    expect_exception(VECTOR_GP, 0, CODE(0x88, 0x0b));
+    v->gpr[VMM_RBX] = 0x1000;
+    expect_done(DEVICE + 0x1000, true, CODE(0x88, 0x0b));
+}
+
+static void code_segment_limit(void **state)
+{
+    struct vmm_segment_state *cs = &mock_vcpu(v)->segment[VMM_SEG_CS];
+
+    (void)state;
+    guest_set_mode(f, GUEST_PROTECTED_32);
+    v->gpr[VMM_RBX] = DEVICE;
+    cs->limit = 0x1001;
+    expect_done(DEVICE, true, CODE(0x88, 0x0b));
+    cs->limit = 0x1000;
+    expect_exception(VECTOR_GP, 0, CODE(0x88, 0x0b));
+}
+
+static void moffs_forms(void **state)
+{
+    uint64_t address = DEVICE + 0x18;
+    uint8_t code[10] = {0x48, 0xa3};
+
+    (void)state;
+    memcpy(code + 2, &address, 8);
+    v->gpr[VMM_RAX] = 0x1122334455667788;
+    expect_done(address, true, code, sizeof(code));
+    assert_int_equal(device_u64(0x18), 0x1122334455667788);
+    code[1] = 0xa1;
+    v->gpr[VMM_RAX] = 0;
+    expect_done(address, false, code, sizeof(code));
+    assert_int_equal(v->gpr[VMM_RAX], 0x1122334455667788);
+    /* 67: a 32-bit address. */
+    expect_done(address, false, CODE(0x67, 0xa0, 0x18, 0, 0, 0x30));
+    assert_int_equal(device->last.offset, 0x18);
+    guest_set_mode(f, GUEST_REAL);
+    mock_vcpu(v)->segment[VMM_SEG_DS].base = DEVICE;
+    v->gpr[VMM_RAX] = 0x99;
+    expect_done(DEVICE + 0x1234, true, CODE(0xa2, 0x34, 0x12));
+    assert_int_equal(device->bytes[0x1234], 0x99);
+}
+
+static void rip_relative(void **state)
+{
+    uint32_t disp = (uint32_t)(DEVICE + 0x40 - 0x1006);
+    uint8_t code[6] = {0x8b, 0x0d};
+
+    (void)state;
+    memcpy(code + 2, &disp, 4);
+    device->bytes[0x40] = 0x12;
+    expect_done(DEVICE + 0x40, false, code, sizeof(code));
+    assert_int_equal(v->gpr[VMM_RCX], 0x12);
+}
+
+/* --- stack and branches -------------------------------------------------------------------------- */
+
+static void push_and_pop(void **state)
+{
+    uint64_t pushed = UINT64_C(0x1234567890abcdef);
+
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    memcpy(device->bytes, &pushed, 8);
+    expect_done(DEVICE, false, CODE(0xff, 0x33));
+    assert_int_equal(v->gpr[VMM_RSP], 0x6ff8);
+    assert_int_equal(*guest_entry(f, 0x6ff8), pushed);
+    expect_done(DEVICE, false, CODE(0x66, 0xff, 0x33));
+    assert_int_equal(v->gpr[VMM_RSP], 0x6ff6);
+    v->gpr[VMM_RSP] = 0x6ff8;
+    expect_done(DEVICE, true, CODE(0x8f, 0x43, 0x20));
+    assert_int_equal(v->gpr[VMM_RSP], 0x7000);
+    assert_int_equal(device_u64(0x20), pushed);
+    /* POP's own address is computed with the new stack pointer. */
+    v->gpr[VMM_RSP] = 0x6ff8;
+    *guest_entry(f, 0x6ff8) = 5;
+    v->gpr[VMM_RCX] = DEVICE;
+    expect_done(DEVICE + 0x7000 - 0x6f00, true, CODE(0x8f, 0x84, 0x0c, 0x00, 0x91, 0xff, 0xff));
+    assert_int_equal(device->last.offset, 0x100);
+}
+
+static void calls_and_jumps(void **state)
+{
+    uint64_t target = 0x123456;
+
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    memcpy(device->bytes, &target, 8);
+    v->rip = 0x1000;
+    assert_int_equal(emulate(DEVICE, false, CODE(0xff, 0x13)), VMM_CONTINUE);
+    assert_int_equal(v->rip, target);
+    assert_int_equal(*guest_entry(f, 0x6ff8), 0x1002);
+    v->rip = 0x1000;
+    assert_int_equal(emulate(DEVICE, false, CODE(0xff, 0x23)), VMM_CONTINUE);
+    assert_int_equal(v->rip, target);
+    assert_int_equal(v->gpr[VMM_RSP], 0x6ff8);
+    guest_set_mode(f, GUEST_PROTECTED_16);
+    mock_vcpu(v)->segment[VMM_SEG_DS].base = DEVICE;
+    v->rip = 0x1000;
+    assert_int_equal(emulate(DEVICE, false, CODE(0xff, 0x26, 0, 0)), VMM_CONTINUE);
+    assert_int_equal(v->rip, 0x3456);
+}
+
+/* --- others -------------------------------------------------------------------------------------- */
+
+static void sse_moves(void **state)
+{
+    struct vmm_xmm value = {{0x1111222233334444, 0x5555666677778888}}, back;
+
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    vmm_xmm_write(9, &value);
+    expect_done(DEVICE + 3, true, CODE(0x44, 0x0f, 0x11, 0x4b, 0x03)); /* movups [rbx+3], xmm9 */
+    assert_memory_equal(device->bytes + 3, &value, 16);
+    expect_done(DEVICE, true, CODE(0x66, 0x44, 0x0f, 0x7f, 0x0b)); /* movdqa */
+    assert_memory_equal(device->bytes, &value, 16);
+    expect_exception(VECTOR_GP, 0, CODE(0x66, 0x44, 0x0f, 0x7f, 0x4b, 0x08)); /* not aligned */
+    expect_done(DEVICE, false, CODE(0xf3, 0x0f, 0x6f, 0x13));                 /* movdqu xmm2 */
+    vmm_xmm_read(2, &back);
+    assert_memory_equal(&back, &value, 16);
+    expect_done(DEVICE, false, CODE(0xf3, 0x0f, 0x7e, 0x13)); /* movq xmm2: the rest is cleared */
+    vmm_xmm_read(2, &back);
+    assert_int_equal(back.q[0], value.q[0]);
+    assert_int_equal(back.q[1], 0);
+    expect_done(DEVICE, true, CODE(0x66, 0x0f, 0x7e, 0x53, 0x30)); /* movd [rbx+0x30], xmm2 */
+    assert_int_equal(device_u64(0x30), 0x33334444);
+    expect_done(DEVICE, true, CODE(0x66, 0x0f, 0xe7, 0x53, 0x40)); /* movntdq */
+    assert_int_equal(device_u64(0x40), value.q[0]);
+    assert_int_equal(device->last.size, 8);
+}
+
+static void hints_do_nothing(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    expect_done(DEVICE, false, CODE(0x0f, 0x18, 0x0b));       /* prefetcht0 */
+    expect_done(DEVICE, false, CODE(0x0f, 0xae, 0x3b));       /* clflush */
+    expect_done(DEVICE, false, CODE(0x66, 0x0f, 0xae, 0x3b)); /* clflushopt */
+    assert_int_equal(device->reads + device->writes, 0);
+}
+
+static void segment_registers_are_stored(void **state)
+{
+    (void)state;
+    mock_vcpu(v)->segment[VMM_SEG_DS].selector = 0x1234;
+    v->gpr[VMM_RBX] = DEVICE;
+    device->bytes[2] = 0x77;
+    expect_done(DEVICE, true, CODE(0x48, 0x8c, 0x1b)); /* two bytes whatever the operand size */
+    assert_int_equal(device_u64(0), 0x771234);
+}
+
+static void rom_keeps_its_bytes(void **state)
+{
+    uint64_t rom = VMM_MIB(16);
+    uint8_t *bytes;
+
+    (void)state;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(rom), 0x1000, VMM_REGION_ROM), 0);
+    bytes = vmm_memory_ptr(f->vm, VMM_GPA(rom), 0x1000);
+    bytes[0] = 0x40;
+    v->gpr[VMM_RBX] = rom;
+    v->gpr[VMM_RCX] = 0xff;
+    expect_done(rom, true, CODE(0x88, 0x0b));
+    assert_int_equal(bytes[0], 0x40);
+    expect_done(rom, true, CODE(0x80, 0x0b, 0x01)); /* or: the flags come from what is there */
+    assert_int_equal(bytes[0], 0x40);
+    assert_int_equal(v->rflags & (RFLAGS_SF | RFLAGS_ZF), 0);
+    v->gpr[VMM_RDI] = rom;
+    expect_done(rom, true, CODE(0xaa));
+    assert_int_equal(bytes[0], 0x40);
+}
+
+static void changed_code_is_decoded_again(void **state)
+{
+    struct vmm_exit e = {.kind = VMM_EXIT_nested_fault, .fault = {.gpa = {DEVICE}, .write = true}};
+
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    v->gpr[VMM_RCX] = 0x11;
+    v->gpr[VMM_RDX] = 0x22;
+    expect_done(DEVICE, true, CODE(0x88, 0x0b));
+    expect_done(DEVICE, true, CODE(0x88, 0x0b));
+    assert_int_equal(device->bytes[0], 0x11);
+    expect_done(DEVICE, true, CODE(0x88, 0x13)); /* dl instead of cl, at the same place */
+    assert_int_equal(device->bytes[0], 0x22);
+    /* The same bytes in another mode are another instruction. */
+    guest_set_mode(f, GUEST_PROTECTED_32);
+    guest_set_code(f, CODE(0x89, 0x0b));
+    v->gpr[VMM_RBX] = DEVICE;
+    v->gpr[VMM_RCX] = 0x11111111;
+    assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
+    assert_int_equal(device->last.size, 4);
+    v->rip = 0x1000;
+    mock_vcpu(v)->segment[VMM_SEG_CS].attributes = 0x9b;
+    guest_set_code(f, CODE(0x89, 0x0f));
+    mock_vcpu(v)->segment[VMM_SEG_DS].base = DEVICE;
+    mock_vcpu(v)->segment[VMM_SEG_DS].limit = 0xffffffff;
+    v->gpr[VMM_RBX] = 0;
+    assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
+    assert_int_equal(device->last.size, 2);
+}
+
+static void bytes_of_the_exit_are_used(void **state)
+{
+    struct vmm_exit e = {.kind = VMM_EXIT_nested_fault,
+                         .insn_count = 15,
+                         .insn = {0x88, 0x0b},
+                         .fault = {.gpa = {DEVICE}, .write = true}};
+
+    (void)state;
+    /* The code itself is not mapped: only the exit knows it. */
+    v->rip = UINT64_C(0x7f0000000000);
+    v->gpr[VMM_RBX] = DEVICE;
+    v->gpr[VMM_RCX] = 0x66;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
+        assert_false(v->event.valid);
+        assert_int_equal(v->rip, UINT64_C(0x7f0000000002));
+        v->rip -= 2;
+    }
+    assert_int_equal(device->bytes[0], 0x66);
+}
+
+/* Random bytes, registers and modes: whatever comes, no sanitizer complains and nothing hangs. */
+static void random_code(void **state)
+{
+    (void)state;
+    srandom(7);
+    for (unsigned n = 0; n < 60000; n++) {
+        uint8_t code[16];
+
+        if (n % 64 == 0) {
+            guest_set_mode(f, (enum guest_mode)(random() % 4));
+            mock_vcpu(v)->segment[VMM_SEG_DS].base = random() % 2 == 0 ? DEVICE : 0;
+        }
+        for (unsigned i = 0; i < sizeof(code); i++) {
+            code[i] = (uint8_t)random();
+        }
+        if (random() % 2 == 0) {
+            code[0] = (uint8_t)((code[0] & 3) | 0x88);
+        } else if (random() % 2 == 0) {
+            code[0] = 0x0f;
+        }
+        for (unsigned i = 0; i < 16; i++) {
+            v->gpr[i] = random() % 2 == 0 ? DEVICE + (uint64_t)(random() % TEST_DEVICE_SIZE)
+                                          : (uint64_t)random() % VMM_MIB(8);
+        }
+        v->rip = 0x1000;
+        v->rflags = 2 | ((uint64_t)random() & 0xcd5);
+        f->vm->ending = 0;
+        posix_host_clear_log(f->host);
+        emulate(DEVICE + (uint64_t)(random() % TEST_DEVICE_SIZE), random() % 2 == 0, code,
+                sizeof(code));
+    }
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(one_access_of_the_operand_size),
+        TEST(operand_across_two_pages),
+        TEST(instruction_across_two_pages),
+        TEST(page_faults),
+        TEST(modify_needs_write_permission_first),
+        TEST(non_canonical_addresses),
+        TEST(wrong_encodings),
+        TEST(cannot_be_emulated),
+        TEST(long_repetitions_give_turns),
+        TEST(repetition_faults_in_the_middle),
+        TEST(string_registers_have_the_address_size),
+        TEST(sixteen_bit_addressing),
+        TEST(segment_override_and_base),
+        TEST(segment_limits_and_types),
+        TEST(code_segment_limit),
+        TEST(moffs_forms),
+        TEST(rip_relative),
+        TEST(push_and_pop),
+        TEST(calls_and_jumps),
+        TEST(sse_moves),
+        TEST(hints_do_nothing),
+        TEST(segment_registers_are_stored),
+        TEST(rom_keeps_its_bytes),
+        TEST(changed_code_is_decoded_again),
+        TEST(bytes_of_the_exit_are_used),
+        TEST(random_code),
+    };
+
+    return cmocka_run_group_tests_name("emulate", tests, NULL, NULL);
+}
