@@ -111,8 +111,6 @@ static void moves_of_control_and_debug_registers(void **state)
     expect_register(CODE(0x41, 0x0f, 0x21, 0xf4), false, 6, VMM_R12);
     expect_register(CODE(0x0f, 0x22, 0x18), true, 3, VMM_RAX); /* mod does not matter */
     expect_register(CODE(0x48, 0x0f, 0x22, 0x44), true, 0, VMM_RSP);
-    guest_set_mode(f, GUEST_PROTECTED_32);
-    expect_register(CODE(0xf0, 0x0f, 0x22, 0xc3), true, 8, VMM_RBX); /* AMD's CR8 */
 }
 
 static void expect_cr0(uint64_t value, const uint8_t *code, size_t length)

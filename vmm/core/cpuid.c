@@ -100,7 +100,7 @@ struct rule {
 #define EXT1_ECX_CMP_LEGACY B(1)
 /* Not SVM, no OS-visible workarounds, IBS, SKINIT, watchdog, LWP, counters or MWAITX. */
 #define EXT1_ECX                                                                                   \
-    (B(0) /* LAHF */ | B(4) /* AltMovCr8 */ | B(5) /* ABM */ | B(6) /* SSE4A */ |                  \
+    (B(0) /* LAHF */ | B(5) /* ABM */ | B(6) /* SSE4A */ |                  \
      B(7) /* MisAlignSse */ | B(8) /* 3DNowPrefetch */ | B(21) /* TBM */ | EXT1_ECX_AVX)
 #define EXT1_EDX_NX    B(20)
 #define EXT1_EDX_FFXSR B(25)

@@ -40,9 +40,6 @@ int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e)
         e->reg.gpr = m.i->rm; /* whatever mod says (APM vol. 3, MOV CRn) */
         e->reg.gpr_valid = true;
         e->reg.value_valid = false;
-        if ((m.i->prefixes & INSN_LOCK) != 0) {
-            e->reg.number |= 8; /* AMD's way to CR8 outside 64-bit mode */
-        }
         return 0;
     }
     e->reg.number = 0;
