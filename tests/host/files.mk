@@ -5,4 +5,4 @@ host-support-y += posix_host.c fixture.c mock_backend.c pc.c guest_cpu.c test_de
 host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.c
 
 # devices, interrupts, timers
-host-test-y += test_bus.c test_timer.c
+host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vioapic.c

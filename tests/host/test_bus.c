@@ -36,9 +36,10 @@ static int refuse_create(struct vdev *dev)
     return -VMM_ENOMEM;
 }
 
-static const struct vdev_class probe_class = {
-    .name = "probe", .state_size = sizeof(struct probe), .create = probe_create,
-    .reset = probe_reset};
+static const struct vdev_class probe_class = {.name = "probe",
+                                              .state_size = sizeof(struct probe),
+                                              .create = probe_create,
+                                              .reset = probe_reset};
 static const struct vdev_class refuse_class = {
     .name = "refuse", .state_size = 1, .create = refuse_create, .reset = probe_reset};
 

@@ -57,16 +57,16 @@ void vmm_irq_line0_unmasked(struct vm *vm);
 
 /* LAPIC of one vCPU (dev/vlapic.c), for the run loop and the MSR handlers. */
 #define VLAPIC_TIMER_KHZ 1000000 /* the LAPIC timer's clock (CPUID 15h, 40000010h) */
-int vlapic_create(struct vcpu *v) VMM_MUST_CHECK;  /* sets v->lapic */
-void vlapic_init(struct vcpu *v);             /* INIT: all but ID and APIC_BASE (SDM 10.4.7.3) */
-void vlapic_tsc_changed(struct vcpu *v);      /* the guest's TSC jumped: WRMSR TSC, TSC_ADJUST */
-bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);  /* false: #GP */
+int vlapic_create(struct vcpu *v) VMM_MUST_CHECK; /* sets v->lapic */
+void vlapic_init(struct vcpu *v);        /* INIT: all but ID and APIC_BASE (SDM 10.4.7.3) */
+void vlapic_tsc_changed(struct vcpu *v); /* the guest's TSC jumped: WRMSR TSC, TSC_ADJUST */
+bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value); /* false: #GP */
 bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t value);
-uint64_t vlapic_base_read(struct vcpu *v);                /* IA32_APIC_BASE */
+uint64_t vlapic_base_read(struct vcpu *v); /* IA32_APIC_BASE */
 bool vlapic_base_write(struct vcpu *v, uint64_t value);
 uint64_t vlapic_cr8_read(struct vcpu *v);
 void vlapic_cr8_write(struct vcpu *v, uint64_t value);
-uint64_t vlapic_deadline_read(struct vcpu *v);            /* IA32_TSC_DEADLINE */
+uint64_t vlapic_deadline_read(struct vcpu *v); /* IA32_TSC_DEADLINE */
 void vlapic_deadline_write(struct vcpu *v, uint64_t tsc);
 
 /* EOI of a level interrupt on its way from a LAPIC to the IOAPIC. */

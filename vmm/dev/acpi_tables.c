@@ -6,44 +6,44 @@
 #include "dsdt_aml.h"
 #include "load/load.h"
 
-#define ROOM              0x8000
-#define HEADER_SIZE       36
-#define TABLES_MAX        8
-#define OEM_ID            "ORTHO "
-#define OEM_TABLE_ID      "ORTHOPC "
-#define CREATOR_ID        "ORTH"
+#define ROOM         0x8000
+#define HEADER_SIZE  36
+#define TABLES_MAX   8
+#define OEM_ID       "ORTHO "
+#define OEM_TABLE_ID "ORTHOPC "
+#define CREATOR_ID   "ORTH"
 
-#define FADT_SIZE         276 /* revision 6 */
-#define FADT_REVISION     6
-#define FADT_MINOR        4
-#define FLAG_WBINVD       (1u << 0)
-#define FLAG_C1           (1u << 2)
+#define FADT_SIZE          276 /* revision 6 */
+#define FADT_REVISION      6
+#define FADT_MINOR         4
+#define FLAG_WBINVD        (1u << 0)
+#define FLAG_C1            (1u << 2)
 #define FLAG_NO_PWR_BUTTON (1u << 4)
 #define FLAG_NO_SLP_BUTTON (1u << 5)
-#define FLAG_NO_RTC_WAKE  (1u << 6)
-#define FLAG_TIMER_32BIT  (1u << 8)
-#define FLAG_RESET        (1u << 10)
-#define BOOT_LEGACY       (1u << 0) /* there are devices on the ISA bus */
-#define BOOT_NO_VGA       (1u << 2)
-#define BOOT_NO_MSI       (1u << 3)
-#define BOOT_NO_ASPM      (1u << 4)
-#define RESET_VALUE       0x06 /* hard reset through the reset control register */
-#define PROFILE_SERVER    4
-#define NO_C2             0xfff
-#define NO_C3             0xffff
-#define CMOS_CENTURY      0x32
-#define SPACE_IO          1
+#define FLAG_NO_RTC_WAKE   (1u << 6)
+#define FLAG_TIMER_32BIT   (1u << 8)
+#define FLAG_RESET         (1u << 10)
+#define BOOT_LEGACY        (1u << 0) /* there are devices on the ISA bus */
+#define BOOT_NO_VGA        (1u << 2)
+#define BOOT_NO_MSI        (1u << 3)
+#define BOOT_NO_ASPM       (1u << 4)
+#define RESET_VALUE        0x06 /* hard reset through the reset control register */
+#define PROFILE_SERVER     4
+#define NO_C2              0xfff
+#define NO_C3              0xffff
+#define CMOS_CENTURY       0x32
+#define SPACE_IO           1
 
-#define FACS_SIZE         64
-#define FACS_ALIGN        64
-#define MADT_PCAT         1 /* the two 8259s are there */
-#define MADT_LAPIC        0
-#define MADT_IOAPIC       1
-#define MADT_OVERRIDE     2
-#define MADT_LAPIC_NMI    4
-#define OVERRIDE_LEVEL    0x0d /* active high, level */
-#define WAET_RTC_GOOD     1    /* no need to read twice */
-#define WAET_TIMER_GOOD   2
+#define FACS_SIZE       64
+#define FACS_ALIGN      64
+#define MADT_PCAT       1 /* the two 8259s are there */
+#define MADT_LAPIC      0
+#define MADT_IOAPIC     1
+#define MADT_OVERRIDE   2
+#define MADT_LAPIC_NMI  4
+#define OVERRIDE_LEVEL  0x0d /* active high, level */
+#define WAET_RTC_GOOD   1    /* no need to read twice */
+#define WAET_TIMER_GOOD 2
 
 struct acpi_writer {
     uint8_t *bytes; /* will lie at PLATFORM_ACPI_BASE */
@@ -53,7 +53,8 @@ struct acpi_writer {
     unsigned table_count;
 };
 
-/* --- pieces -------------------------------------------------------------------------------------- */
+/* --- pieces --------------------------------------------------------------------------------------
+ */
 
 static void put(struct acpi_writer *w, uint64_t value, unsigned bytes)
 {
@@ -143,7 +144,8 @@ static void list_table(struct acpi_writer *w, unsigned start)
     w->table[w->table_count++] = address(start);
 }
 
-/* --- tables -------------------------------------------------------------------------------------- */
+/* --- tables --------------------------------------------------------------------------------------
+ */
 
 static unsigned put_facs(struct acpi_writer *w)
 {

@@ -1,5 +1,5 @@
-/* The local APIC's state, shared between dev/vlapic.c (registers), dev/vlapic_timer.c and core/irq.c
- * (delivery).
+/* The local APIC's state, shared between dev/vlapic.c (registers), dev/vlapic_timer.c and
+ * core/irq.c (delivery).
  *
  * Everything but irr, tmr and errors belongs to the vCPU's own thread. Those three are atomic, so
  * that a message from another thread takes no lock. */
@@ -10,13 +10,13 @@
 #include "core/vcpu.h"
 
 enum vlapic_lvt { /* in the order of the registers from 0x320 */
-    VLAPIC_LVT_TIMER,
-    VLAPIC_LVT_THERMAL,
-    VLAPIC_LVT_PERF,
-    VLAPIC_LVT_LINT0,
-    VLAPIC_LVT_LINT1,
-    VLAPIC_LVT_ERROR,
-    VLAPIC_LVT_COUNT
+                  VLAPIC_LVT_TIMER,
+                  VLAPIC_LVT_THERMAL,
+                  VLAPIC_LVT_PERF,
+                  VLAPIC_LVT_LINT0,
+                  VLAPIC_LVT_LINT1,
+                  VLAPIC_LVT_ERROR,
+                  VLAPIC_LVT_COUNT
 };
 
 #define VLAPIC_LVT_MASKED   (1u << 16)
@@ -36,9 +36,9 @@ enum vlapic_delivery {
 };
 
 enum vlapic_error { /* bits of ESR, SDM vol. 3 figure 10-9 */
-    VLAPIC_ERROR_SEND_VECTOR = 1 << 5,
-    VLAPIC_ERROR_RECEIVE_VECTOR = 1 << 6,
-    VLAPIC_ERROR_REGISTER = 1 << 7,
+                    VLAPIC_ERROR_SEND_VECTOR = 1 << 5,
+                    VLAPIC_ERROR_RECEIVE_VECTOR = 1 << 6,
+                    VLAPIC_ERROR_REGISTER = 1 << 7,
 };
 
 struct vlapic {

@@ -192,6 +192,7 @@ static void vpm_destroy(struct vdev *dev)
 
 static int vpm_save(struct vdev *dev, struct vdev_stream *out)
 {
+    update(dev); /* else loading it would be the first to notice a wrap */
     return out->transfer(out, vdev_state(dev), offsetof(struct vpm, timer));
 }
 
