@@ -27,7 +27,8 @@ def command(machine, command_line):
 def panic_tests():
     """Rows PANICS(name, "text") of tests.list.h: functions that must panic with that text."""
     listing = (TOP / "tests/kernel/tests.list.h").read_text()
-    return re.findall(r'^PANICS\((\w+), "((?:[^"\\]|\\.)*)"\)', listing, re.M)
+    rows = re.findall(r'^PANICS\((\w+), "((?:[^"\\]|\\.)*)"\)', listing, re.M)
+    return [(name, re.sub(r"\\(.)", r"\1", text)) for name, text in rows]
 
 
 def jobs():
