@@ -19,7 +19,7 @@ SETUP_SIZE      equ 0x1800
         times 0x1f1 - ($ - $$) db 0
 setup_sects:    db SETUP_SIZE / 512 - 1
 root_flags:     dw 0
-syssize:        dd (PAYLOAD_SIZE + 15) / 16
+syssize:        dd PAYLOAD_SIZE / 16
 ram_size:       dw 0
 vid_mode:       dw 0
 root_dev:       dw 0
@@ -121,4 +121,5 @@ gdt_pointer:
         times SETUP_SIZE - ($ - $$) db 0
 payload:
         incbin PAYLOAD_FILE
+        align 16, db 0          ; syssize counts paragraphs
 PAYLOAD_SIZE    equ $ - payload
