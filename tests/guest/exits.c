@@ -22,7 +22,7 @@
 /* The instruction ends in this exception, or in none. */
 #define CHECK_FAULT(insn, vector, name)                                                            \
     do {                                                                                           \
-        uint64_t a_ = UINT32_MAX, c_ = 0, d_ = 0;                                                  \
+        uint64_t a_ = 0, c_ = 0, d_ = 0;                                                  \
         guest_fault_clear();                                                                       \
         __asm__ volatile(GUEST_MAY_FAULT(insn)                                                     \
                          : "+a"(a_), "+c"(c_), "+d"(d_)                                            \
@@ -285,7 +285,7 @@ static void check_refused(void)
     }
     if (guest_in_vm()) {
         CHECK_FAULT("rdpmc", GUEST_GP, "rdpmc: no counters");
-        CHECK_FAULT("vmmcall", GUEST_NO_FAULT, "vmmcall: unknown number");
+        CHECK_FAULT("vmmcall", GUEST_NO_FAULT, "vmmcall: a number that means nothing");
     }
     CHECK_FAULT("wbinvd", GUEST_NO_FAULT, "wbinvd");
     CHECK_FAULT("invd", GUEST_NO_FAULT, "invd");

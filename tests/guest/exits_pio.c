@@ -65,8 +65,8 @@ static void check_string_input(void)
     guest_check(((words[0] - words[3]) & 0xffffff) < GUEST_PM_TIMER_HZ, "pio: in that order");
 
     void *low = words;
-    __asm__ volatile("addr32 insw" : "+D"(low) : "d"(PCI_SELECT) : "memory");
-    guest_check_equal(words[0] & 0xffff, 0, "pio: INSW with a 32-bit address");
+    __asm__ volatile("addr32 insw" : "+D"(low) : "d"(0xcfc) : "memory");
+    guest_check_equal(words[0] & 0xffff, x86_inw(0xcfc), "pio: INSW with a 32-bit address");
     guest_check_equal((uint64_t)low, (uint64_t)words + 2, "pio: INSW moves EDI");
 }
 

@@ -49,6 +49,9 @@ entry64:
         lgdt [guest_gdt_pointer]
         mov rax, guest_pml4
         mov cr3, rax
+        mov rax, cr0
+        or eax, 1 << 16         ; WP: the loader may have left it clear
+        mov cr0, rax
         push CODE64
         push .segments
         retfq
