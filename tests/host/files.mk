@@ -2,7 +2,8 @@
 host-support-y += posix_host.c fixture.c mock_backend.c pc.c guest_cpu.c test_device.c xmm.c native.c
 
 # instruction emulation, guest page tables, loaders, manifest, paravirtual interface
-host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.c
+host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.c \
+	test_bzimage.c test_manifest.c test_para.c
 
 # devices, interrupts, timers
 host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vioapic.c

@@ -52,6 +52,9 @@ static int fail_at(struct reader *r, const cJSON *item, const struct path *path,
     va_start(ap, fmt);
     r->vmm->ops->format(r->vmm->host, why, sizeof(why), fmt, ap);
     va_end(ap);
+    for (char *c = why; *c != '\0'; c++) { /* what the manifest says is not to move the cursor */
+        *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c;
+    }
     return vmm_fail(r->vmm, r->err, VMM_EINVAL, "%s: line %u: %s%s%s", r->file, place.line,
                     path->text, path->text[0] != '\0' ? ": " : "", why);
 }
