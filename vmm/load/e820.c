@@ -14,11 +14,19 @@ struct e820_map {
     unsigned count, room;
 };
 
+/* Entries ascend whatever the order of the regions. */
 static void add(struct e820_map *map, uint64_t base, uint64_t end, uint32_t type)
 {
-    if (end > base && map->count < map->room) {
-        map->entry[map->count++] = (struct vmm_e820){base, end - base, type};
+    unsigned at = map->count;
+
+    if (end <= base || map->count == map->room) {
+        return;
     }
+    for (; at > 0 && map->entry[at - 1].base > base; at--) {
+        map->entry[at] = map->entry[at - 1];
+    }
+    map->entry[at] = (struct vmm_e820){base, end - base, type};
+    map->count++;
 }
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
