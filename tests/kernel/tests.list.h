@@ -63,7 +63,16 @@ TEST(paging_protection_works)
 TEST(paging_mmio)
 TEST(paging_stacks)
 
+BENCH(spin_locks)
+BENCH(malloc)
+BENCH(pages)
+
 /* sched */
+BENCH(threads)
+BENCH(yield)
+BENCH(semaphores)
+BENCH(sleep)
+BENCH(timers)
 TEST(thread_deferred_start)
 TEST(thread_errors)
 TEST(thread_info)
