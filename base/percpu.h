@@ -23,9 +23,8 @@ struct nk_page_cache {
 struct nk_cpu {
     struct nk_cpu *self;
     struct nk_thread *current; /* the running thread, idle included */
-    uint32_t preempt_count;    /* 0: may be preempted; interrupt handlers run with it raised */
+    uint32_t preempt_count;    /* see below; interrupt handlers run with it raised */
     uint32_t irq_depth;        /* >0: in an interrupt handler */
-    uint32_t need_resched;     /* set by anyone through an IPI, read at the end of interrupts */
     uint32_t id;               /* 0 is the boot CPU, then in MADT order */
     uint32_t apic_id;
     uint32_t node; /* NUMA node */
@@ -55,19 +54,39 @@ static inline struct nk_cpu *nk_this_cpu(void)
     return this_cpu->self;
 }
 
+/* In preempt_count, above the depth: no reschedule is due. So the count is 0 exactly when the CPU
+ * may be preempted and should be, and leaving a critical section tests both at once. */
+#define NK_PREEMPT_QUIET (UINT32_C(1) << 31)
+
+static inline uint32_t nk_preempt_depth(void)
+{
+    return this_cpu->preempt_count & ~NK_PREEMPT_QUIET;
+}
+
+/* Ask this CPU to reschedule as soon as it may; interrupts off. */
+static inline void nk_resched_request(void)
+{
+    this_cpu->preempt_count &= ~NK_PREEMPT_QUIET;
+}
+
+static inline void nk_resched_clear(void)
+{
+    this_cpu->preempt_count |= NK_PREEMPT_QUIET;
+}
+
 static inline void nk_preempt_disable(void)
 {
     this_cpu->preempt_count++;
     __asm__ volatile("" : : : "memory");
 }
 
-/* Out of line part: reschedules if it was asked for meanwhile. Implemented by sched/. */
+/* Out of line part, called when the count is 0: reschedules unless interrupts are off. In sched/. */
 void nk_preempt_resched(void);
 
 static inline void nk_preempt_enable(void)
 {
     __asm__ volatile("" : : : "memory");
-    if (nk_unlikely(--this_cpu->preempt_count == 0 && this_cpu->need_resched)) {
+    if (nk_unlikely(--this_cpu->preempt_count == 0)) {
         nk_preempt_resched();
     }
 }

@@ -47,10 +47,19 @@ static inline void nk_spinlock_debug_released(struct nk_spinlock *lock)
 }
 #endif
 
+/* Compared and, below, incremented in memory, which C's atomics do not compile to: one instruction
+ * each. x86 loads acquire and stores release by themselves (APM vol. 2, 7.2). */
+static inline bool nk_spinlock_is_served(const struct nk_spinlock *lock, uint16_t ticket)
+{
+    bool served;
+    __asm__ volatile("cmpw %2, %1" : "=@cce"(served) : "m"(lock->owner), "r"(ticket) : "memory");
+    return served;
+}
+
 static inline void nk_spinlock_acquire(struct nk_spinlock *lock)
 {
-    uint16_t ticket = __atomic_fetch_add(&lock->next, 1, __ATOMIC_RELAXED);
-    while (nk_unlikely(__atomic_load_n(&lock->owner, __ATOMIC_ACQUIRE) != ticket)) {
+    uint16_t ticket = __atomic_fetch_add(&lock->next, 1, __ATOMIC_ACQUIRE);
+    while (nk_unlikely(!nk_spinlock_is_served(lock, ticket))) {
         x86_pause();
     }
     nk_spinlock_debug_taken(lock);
@@ -59,7 +68,7 @@ static inline void nk_spinlock_acquire(struct nk_spinlock *lock)
 static inline void nk_spinlock_release(struct nk_spinlock *lock)
 {
     nk_spinlock_debug_released(lock);
-    __atomic_store_n(&lock->owner, (uint16_t)(lock->owner + 1), __ATOMIC_RELEASE);
+    __asm__ volatile("incw %0" : "+m"(lock->owner) : : "memory");
 }
 
 static inline void nk_spin_lock(struct nk_spinlock *lock)
@@ -88,7 +97,7 @@ static inline void nk_spin_unlock_irqrestore(struct nk_spinlock *lock, uint64_t 
     nk_spinlock_release(lock);
     if (flags & X86_RFLAGS_IF) {
         x86_sti();
-        if (nk_unlikely(this_cpu->need_resched)) {
+        if (nk_unlikely(this_cpu->preempt_count == 0)) {
             nk_preempt_resched();
         }
     }

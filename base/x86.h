@@ -36,9 +36,9 @@ static inline struct x86_cpuid x86_cpuid(uint32_t leaf, uint32_t subleaf)
 
 static inline uint64_t x86_rdtsc(void)
 {
-    uint32_t lo, hi;
+    uint64_t lo, hi; /* the upper halves of RAX and RDX are cleared */
     __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
-    return ((uint64_t)hi << 32) | lo;
+    return (hi << 32) + lo; /* an LEA */
 }
 
 /* a * b / c with all 128 bits of the product; the quotient must fit in 64. */

@@ -148,10 +148,9 @@ interrupt_common:
     call [abs irq_vector_table + rdi * 8]
 global interrupt_return
 interrupt_return:
-    dec dword [gs:CPU_PREEMPT_COUNT]
     dec dword [gs:CPU_IRQ_DEPTH]
-    cmp dword [gs:CPU_NEED_RESCHED], 0
-    jne .reschedule
+    dec dword [gs:CPU_PREEMPT_COUNT]
+    jz .reschedule                  ; may be preempted, and should be (base/percpu.h)
 .leave:
     pop r11
     pop r10

@@ -9,7 +9,6 @@ void nk_kernel_offsets(void)
 {
     OFFSETS_MEMBER(CPU_PREEMPT_COUNT, struct nk_cpu, preempt_count);
     OFFSETS_MEMBER(CPU_IRQ_DEPTH, struct nk_cpu, irq_depth);
-    OFFSETS_MEMBER(CPU_NEED_RESCHED, struct nk_cpu, need_resched);
     OFFSETS_MEMBER(FRAME_VECTOR, struct nk_trap_frame, vector);
 
     OFFSETS_MEMBER(AP_SLOT_APIC_ID, struct smp_ap_slot, apic_id);

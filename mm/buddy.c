@@ -225,31 +225,8 @@ void buddy_drain(void)
     nk_irq_restore(flags);
 }
 
-/* A single page from this CPU's cache. */
-static bool cache_alloc(int node, pa_t *out)
+static NK_NOINLINE int block_alloc(unsigned order, int node, pa_t *out)
 {
-    uint64_t flags = nk_irq_save();
-    struct nk_page_cache *cache = &nk_this_cpu()->pages;
-    if ((node != BUDDY_NODE_ANY && (unsigned)node != this_cpu->node) ||
-        (nk_unlikely(cache->head == NULL) && !cache_refill(cache))) {
-        nk_irq_restore(flags);
-        return false;
-    }
-    void **page = cache->head;
-    cache->head = *page;
-    cache->count--;
-    cache->alloc_count++;
-    frame_of_va(page)->state = FRAME_USED;
-    nk_irq_restore(flags);
-    *out = NK_PA((uint64_t)page - NK_DIRECT_BASE);
-    return true;
-}
-
-int buddy_alloc(unsigned order, int node, pa_t *out)
-{
-    if (order == 0 && nk_likely(cache_alloc(node, out))) {
-        return 0;
-    }
     if (order > BUDDY_ORDER_MAX || node < BUDDY_NODE_ANY || node >= (int)node_count) {
         return -EINVAL;
     }
@@ -263,6 +240,36 @@ int buddy_alloc(unsigned order, int node, pa_t *out)
         *out = NK_PA(frame << NK_PAGE_SHIFT);
     }
     return err;
+}
+
+/* A single page from this CPU's cache, after filling it; or from wherever there is one. */
+static NK_NOINLINE int page_alloc_slow(int node, pa_t *out)
+{
+    uint64_t flags = nk_irq_save();
+    bool filled = (node == BUDDY_NODE_ANY || (unsigned)node == this_cpu->node) &&
+                  (this_cpu->pages.head != NULL || cache_refill(&nk_this_cpu()->pages));
+    nk_irq_restore(flags);
+    return filled ? buddy_alloc(0, node, out) : block_alloc(0, node, out);
+}
+
+int buddy_alloc(unsigned order, int node, pa_t *out)
+{
+    if (order != 0) {
+        return block_alloc(order, node, out);
+    }
+    uint64_t flags = nk_irq_save();
+    void **page = this_cpu->pages.head;
+    if (nk_unlikely(page == NULL || (node != BUDDY_NODE_ANY && (unsigned)node != this_cpu->node))) {
+        nk_irq_restore(flags);
+        return page_alloc_slow(node, out);
+    }
+    this_cpu->pages.head = *page;
+    this_cpu->pages.count--;
+    this_cpu->pages.alloc_count++;
+    frame_of_va(page)->state = FRAME_USED;
+    nk_irq_restore(flags);
+    *out = NK_PA((uint64_t)page - NK_DIRECT_BASE);
+    return 0;
 }
 
 /* The record of a block that is given back; panics when it is no allocated block of that order. */

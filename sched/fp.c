@@ -102,10 +102,11 @@ void fp_switch(struct nk_thread *prev, struct nk_thread *next)
     }
     if (next->fp == NULL) {
         fp_init_cpu();
-        return;
+    } else {
+        __asm__ volatile("clts");
+        enter(next);
     }
-    __asm__ volatile("clts");
-    enter(next);
+    sched_switch(prev, next);
 }
 
 void fp_reset(struct nk_thread *t)

@@ -49,6 +49,8 @@ static void adopt(struct nk_thread *t, void *stack_top)
     t->stack_top = stack_top;
     t->on_cpu = 1;
     t->cpu = this_cpu->id;
+    t->cpu_ticks = -x86_rdtsc();
+    this_cpu->rq->switch_tsc = x86_rdtsc();
     thread_set_state(t, NK_THREAD_READY);
     thread_set_state(t, NK_THREAD_RUNNING);
     this_cpu->current = t;
@@ -67,6 +69,7 @@ void sched_init_cpu(void *boot_stack_top)
     nk_this_cpu()->timers = timer_queue_create();
     nk_this_cpu()->rq = rq;
     fp_init_cpu();
+    nk_resched_clear();
     if (boot_cpu) {
         thread_prepare(idle);
         thread_set_state(idle, NK_THREAD_READY);

@@ -38,9 +38,8 @@ static void describe(const struct nk_thread *t, struct nk_thread_info *out)
         .switches = t->switches,
     };
     memcpy(out->name, t->name, sizeof(out->name));
-    const struct sched_rq *rq = nk_cpu_table[t->cpu].rq;
-    if (out->state == NK_THREAD_RUNNING && rq != NULL) {
-        out->cpu_ticks += x86_rdtsc() - rq->switch_tsc; /* its present turn */
+    if (out->state == NK_THREAD_RUNNING) {
+        out->cpu_ticks += x86_rdtsc();
     }
 }
 

@@ -34,19 +34,6 @@ static void queue_push_front(struct sched_rq *rq, struct nk_thread *t)
     rq->ready_count++;
 }
 
-static struct nk_thread *queue_pop(struct sched_rq *rq, unsigned priority)
-{
-    struct thread_queue *q = &rq->queue[priority];
-    struct nk_thread *t = q->head;
-    q->head = t->next;
-    if (t->next == NULL) {
-        q->tail = &q->head;
-        rq->ready_mask &= ~(1u << priority);
-    }
-    rq->ready_count--;
-    return t;
-}
-
 static uint64_t slice_ticks(void)
 {
     return nk_ns_to_tsc(SCHED_SLICE_NS);
@@ -75,7 +62,7 @@ static void slice_expired(struct nk_timer *timer)
         return;
     }
     rq->slice_over = true;
-    this_cpu->need_resched = 1;
+    nk_resched_request();
 }
 
 /* A READY thread enters this CPU's queue. */
@@ -84,7 +71,7 @@ static void enqueue_here(struct sched_rq *rq, struct nk_thread *t)
     const struct nk_thread *current = this_cpu->current;
     queue_push(rq, t);
     if (t->priority > current->priority) {
-        this_cpu->need_resched = 1;
+        nk_resched_request();
         if (current == rq->idle) {
             __atomic_and_fetch(&sched_idle_mask, ~(UINT64_C(1) << rq->cpu), __ATOMIC_RELAXED);
         }
@@ -234,43 +221,103 @@ static NK_NOINLINE bool divert(struct sched_rq *rq, struct nk_thread *t)
     return false;
 }
 
-static struct nk_thread *pick(struct sched_rq *rq)
+/* The last steps of every switch: next is off its queue and READY. */
+static inline void switch_to(struct sched_rq *rq, struct nk_thread *prev, struct nk_thread *next)
 {
-    while (nk_likely(rq->ready_mask != 0)) {
-        unsigned priority = 31 - (unsigned)__builtin_clz(rq->ready_mask);
-        struct nk_thread *t = queue_pop(rq, priority);
-        if (nk_likely(t->attention == 0) || !divert(rq, t)) {
-            if (nk_unlikely(rq->ready_mask >> priority & !rq->slice_armed)) {
-                slice_arm(rq, slice_ticks());
-            }
-            return t;
-        }
+    uint64_t now = x86_rdtsc();
+    prev->cpu_ticks += now;
+    next->cpu_ticks -= now;
+    rq->switch_tsc = now;
+    thread_set_state(next, NK_THREAD_RUNNING);
+    next->switches++;
+    rq->switches++;
+    next->on_cpu = 1;
+    this_cpu->current = next;
+    if (nk_unlikely(((uintptr_t)prev->fp | (uintptr_t)next->fp) != 0)) {
+        fp_switch(prev, next);
+        return;
     }
-    return rq->idle;
+    sched_switch(prev, next);
+}
+
+static void run_next_queued(struct sched_rq *rq, struct nk_thread *prev);
+
+/* The rare cases below begin anew when they are dealt with: as tail calls they cost the usual case
+ * neither a stack frame nor saved registers. None of them looks at the inbox again: once prev has
+ * been sent to another CPU, that CPU waits for this one to switch, and must not be waited for. */
+static NK_NOINLINE void drain_and_run_next(struct sched_rq *rq, struct nk_thread *prev)
+{
+    rq_drain_inbox(rq);
+    run_next_queued(rq, prev);
+}
+
+static NK_NOINLINE void arm_and_run_next(struct sched_rq *rq, struct nk_thread *prev)
+{
+    slice_arm(rq, slice_ticks());
+    run_next_queued(rq, prev);
+}
+
+static NK_NOINLINE void divert_and_run_next(struct sched_rq *rq, struct nk_thread *prev,
+                                            struct nk_thread *next)
+{
+    if (!divert(rq, next)) {
+        queue_push_front(rq, next);
+    }
+    run_next_queued(rq, prev);
+}
+
+static NK_NOINLINE void run_idle(struct sched_rq *rq, struct nk_thread *prev)
+{
+    struct nk_thread *idle = rq->idle;
+    if (prev != idle) {
+        switch_to(rq, prev, idle);
+    } else {
+        thread_set_state(idle, NK_THREAD_RUNNING);
+    }
+}
+
+static NK_ALWAYS_INLINE void pick_and_switch(struct sched_rq *rq, struct nk_thread *prev)
+{
+    nk_resched_clear();
+    if (nk_unlikely(rq->ready_mask == 0)) {
+        run_idle(rq, prev);
+        return;
+    }
+    unsigned priority = 31 ^ (unsigned)__builtin_clz(rq->ready_mask);
+    struct thread_queue *q = &rq->queue[priority];
+    struct nk_thread *next = q->head;
+    if (next->next == NULL) {
+        q->tail = &q->head;
+        rq->ready_mask &= ~(1u << priority);
+    } else if (nk_unlikely(!rq->slice_armed)) {
+        arm_and_run_next(rq, prev);
+        return;
+    }
+    q->head = next->next;
+    rq->ready_count--;
+    if (nk_unlikely(next->attention != 0)) {
+        divert_and_run_next(rq, prev, next);
+        return;
+    }
+    if (nk_unlikely(next == prev)) {
+        thread_set_state(next, NK_THREAD_RUNNING);
+        return;
+    }
+    switch_to(rq, prev, next);
+}
+
+static NK_NOINLINE void run_next_queued(struct sched_rq *rq, struct nk_thread *prev)
+{
+    pick_and_switch(rq, prev);
 }
 
 void sched_run_next(struct sched_rq *rq, struct nk_thread *prev)
 {
     if (nk_unlikely(__atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL)) {
-        rq_drain_inbox(rq);
-    }
-    this_cpu->need_resched = 0;
-    struct nk_thread *next = pick(rq);
-    uint64_t now = x86_rdtsc();
-    prev->cpu_ticks += now - rq->switch_tsc;
-    rq->switch_tsc = now;
-    thread_set_state(next, NK_THREAD_RUNNING);
-    if (nk_unlikely(next == prev)) {
+        drain_and_run_next(rq, prev);
         return;
     }
-    next->switches++;
-    rq->switches++;
-    if (nk_unlikely(prev->fp != NULL || next->fp != NULL)) {
-        fp_switch(prev, next);
-    }
-    next->on_cpu = 1;
-    this_cpu->current = next;
-    sched_switch(prev, next);
+    pick_and_switch(rq, prev);
 }
 
 void sched_preempt(void)
@@ -297,7 +344,9 @@ void nk_preempt_resched(void)
         return; /* the flag stays; who turns interrupts on again looks at it */
     }
     x86_cli();
-    if (this_cpu->need_resched && this_cpu->preempt_count == 0) {
+    if (this_cpu->rq == NULL) {
+        nk_resched_clear(); /* too early */
+    } else if (this_cpu->preempt_count == 0) {
         sched_preempt();
     }
     x86_sti();
@@ -305,9 +354,7 @@ void nk_preempt_resched(void)
 
 void sched_interrupt_tail(void)
 {
-    if (this_cpu->preempt_count == 0) {
-        sched_preempt();
-    }
+    sched_preempt();
 }
 
 void sched_reschedule_interrupt(void)
@@ -317,24 +364,51 @@ void sched_reschedule_interrupt(void)
         rq_drain_inbox(rq);
     }
     if (__atomic_load_n(&this_cpu->current->attention, __ATOMIC_ACQUIRE) != 0) {
-        this_cpu->need_resched = 1;
+        nk_resched_request();
     }
+}
+
+/* Yield when something else than an equal is ready, or anything needs attention. */
+static NK_NOINLINE void yield_slow(struct sched_rq *rq, struct nk_thread *current)
+{
+    if (__atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL) {
+        rq_drain_inbox(rq);
+    }
+    if (rq->ready_mask >> current->priority == 0 && current->attention == 0) {
+        return;
+    }
+    thread_set_state(current, NK_THREAD_READY);
+    current->slice_used = 0;
+    queue_push(rq, current);
+    sched_run_next(rq, current);
 }
 
 void nk_thread_yield(void)
 {
-    nk_assert(this_cpu->preempt_count == 0);
+    nk_assert(nk_preempt_depth() == 0);
     x86_cli();
     struct sched_rq *rq = this_cpu->rq;
     struct nk_thread *current = this_cpu->current;
-    if (nk_unlikely(__atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL)) {
-        rq_drain_inbox(rq);
+    uint32_t ready = rq->ready_mask >> current->priority;
+    bool plain = __atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) == NULL && current->attention == 0;
+    if (nk_likely(ready == 0 && plain)) {
+        x86_sti();
+        return;
     }
-    if (rq->ready_mask >> current->priority != 0 || current->attention != 0) {
+    struct thread_queue *q = &rq->queue[current->priority];
+    if (nk_likely(ready == 1 && plain && rq->slice_armed && q->head->attention == 0)) {
+        /* Only equals: the first of them takes this thread's place and this one goes last, which
+         * leaves the mask and the count as they are. */
+        struct nk_thread *next = q->head;
         thread_set_state(current, NK_THREAD_READY);
         current->slice_used = 0;
-        queue_push(rq, current);
-        sched_run_next(rq, current);
+        current->next = NULL;
+        *q->tail = current;
+        q->tail = &current->next;
+        q->head = next->next;
+        switch_to(rq, current, next);
+    } else {
+        yield_slow(rq, current);
     }
     x86_sti();
 }
@@ -345,7 +419,7 @@ struct sched_rq *rq_create(unsigned cpu)
     if (rq == NULL) {
         nk_panic("sched: no memory for CPU %u", cpu);
     }
-    *rq = (struct sched_rq){.cpu = cpu, .switch_tsc = x86_rdtsc()};
+    *rq = (struct sched_rq){.cpu = cpu};
     for (unsigned i = 0; i < NK_PRIORITY_COUNT; i++) {
         rq->queue[i].tail = &rq->queue[i].head;
     }
@@ -357,10 +431,10 @@ void sched_get_stats(unsigned cpu, struct sched_stats *out)
 {
     nk_assert(cpu < nk_cpu_count);
     const struct sched_rq *rq = nk_cpu_table[cpu].rq;
-    bool idle = nk_cpu_table[cpu].current == rq->idle;
+    bool idle = nk_cpu_table[cpu].current == rq->idle; /* then its ticks want the time added */
     *out = (struct sched_stats){
         .switches = rq->switches,
-        .idle_ticks = rq->idle->cpu_ticks + (idle ? x86_rdtsc() - rq->switch_tsc : 0),
+        .idle_ticks = rq->idle->cpu_ticks + (idle ? x86_rdtsc() : 0),
         .slice_interrupts = rq->slice_interrupts,
         .runnable = rq->ready_count + !idle,
     };

@@ -38,8 +38,10 @@ void sched_preempt(void); /* the current thread is READY, whoever is due runs */
 /* After something became ready with interrupts as in `flags` before: switch now if that is due. */
 static inline void sched_after_wake(uint64_t flags)
 {
-    nk_irq_restore(flags);
-    if (nk_unlikely(this_cpu->need_resched) && (flags & X86_RFLAGS_IF)) {
-        nk_preempt_resched();
+    if (flags & X86_RFLAGS_IF) {
+        x86_sti();
+        if (nk_unlikely(this_cpu->preempt_count == 0)) {
+            nk_preempt_resched();
+        }
     }
 }

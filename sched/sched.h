@@ -12,7 +12,7 @@ void sched_init(void);
 void sched_init_cpu(void *boot_stack_top);
 void sched_idle_loop(void) __attribute__((noreturn));
 
-/* The tail of every interrupt, with interrupts off: switches if need_resched and preemptible. */
+/* The tail of an interrupt after which preempt_count is 0, with interrupts off: switches. */
 void sched_interrupt_tail(void);
 
 /* From the reschedule IPI: drain what other CPUs queued for this one. */

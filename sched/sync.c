@@ -2,6 +2,7 @@
 
 #include "base/percpu.h"
 #include "base/platform.h"
+#include "sched/rq.h"
 #include "sched/waitqueue.h"
 
 /* In nk_mutex.owner: somebody waits, so that unlocking takes the long way. */
@@ -17,8 +18,9 @@ void waitqueue_sleep(struct nk_waitqueue *wq, uint64_t flags)
 {
     struct waiter w;
     waitqueue_enter(wq, &w);
-    nk_spin_unlock_irqrestore(&wq->lock, flags);
-    sched_wait(&w.thread->wait);
+    nk_spinlock_release(&wq->lock);
+    nk_assert(nk_preempt_depth() == 0 && (flags & X86_RFLAGS_IF));
+    sched_wait_irqs_off(&w.thread->wait);
 }
 
 void waitqueue_take_all(struct nk_waitqueue *wq, struct nk_list *out)
@@ -153,10 +155,11 @@ static NK_NOINLINE void up_slow(struct nk_semaphore *s)
     if (t == NULL) {
         s->handover++;
     }
-    nk_spin_unlock_irqrestore(&s->wq.lock, flags);
+    nk_spinlock_release(&s->wq.lock);
     if (t != NULL) {
-        sched_signal(t, &t->wait);
+        sched_signal_irqs_off(t, &t->wait);
     }
+    sched_after_wake(flags);
 }
 
 void nk_semaphore_up(struct nk_semaphore *s)
@@ -222,8 +225,9 @@ static NK_NOINLINE void unlock_slow(struct nk_mutex *m)
     struct nk_thread *next = waitqueue_pop(&m->wq);
     bool more = !nk_list_empty(&m->wq.waiters);
     __atomic_store_n(&m->owner, (uintptr_t)next | (more ? MUTEX_CONTENDED : 0), __ATOMIC_RELEASE);
-    nk_spin_unlock_irqrestore(&m->wq.lock, flags);
-    sched_signal(next, &next->wait);
+    nk_spinlock_release(&m->wq.lock);
+    sched_signal_irqs_off(next, &next->wait);
+    sched_after_wake(flags);
 }
 
 void nk_mutex_unlock(struct nk_mutex *m)

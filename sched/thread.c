@@ -27,15 +27,18 @@ static NK_NORETURN void thread_begin(void)
     nk_thread_exit();
 }
 
+/* What sched_switch() finds on the stack of a thread that has not run. */
+struct first_frame {
+    uint64_t r15, r14, r13, r12, rbx, rbp;
+    void (*begin)(void);
+    uint64_t return_address; /* 0, like rbp: backtraces end here */
+};
+
 void thread_prepare(struct nk_thread *t)
 {
-    uint64_t *sp = t->stack_top;
-    *--sp = 0; /* thread_begin's return address: backtraces end here */
-    *--sp = (uint64_t)thread_begin;
-    for (unsigned i = 0; i < 6; i++) {
-        *--sp = 0; /* what sched_switch() pops; RBP 0 ends backtraces too */
-    }
-    t->sp = (uint64_t)sp;
+    struct first_frame *frame = (struct first_frame *)t->stack_top - 1;
+    *frame = (struct first_frame){.begin = thread_begin};
+    t->sp = (uint64_t)frame;
 }
 
 static void copy_name(char *to, const char *name)
@@ -62,6 +65,7 @@ struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn
         return NULL;
     }
     *t = (struct nk_thread){
+        .state = THREAD_STATE(NK_THREAD_NEW),
         .priority = (uint8_t)(attr->priority != 0 ? attr->priority : NK_PRIORITY_DEFAULT),
         .pinned = attr->cpu,
         .cpu = this_cpu->id,
@@ -107,7 +111,7 @@ int nk_thread_create(struct nk_thread **out, const struct nk_thread_attr *attr, 
 int nk_thread_run(struct nk_thread *t)
 {
     uint64_t flags = nk_spin_lock_irqsave(&t->done.lock);
-    if (t->state != NK_THREAD_NEW && t->state != NK_THREAD_DONE) {
+    if (thread_is_alive(t)) {
         nk_spin_unlock_irqrestore(&t->done.lock, flags);
         return -EBUSY;
     }
@@ -144,7 +148,7 @@ static void bury(struct nk_thread *t)
 void nk_thread_exit(void)
 {
     struct nk_thread *t = nk_thread_current();
-    nk_assert(this_cpu->preempt_count == 0);
+    nk_assert(nk_preempt_depth() == 0);
     if (t->reent != NULL) {
         nk_platform_reent_free(t->reent); /* may block */
         t->reent = NULL;
@@ -171,11 +175,12 @@ int nk_thread_join(struct nk_thread *t)
         return -EDEADLK;
     }
     uint64_t flags = nk_spin_lock_irqsave(&t->done.lock);
-    if (t->detached || t->state == NK_THREAD_NEW) {
+    enum nk_thread_state state = nk_thread_get_state(t);
+    if (t->detached || state == NK_THREAD_NEW) {
         nk_spin_unlock_irqrestore(&t->done.lock, flags);
         return -EINVAL;
     }
-    if (t->state == NK_THREAD_DONE) {
+    if (state == NK_THREAD_DONE) {
         nk_spin_unlock_irqrestore(&t->done.lock, flags);
         return 0;
     }
@@ -195,9 +200,9 @@ static void thread_free(struct nk_thread *t)
 int nk_thread_destroy(struct nk_thread *t)
 {
     uint64_t flags = nk_spin_lock_irqsave(&t->done.lock); /* nk_thread_exit() has left it */
-    bool dead = t->state == NK_THREAD_NEW || t->state == NK_THREAD_DONE;
+    bool alive = thread_is_alive(t);
     nk_spin_unlock_irqrestore(&t->done.lock, flags);
-    if (!dead) {
+    if (alive) {
         return -EBUSY;
     }
     thread_free(t);
@@ -207,7 +212,7 @@ int nk_thread_destroy(struct nk_thread *t)
 void nk_thread_detach(struct nk_thread *t)
 {
     uint64_t flags = nk_spin_lock_irqsave(&t->done.lock);
-    bool done = t->state == NK_THREAD_DONE;
+    bool done = nk_thread_get_state(t) == NK_THREAD_DONE;
     t->detached = true;
     nk_spin_unlock_irqrestore(&t->done.lock, flags);
     if (done) {

@@ -3,7 +3,7 @@
  *   NEW -> READY <-> RUNNING -> BLOCKED | PAUSED -> READY ... -> DONE
  *
  * Threading: functions may be called from any thread unless their comment says otherwise.
- * A thread blocks only with preempt_count 0 and interrupts on. */
+ * A thread blocks only with preemption and interrupts on. */
 #pragma once
 
 #include "base/list.h"

@@ -15,7 +15,7 @@ static void call_attention(struct nk_thread *t)
 {
     if (t == nk_thread_current()) {
         uint64_t flags = nk_irq_save();
-        this_cpu->need_resched = 1;
+        nk_resched_request();
         sched_after_wake(flags);
         return;
     }
@@ -30,8 +30,7 @@ static void call_attention(struct nk_thread *t)
 
 int nk_thread_pause(struct nk_thread *t)
 {
-    enum nk_thread_state state = nk_thread_get_state(t);
-    if (state == NK_THREAD_NEW || state == NK_THREAD_DONE) {
+    if (!thread_is_alive(t)) {
         return -EINVAL;
     }
     uint32_t old = __atomic_load_n(&t->attention, __ATOMIC_RELAXED);
@@ -63,8 +62,7 @@ int nk_thread_pin(struct nk_thread *t, int cpu)
         return -EINVAL;
     }
     __atomic_store_n(&t->pinned, cpu, __ATOMIC_RELEASE);
-    enum nk_thread_state state = nk_thread_get_state(t);
-    if (cpu == NK_CPU_ANY || state == NK_THREAD_NEW || state == NK_THREAD_DONE) {
+    if (cpu == NK_CPU_ANY || !thread_is_alive(t)) {
         return 0;
     }
     __atomic_fetch_or(&t->attention, ATTENTION_MIGRATE, __ATOMIC_ACQ_REL);
@@ -79,7 +77,7 @@ const char *nk_thread_name(const struct nk_thread *t)
 
 enum nk_thread_state nk_thread_get_state(const struct nk_thread *t)
 {
-    return (enum nk_thread_state)__atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
+    return (enum nk_thread_state)__builtin_ctz(__atomic_load_n(&t->state, __ATOMIC_ACQUIRE));
 }
 
 const char *nk_thread_state_name(enum nk_thread_state s)

@@ -28,7 +28,7 @@ enum thread_attention {
 struct nk_thread {
     uint64_t sp;     /* while not running; sched/switch.asm */
     uint32_t on_cpu; /* atomic; 0: its registers are saved and nothing uses its stack */
-    uint8_t state;   /* enum nk_thread_state; written by thread_set_state() only */
+    uint8_t state;   /* THREAD_STATE(); written by thread_set_state() only */
     uint8_t priority;
     uint32_t attention;     /* atomic; enum thread_attention */
     uint32_t cpu;           /* whose run queue it is on, or was last */
@@ -36,7 +36,8 @@ struct nk_thread {
     struct nk_thread *next; /* in a run queue, an inbox or the graveyard */
     uint32_t park;          /* atomic wait word of nk_thread_park() */
     uint32_t wait;          /* atomic wait word of everything in sched/ that blocks */
-    uint64_t cpu_ticks, switches;
+    uint64_t cpu_ticks;     /* less the time of its last switch-in while it runs */
+    uint64_t switches;
     uint64_t slice_used;  /* ticks of the current slice, up to the last preemption */
     void *fp;             /* extended state; NULL: the thread owns none */
     uint64_t xcr0;        /* to run with; sched/fp.c */
@@ -54,8 +55,11 @@ struct nk_thread {
     char name[NK_THREAD_NAME_MAX];
 };
 
+/* In a thread a state is a bit, so that one test tells whether it is any of several. */
+#define THREAD_STATE(state) (1u << (state))
+
 /* The state machine: for each state, the set of states it may be entered from. */
-#define FROM(state) (1u << NK_THREAD_##state)
+#define FROM(state) THREAD_STATE(NK_THREAD_##state)
 static const uint8_t thread_allowed_from_table[] = {
     [NK_THREAD_NEW] = 0,
     [NK_THREAD_READY] = FROM(NEW) | FROM(RUNNING) | FROM(BLOCKED) | FROM(PAUSED) | FROM(DONE),
@@ -69,8 +73,15 @@ static const uint8_t thread_allowed_from_table[] = {
 /* The one place where a thread's state changes. */
 static inline void thread_set_state(struct nk_thread *t, enum nk_thread_state state)
 {
-    nk_assert(thread_allowed_from_table[state] >> t->state & 1);
-    __atomic_store_n(&t->state, (uint8_t)state, __ATOMIC_RELAXED);
+    nk_assert(t->state & thread_allowed_from_table[state]);
+    __atomic_store_n(&t->state, (uint8_t)THREAD_STATE(state), __ATOMIC_RELAXED);
+}
+
+/* Neither started nor finished: NEW and DONE threads belong to who holds the handle. */
+static inline bool thread_is_alive(const struct nk_thread *t)
+{
+    return !(__atomic_load_n(&t->state, __ATOMIC_ACQUIRE) &
+             (THREAD_STATE(NK_THREAD_NEW) | THREAD_STATE(NK_THREAD_DONE)));
 }
 
 /* Wait until nothing uses the stack of a thread that is DONE: it is about to leave its CPU. */
@@ -96,7 +107,7 @@ void fp_init(void);
 void fp_init_cpu(void);
 int fp_alloc(struct nk_thread *t) NK_MUST_CHECK;
 void fp_reset(struct nk_thread *t);
-void fp_switch(struct nk_thread *prev, struct nk_thread *next);
+void fp_switch(struct nk_thread *prev, struct nk_thread *next); /* and then sched_switch() */
 
 /* sched/timer.c */
 void timer_init(void);
@@ -104,6 +115,9 @@ struct timer_queue *timer_queue_create(void);
 
 /* sched/wait.c. Block the current thread until the word is signalled; the value it got. */
 enum thread_wait sched_wait(uint32_t *word);
+enum thread_wait sched_wait_irqs_off(uint32_t *word); /* interrupts are off before, on after */
 enum thread_wait sched_wait_until(uint32_t *word, uint64_t tsc);
 void sched_signal(struct nk_thread *t, uint32_t *word);
+void sched_signal_irqs_off(struct nk_thread *t,
+                           uint32_t *word);      /* sched_after_wake() must follow */
 void sched_wait_timeout(struct nk_timer *timer); /* callback of every thread's timer */

@@ -8,18 +8,18 @@
 #include "base/x86.h"
 #include "sched/rq.h"
 
-static void check_may_block(void)
+enum thread_wait sched_wait(uint32_t *word)
 {
-    nk_assert(this_cpu->preempt_count == 0);
+    nk_assert(nk_preempt_depth() == 0);
 #if defined(CONFIG_DEBUG)
     nk_assert(nk_irqs_on());
 #endif
+    x86_cli();
+    return sched_wait_irqs_off(word);
 }
 
-enum thread_wait sched_wait(uint32_t *word)
+enum thread_wait sched_wait_irqs_off(uint32_t *word)
 {
-    check_may_block();
-    x86_cli();
     if (nk_likely(__atomic_load_n(word, __ATOMIC_RELAXED) == WAIT_NOTHING)) {
         struct nk_thread *current = this_cpu->current;
         thread_set_state(current, NK_THREAD_BLOCKED); /* before a waker can see it parked */
@@ -53,12 +53,17 @@ enum thread_wait sched_wait_until(uint32_t *word, uint64_t tsc)
     return got;
 }
 
-void sched_signal(struct nk_thread *t, uint32_t *word)
+void sched_signal_irqs_off(struct nk_thread *t, uint32_t *word)
 {
-    uint64_t flags = nk_irq_save();
     if (__atomic_exchange_n(word, WAIT_TOKEN, __ATOMIC_ACQ_REL) == WAIT_PARKED) {
         sched_make_ready(t);
     }
+}
+
+void sched_signal(struct nk_thread *t, uint32_t *word)
+{
+    uint64_t flags = nk_irq_save();
+    sched_signal_irqs_off(t, word);
     sched_after_wake(flags);
 }
 

@@ -26,7 +26,7 @@ static bool handler(void *arg)
     d->count++;
     d->cpu = this_cpu->id;
     d->depth = this_cpu->irq_depth;
-    d->preempt_count = this_cpu->preempt_count;
+    d->preempt_count = nk_preempt_depth();
     return d->claims;
 }
 

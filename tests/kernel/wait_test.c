@@ -21,6 +21,8 @@ static void finish_workers(struct nk_thread **t, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         EXPECT_EQ(nk_thread_join(t[i]), 0);
+    }
+    for (unsigned i = 0; i < count; i++) { /* not before: they wake each other */
         EXPECT_EQ(nk_thread_destroy(t[i]), 0);
     }
 }
