@@ -71,8 +71,6 @@ static inline struct svm_vcpu *svm_vcpu(struct vcpu *v)
     return v->arch;
 }
 
-extern const struct vmm_backend svm_backend;
-
 /* --- switch.asm ------------------------------------------------------------------------------- */
 
 /* GIF is clear. Enter the guest with gpr (but RAX and RSP, which are the VMCB's) until its exit;
