@@ -60,7 +60,8 @@ static void put(struct acpi_writer *w, uint64_t value, unsigned bytes)
 {
     for (unsigned i = 0; i < bytes; i++) {
         if (w->used < ROOM) {
-            w->bytes[w->used++] = i < 8 ? (uint8_t)(value >> (8 * i)) : 0;
+            w->bytes[w->used++] = (uint8_t)value;
+            value >>= 8;
         } else {
             w->overflow = true;
         }

@@ -7,6 +7,7 @@
 #include "core/bus.h"
 #include "core/clock.h"
 #include "core/irq.h"
+#include "core/timer.h"
 #include "core/vm.h"
 
 #define PIT_HZ          1193182
@@ -497,7 +498,7 @@ static int vpit_load(struct vdev *dev, struct vdev_stream *in)
             return -VMM_EINVAL;
         }
     }
-    irq0_update(dev);
+    vmm_timer_run_soon(p->timer); /* when everything is loaded */
     return 0;
 }
 

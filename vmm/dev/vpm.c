@@ -4,6 +4,7 @@
 #include "core/bus.h"
 #include "core/clock.h"
 #include "core/irq.h"
+#include "core/timer.h"
 #include "core/vm.h"
 #include "dev/platform.h"
 
@@ -192,7 +193,6 @@ static void vpm_destroy(struct vdev *dev)
 
 static int vpm_save(struct vdev *dev, struct vdev_stream *out)
 {
-    update(dev); /* else loading it would be the first to notice a wrap */
     return out->transfer(out, vdev_state(dev), offsetof(struct vpm, timer));
 }
 
@@ -202,7 +202,7 @@ static int vpm_load(struct vdev *dev, struct vdev_stream *in)
     int error = in->transfer(in, p, offsetof(struct vpm, timer));
 
     if (error == 0) {
-        update(dev);
+        vmm_timer_run_soon(p->timer); /* when everything is loaded */
     }
     return error;
 }
