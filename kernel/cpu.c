@@ -14,6 +14,7 @@
 #define CR0_NE UINT64_C(1 << 5)
 #define CR0_WP UINT64_C(1 << 16)
 
+#define CR4_MCE        UINT64_C(1 << 6)
 #define CR4_OSFXSR     UINT64_C(1 << 9)
 #define CR4_OSXMMEXCPT UINT64_C(1 << 10)
 #define CR4_UMIP       UINT64_C(1 << 11)
@@ -56,6 +57,7 @@ void cpu_detect(void)
     read_names(f);
 
     struct x86_cpuid id = x86_cpuid(1, 0);
+    f->mce = bit(id.edx, 7);
     f->vmx = bit(id.ecx, 5);
     f->x2apic = bit(id.ecx, 21);
     f->tsc_deadline = bit(id.ecx, 24);
@@ -84,6 +86,7 @@ void cpu_init(void)
     x86_write_cr0((x86_read_cr0() & ~(CR0_EM | CR0_TS)) | CR0_MP | CR0_NE | CR0_WP);
 
     uint64_t cr4 = x86_read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    cr4 |= f->mce ? CR4_MCE : 0; /* a machine check becomes a report instead of a shutdown */
     cr4 |= f->smep ? CR4_SMEP : 0;
     cr4 |= f->smap ? CR4_SMAP : 0;
     cr4 |= f->umip ? CR4_UMIP : 0;

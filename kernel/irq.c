@@ -110,12 +110,13 @@ static void device_interrupt(uint64_t vector)
     lapic_eoi(); /* after the handlers: a level line must be quiet by then */
 }
 
-/* ExtINT bypasses the APIC's in-service register: the EOI goes to the 8259s alone. */
+/* ExtINT bypasses the APIC's in-service register: the EOI goes to the 8259s alone. Masked 8259s
+ * still make a spurious interrupt now and then. */
 static void pic_interrupt(uint64_t vector)
 {
     unsigned irq = (unsigned)vector - NK_VECTOR_8259;
     this_cpu->irq_count[NK_IRQ_DEVICE]++;
-    if (lines[irq].actions != NULL) {
+    if (lines[irq].chip == &pic_chip) {
         run_actions(&lines[irq]);
     }
     pic_acknowledge(irq);

@@ -67,9 +67,9 @@ void lapic_accept_8259(void)
     lapic_write(LAPIC_LVT_LINT0, LVT_EXTINT);
 }
 
-const char *lapic_mode_name(void)
+bool lapic_is_x2apic(void)
 {
-    return lapic_base != NULL ? "xAPIC" : "x2APIC";
+    return lapic_base == NULL;
 }
 
 uint32_t lapic_id(void)

@@ -13,7 +13,7 @@ void lapic_send_ipi(uint32_t apic_id, unsigned vector);
 void lapic_send_nmi(uint32_t apic_id);
 void lapic_send_init(uint32_t apic_id);
 void lapic_send_startup(uint32_t apic_id, unsigned page);
-const char *lapic_mode_name(void); /* "xAPIC" or "x2APIC" */
+bool lapic_is_x2apic(void);
 
 /* Without an IOAPIC the 8259s' output comes in through LINT0 of the boot CPU. */
 void lapic_accept_8259(void);

@@ -121,6 +121,10 @@ static void print_registers(const struct nk_trap_frame *f)
                 f->r8, f->r9, f->r10, f->r11, f->r12, f->r13, f->r14, f->r15);
     panic_print("  rflags %08lx  cs %02lx  ss %02lx  error %lx\n", f->rflags, f->cs, f->ss,
                 f->error);
+}
+
+static void print_control_registers(void)
+{
     panic_print("  cr0 %08lx  cr2 %016lx  cr3 %08lx  cr4 %08lx\n", x86_read_cr0(), x86_read_cr2(),
                 x86_read_cr3(), x86_read_cr4());
 }
@@ -177,6 +181,7 @@ static void report_other_cpus(void)
         panic_print("CPU %u, thread \"%s\"%s\n", i, thread_name(cpu),
                     f == NULL ? ": does not answer" : "");
         if (f != NULL) {
+            print_registers(f);
             nk_backtrace(f->rip, f->rbp);
         }
     }
@@ -190,6 +195,7 @@ static NK_NORETURN void report(const struct nk_trap_frame *f, bool exception)
         explain_fault(f);
     }
     print_registers(f);
+    print_control_registers();
     print_stack_top(f);
     panic_print("backtrace of CPU %u\n", this_cpu->id);
     nk_backtrace(f->rip, f->rbp);

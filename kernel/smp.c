@@ -23,6 +23,8 @@
 #define EFER_LME (UINT64_C(1) << 8)
 #define EFER_NXE (UINT64_C(1) << 11)
 
+#define XAPIC_ID_MAX 254 /* 255 is everybody */
+
 #define INIT_DELAY_US    10000
 #define STARTUP_DELAY_US 200
 #define ARRIVAL_LIMIT_US 2000000 /* generous: an emulated CPU may have to wait for a real one */
@@ -62,6 +64,11 @@ static void make_slots(void)
     }
     for (unsigned i = 0; i < acpi.cpu_count; i++) {
         if (!acpi.cpu[i].enabled || acpi.cpu[i].apic_id == this_cpu->apic_id) {
+            continue;
+        }
+        if (acpi.cpu[i].apic_id > XAPIC_ID_MAX && !lapic_is_x2apic()) {
+            nk_warn("smp: APIC id %u cannot be reached without x2APIC; it stays off",
+                    acpi.cpu[i].apic_id);
             continue;
         }
         if (smp_ap_slot_count + 1 == CONFIG_NR_CPUS) {
@@ -153,6 +160,25 @@ static void await_online(const struct nk_cpu *cpu)
     }
 }
 
+static void read_tsc(void *arg)
+{
+    *(uint64_t *)arg = x86_rdtsc();
+}
+
+/* Threads carry TSC values from CPU to CPU as times, so the counters must agree: another CPU's
+ * reading must lie between two of ours around it. */
+static void check_tsc(unsigned id)
+{
+    uint64_t theirs = 0;
+    uint64_t before = x86_rdtsc();
+    int err = nk_cpu_call(id, read_tsc, &theirs, true);
+    uint64_t after = x86_rdtsc();
+    if (err == 0 && (theirs < before || theirs > after)) {
+        nk_warn("smp: the TSC of CPU %u is off by %ld ticks; times will jump between CPUs", id,
+                (long)(theirs < before ? theirs - before : theirs - after));
+    }
+}
+
 void smp_start_all(void)
 {
     if (acpi.cpu_count < 2) {
@@ -176,6 +202,9 @@ void smp_start_all(void)
     }
     __atomic_store_n(&nk_cpu_count, count, __ATOMIC_RELEASE);
     paging_shootdown = smp_shootdown;
+    for (unsigned id = 1; id < count; id++) {
+        check_tsc(id);
+    }
     nk_info("smp: %u CPUs online", count);
 }
 
