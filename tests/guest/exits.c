@@ -22,7 +22,7 @@
 /* The instruction ends in this exception, or in none. */
 #define CHECK_FAULT(insn, vector, name)                                                            \
     do {                                                                                           \
-        uint64_t a_ = 0, c_ = 0, d_ = 0;                                                  \
+        uint64_t a_ = 0, c_ = 0, d_ = 0;                                                           \
         guest_fault_clear();                                                                       \
         __asm__ volatile(GUEST_MAY_FAULT(insn)                                                     \
                          : "+a"(a_), "+c"(c_), "+d"(d_)                                            \

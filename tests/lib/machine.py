@@ -116,6 +116,11 @@ class Machine:
         """The groups of the last match, as text."""
         return [text(group) for group in self.console.match.groups()]
 
+    @property
+    def text(self):
+        """All that came so far."""
+        return text(self.output)
+
     def send(self, keys):
         self.console.send(keys)
 

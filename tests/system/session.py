@@ -1,12 +1,15 @@
 """What the system tests share: prompts, marks in the output, steps that many tests take."""
 
+import itertools
 import re
 
 SHELL = r"orthocone> "
 GUEST = r"~ # "
 BANNER = r"Orthocone guest: Linux"
 KEY_CONSOLE = "\x1d"  # Ctrl-]
-LINUX_BOOT = 150  # seconds; some 20 on an idle machine
+LINUX_BOOT = 150  # seconds; some 5 on an idle machine
+
+marks = itertools.count(1)
 
 
 def guest_shell(node):
@@ -15,12 +18,22 @@ def guest_shell(node):
     node.expect(GUEST)
 
 
+def command(node, line, log=False):
+    """A command of the kernel's shell; the lines it prints, those of the log only if asked for. A log line may come at
+    any time and draws the prompt anew, so the end is a mark of our own, not the prompt."""
+    mark = f"mark-{next(marks)}"
+    node.sendline(line)
+    node.sendline(f"echo {mark}")
+    node.expect(rf"\n{mark}(?!\d)")
+    lines = node.before.replace("\x1b[K", "").splitlines()
+    others = SHELL if log else rf"{SHELL}|^\[ *\d+\.\d+\] "
+    return [text for text in lines if text and not re.search(others, text)]
+
+
 def to_node(node):
     """From a guest's console to the kernel's shell."""
     node.send(KEY_CONSOLE)
     node.expect(r"\[console: shell")
-    node.sendline()
-    node.expect(SHELL + r"\r\n.*" + SHELL)
 
 
 def to_guest(node, name):
@@ -31,14 +44,20 @@ def to_guest(node, name):
 
 def vm_states(node):
     """{name: (state, reason)} by "vm list"."""
-    rows = node.run("vm list", SHELL).splitlines()
     states = {}
-    for row in rows[1:]:
-        name, state, _, _, _, *reason = row.split(maxsplit=5)
-        states[name] = (state, " ".join(reason))
+    for row in command(node, "vm list"):
+        match = re.match(r"(\S+) +(\S+) +\d+ +\d+ MiB +(.*)", row)
+        if match:
+            states[match[1]] = (match[2], match[3])
     return states
 
 
 def free_kib(node):
     """The node's free memory, summed over NUMA nodes."""
-    return sum(int(kib) for kib in re.findall(r"(\d+) KiB free,", node.run("mem", SHELL)))
+    return sum(int(kib) for kib in re.findall(r"(\d+) KiB free,", "\n".join(command(node, "mem"))))
+
+
+def end(node):
+    """Power the node off by its shell."""
+    node.sendline("poweroff")
+    assert node.wait() == 0

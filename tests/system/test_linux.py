@@ -5,7 +5,7 @@ import time
 
 from lib.vm import Tree, linux_manifest, manifest
 
-from session import BANNER, GUEST, LINUX_BOOT, SHELL, guest_shell, to_guest, to_node, vm_states
+from session import BANNER, GUEST, LINUX_BOOT, command, end, guest_shell, to_guest, to_node, vm_states
 
 
 def check_commands(node):
@@ -62,7 +62,7 @@ def check_consoles(node):
     node.expect(r"echo half")
     to_node(node)
     assert vm_states(node)["linux"][0] == "running"
-    assert "linux" in node.run("console", SHELL).split()
+    assert "linux" in command(node, "console")
     to_guest(node, "linux")
     node.sendline(" done")
     node.expect(r"half done\r")
@@ -105,11 +105,10 @@ def test_reboot_and_panic_stay_in_their_vm(machine, scratch):
     node.expect(r"end Kernel panic")
     to_node(node)
     assert vm_states(node)["linux"][0] == "running"  # it panicked, it did not end
-    node.run("vm stop linux", SHELL)
+    command(node, "vm stop linux")
     assert vm_states(node)["linux"][0] == "stopped"
     assert vm_states(node)["other"][0] == "running"
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
 def test_two_linux_guests_at_once(machine, scratch):
@@ -124,15 +123,12 @@ def test_two_linux_guests_at_once(machine, scratch):
     guest_shell(node)
     assert node.run("hostname", GUEST) == "guest"
     node.sendline("poweroff")
-    node.expect(r"vm first: stopped: \S+")
-    node.expect(SHELL)
+    node.expect(r"\] vm first: stopped: ")
     states = vm_states(node)
     assert states["first"][0] == "stopped" and states["second"][0] == "running"
     node.sendline("console second")
     node.expect(r"\[console: second")
     assert node.run("hostname", GUEST).splitlines()[-1] == "second"
     node.sendline("poweroff")
-    node.expect(r"vm second: stopped: \S+")
-    node.expect(SHELL)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    node.expect(r"\] vm second: stopped: ")
+    end(node)

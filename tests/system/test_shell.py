@@ -7,38 +7,41 @@ import datetime
 import pytest
 from lib.vm import KERNEL, Tree, manifest
 
-from session import SHELL
+from session import SHELL, command, end
+
+
+def text_of(node, line, log=False):
+    return "\n".join(command(node, line, log))
 
 
 def test_commands(machine):
     node = machine(kernel=KERNEL, command_line="loglevel=info", cpus=2)
     node.expect(SHELL)
-    helped = node.run("help", SHELL)
+    helped = text_of(node, "help")
     for command in ("help", "ps", "mem", "cpu", "irq", "log", "vm", "reboot", "poweroff"):
         assert re.search(rf"^ +{command} ", helped, re.M), command
-        assert command in node.run(f"help {command}", SHELL)
+        assert command in text_of(node, f"help {command}")
 
-    threads = node.run("ps", SHELL)
+    threads = text_of(node, "ps")
     assert re.search(r"^ +\d+ shell +running", threads, re.M | re.I)
     assert len(re.findall(r"idle", threads)) == 2
-    assert re.search(r"RAM: \d+ KiB", node.run("mem", SHELL))
-    assert "kmalloc" in node.run("mem caches", SHELL)
-    assert len(node.run("cpu", SHELL).splitlines()) == 3
-    assert re.search(r"^ +4 .* (uart|serial|com1)", node.run("irq", SHELL), re.M | re.I)
-    log = node.run("log", SHELL)
+    assert re.search(r"RAM: \d+ KiB", text_of(node, "mem"))
+    assert "kmalloc" in text_of(node, "mem caches")
+    assert len(text_of(node, "cpu").splitlines()) == 3
+    assert re.search(r"^ +4 .* (uart|serial|com1)", text_of(node, "irq"), re.M | re.I)
+    log = text_of(node, "log", log=True)
     assert "boot: multiboot1" in log and "2 of 2 online" in log
-    assert node.run("echo one  two", SHELL) == "one two"
-    assert node.run("vm list", SHELL).splitlines()[0].startswith("NAME")
+    assert text_of(node, "echo one  two") == "one two"
+    assert text_of(node, "vm list").splitlines()[0].startswith("NAME")
 
-    date = datetime.datetime.strptime(node.run("date", SHELL), "%Y-%m-%d %H:%M:%S UTC")
+    date = datetime.datetime.strptime(text_of(node, "date"), "%Y-%m-%d %H:%M:%S UTC")
     assert abs(date.replace(tzinfo=datetime.timezone.utc).timestamp() - time.time()) < 5
 
-    assert 'did you mean "mem"' in node.run("memm", SHELL)
-    assert 'unknown command "xyzzy"' in node.run("xyzzy", SHELL)
-    assert "usage: vm" in node.run("vm", SHELL)
-    assert "unknown action" in node.run("vm fly", SHELL)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    assert 'did you mean "mem"' in text_of(node, "memm")
+    assert 'unknown command "xyzzy"' in text_of(node, "xyzzy")
+    assert "usage: vm" in text_of(node, "vm")
+    assert "unknown action" in text_of(node, "vm fly")
+    end(node)
 
 
 def test_line_editing(machine):
@@ -54,8 +57,7 @@ def test_line_editing(machine):
     node.expect(SHELL)
     node.send("garbage\x03")
     node.expect(SHELL)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
 def test_reboot(machine):
@@ -64,8 +66,7 @@ def test_reboot(machine):
     node.sendline("reboot")
     node.expect(r"Orthocone \S+")
     node.expect(SHELL)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
 @pytest.mark.parametrize("cpu", ["max,-svm", "qemu64,-svm"])
@@ -76,14 +77,12 @@ def test_without_svm(machine, scratch, cpu):
     node.expect(r"no virtual machines on this node: (.*?)\r\n")
     assert "no hardware virtualisation" in node.match[0]
     node.expect(SHELL)
-    assert "no hardware virtualisation" in node.run("vm list", SHELL)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    assert "no hardware virtualisation" in text_of(node, "vm list")
+    end(node)
 
 
 @pytest.mark.parametrize("memory", ["32M", "6G"])
 def test_memory_sizes(machine, memory):
     node = machine(kernel=KERNEL, memory=memory, cpus=1)
     node.expect(SHELL)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
