@@ -46,7 +46,8 @@ struct nk_cpu {
 extern struct nk_cpu nk_cpu_table[CONFIG_NR_CPUS];
 extern unsigned nk_cpu_count; /* CPUs online; does not change after boot */
 
-/* this_cpu->field compiles to one GS-relative access. */
+/* this_cpu->field compiles to one GS-relative access. GCC 12 takes a function that does nothing but
+ * store through it for one without effects, and drops calls of it: such a function needs a barrier. */
 #define this_cpu ((__seg_gs struct nk_cpu *)0)
 
 static inline struct nk_cpu *nk_this_cpu(void)
@@ -67,11 +68,13 @@ static inline uint32_t nk_preempt_depth(void)
 static inline void nk_resched_request(void)
 {
     this_cpu->preempt_count &= ~NK_PREEMPT_QUIET;
+    __asm__ volatile("" : : : "memory");
 }
 
 static inline void nk_resched_clear(void)
 {
     this_cpu->preempt_count |= NK_PREEMPT_QUIET;
+    __asm__ volatile("" : : : "memory");
 }
 
 static inline void nk_preempt_disable(void)

@@ -36,9 +36,11 @@ static inline struct x86_cpuid x86_cpuid(uint32_t leaf, uint32_t subleaf)
 
 static inline uint64_t x86_rdtsc(void)
 {
-    uint64_t lo, hi; /* the upper halves of RAX and RDX are cleared */
-    __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
-    return (hi << 32) + lo; /* an LEA */
+    uint64_t v; /* made in three instructions, wherever it is wanted */
+    __asm__ volatile("rdtsc\n\tshlq $32, %%rdx\n\tleaq (%%rax,%%rdx), %0" : "=r"(v)
+                     :
+                     : "rax", "rdx", "cc");
+    return v;
 }
 
 /* a * b / c with all 128 bits of the product; the quotient must fit in 64. */
