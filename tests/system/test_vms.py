@@ -176,8 +176,7 @@ def test_broken_manifests(machine, scratch):
         tree.add(f"vms/{name}.json", vm)
     node = machine(**tree.arguments())
     node.expect(r"vm good: stopped: ")
-    command(node, "echo")
-    at_boot = node.text
+    at_boot = "\n".join(command(node, "log error", log=True))
     for name, _, reason in BROKEN:
         file = f"vms/{name}.json"
         assert re.search(rf"not created: {file}: .*{reason}", at_boot) or \
