@@ -50,7 +50,7 @@ static struct {
     bool live;       /* rings and interrupts carry the output; before, it is polled */
     bool sync;       /* a panic has the line for itself */
     bool editing;    /* the shell shows a line that is being edited */
-    bool edit_wiped; /* that line was written over and is to be shown again; atomic */
+    bool edit_wiped; /* that line was written over and is to be shown again */
 
     struct nk_mutex switching; /* held while a stream's input() runs, and by who removes streams */
     struct nk_semaphore rx_some, typed_some;
@@ -88,45 +88,57 @@ static void write_polled(const char *s, size_t len)
     }
 }
 
-/* Append to a stream; the oldest bytes give way. Returns true when the line must be told. */
-static bool stream_put(struct nk_console *c, const char *s, size_t len)
+/* Append to a stream; the oldest bytes give way. Lock held. */
+static void stream_put(struct nk_console *c, const char *s, size_t len)
 {
-    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
     c->lost += nk_ring_put_over(&c->out, s, len);
-    bool kick = c == console.front;
-    nk_spin_unlock_irqrestore(&console.lock, flags);
-    return kick;
 }
 
 void console_stream_write(struct nk_console *c, const char *s, size_t len)
 {
-    if (stream_put(c, s, len) && !console.sync) {
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    stream_put(c, s, len);
+    bool kick = c == console.front && !console.sync;
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    if (kick) {
         uart_transmit_kick();
     }
 }
 
 /* The kernel's own text in front of the user is never dropped: who finds the ring full drains it
- * at the line's speed. */
-static void shell_put(const char *s, size_t len)
+ * at the line's speed. `over`: the text does not belong to the line being edited, which is wiped
+ * in the same step, so that the shell's redrawing cannot come in between. */
+static void shell_put(const char *s, size_t len, bool over)
 {
+    static const char wipe[] = "\r\x1b[K";
+    size_t needed = len + sizeof(wipe);
     uint64_t flags = nk_spin_lock_irqsave(&console.lock);
-    bool full = console.front == &shell_stream && nk_ring_space(&shell_stream.out) < len;
-    nk_spin_unlock_irqrestore(&console.lock, flags);
-    if (full) {
-        uart_transmit_flush(len);
+    while (console.front == &shell_stream && nk_ring_space(&shell_stream.out) < needed) {
+        nk_spin_unlock_irqrestore(&console.lock, flags);
+        uart_transmit_flush(needed);
+        flags = nk_spin_lock_irqsave(&console.lock);
     }
-    console_stream_write(&shell_stream, s, len);
+    if (over && console.editing && !console.edit_wiped) {
+        console.edit_wiped = true;
+        stream_put(&shell_stream, wipe, sizeof(wipe) - 1);
+    }
+    stream_put(&shell_stream, s, len);
+    bool kick = console.front == &shell_stream;
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    if (kick) {
+        uart_transmit_kick();
+    }
 }
 
-/* The kernel's own text: each newline becomes two bytes. */
-static void write_text(const char *s, size_t len)
+/* The kernel's own text: each newline becomes two bytes. A line of the log goes in one piece. */
+static void write_text(const char *s, size_t len, bool over)
 {
     if (!console.live || console.sync) {
         write_polled(s, len);
         return;
     }
     while (len) {
-        char text[256];
+        char text[320];
         size_t used = 0;
         for (; len && used < sizeof(text) - 1; s++, len--) {
             if (*s == '\n') {
@@ -134,29 +146,31 @@ static void write_text(const char *s, size_t len)
             }
             text[used++] = *s;
         }
-        shell_put(text, used);
+        shell_put(text, used, over);
     }
 }
 
 void console_write(const char *s, size_t len)
 {
-    /* The shell shows its line again when the text has left (line_drained). */
-    if (console.editing && !console.sync &&
-        !__atomic_exchange_n(&console.edit_wiped, true, __ATOMIC_ACQ_REL)) {
-        write_text("\r\x1b[K", 4);
-    }
-    write_text(s, len);
+    write_text(s, len, true);
+}
+
+static void set_editing(bool editing, bool wiped)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    console.editing = editing;
+    console.edit_wiped = editing && wiped;
+    nk_spin_unlock_irqrestore(&console.lock, flags);
 }
 
 void console_edit(bool on)
 {
-    console.editing = on;
-    __atomic_store_n(&console.edit_wiped, false, __ATOMIC_RELEASE);
+    set_editing(on, false);
 }
 
 void console_edit_write(const char *s, size_t len)
 {
-    write_text(s, len);
+    write_text(s, len, false);
 }
 
 void console_write_sync(const char *s, size_t len)
@@ -225,7 +239,8 @@ int console_getc(void)
 {
     for (;;) {
         char c;
-        if (__atomic_exchange_n(&console.edit_wiped, false, __ATOMIC_ACQ_REL)) {
+        if (console.edit_wiped) {
+            set_editing(true, false);
             return '\f';
         }
         if (ring_take(&console.typed, &c, 1)) {
@@ -258,7 +273,7 @@ static void switch_to(struct nk_console *to)
     nk_spin_unlock_irqrestore(&console.lock, flags);
     uart_transmit_kick();
     if (to == &shell_stream) {
-        __atomic_store_n(&console.edit_wiped, console.editing, __ATOMIC_RELEASE);
+        set_editing(console.editing, true);
         nk_semaphore_up(&console.typed_some);
     } else {
         console.last_guest = to;

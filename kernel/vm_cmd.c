@@ -205,6 +205,7 @@ int cmd_vm(int argc, char **argv)
     }
     vms_lock();
     int status = run_action(action, argv[2]);
+    vms_handle_events(); /* what the action ended is said before the next prompt */
     vms_unlock();
     return status;
 }

@@ -25,6 +25,7 @@ int vms_destroy(struct vm *vm) NK_MUST_CHECK; /* stops it first if need be */
 void vms_autostart(void);
 
 /* Take note of VMs that end: log it, give the console back, power the node off when its
- * manifest says so. vms_events_wait() blocks until there may be something to note. */
+ * manifest says so. May be called with the lock held.
+ * vms_events_wait() blocks until there may be something to note. */
 void vms_handle_events(void);
 void vms_events_wait(void);

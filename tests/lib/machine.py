@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pathlib
+import re
 import shlex
 import signal
 import socket
@@ -131,9 +132,11 @@ class Machine:
     def run(self, line, prompt, timeout=None):
         """Type a command and return what it prints until the prompt, without the echo."""
         self.sendline(line)
+        # A prompt that was shown again before the command came is not its end. Terminals wrap longer lines.
+        echo = re.escape(line) if len(line) < 60 else ""
+        self.expect(echo + r"\r*\n", timeout)
         self.expect(prompt, timeout)
-        _, _, rest = self.before.partition("\n")
-        return rest.strip("\n")
+        return self.before.strip("\n")
 
     def wait(self, timeout=None):
         """Wait until the machine ends by itself; QEMU's exit status."""
