@@ -252,11 +252,15 @@ int console_getc(void)
 
 /* --- front ------------------------------------------------------------------------------------ */
 
-/* Lock `switching` held. What the old front still had to send waits in its ring. */
+/* Lock `switching` held. What an old guest still had to send waits in its ring; the kernel's own
+ * text goes out first, so that no line of the log is cut in two. */
 static void switch_to(struct nk_console *to)
 {
     if (console.front == to) {
         return;
+    }
+    if (console.front == &shell_stream) {
+        uart_transmit_flush(nk_ring_used(&shell_stream.out));
     }
     char text[160];
     size_t len =
