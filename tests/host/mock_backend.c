@@ -241,6 +241,23 @@ static unsigned mock_cpl(struct vcpu *v)
     return mock_vcpu(v)->segment[VMM_SEG_SS].attributes >> 5 & 3;
 }
 
+static void mock_get_address_mode(struct vcpu *v, struct vmm_address_mode *out)
+{
+    const struct mock_vcpu *m = mock_vcpu(v);
+    const struct vmm_segment_state *cs = &m->segment[VMM_SEG_CS];
+
+    *out = (struct vmm_address_mode){
+        .cr0 = m->sysreg[VMM_CR0],
+        .cr3 = m->sysreg[VMM_CR3],
+        .cr4 = m->sysreg[VMM_CR4],
+        .efer = m->sysreg[VMM_EFER],
+        .cs_base = cs->base,
+        .cs_limit = cs->limit,
+        .cs_attributes = cs->attributes,
+        .cpl = (uint8_t)mock_cpl(v),
+    };
+}
+
 static void mock_dump(struct vcpu *v)
 {
     vmm_vm_log(v->vm, VMM_LOG_ERROR, "mock back end: %u entries", mock_vcpu(v)->entries);
@@ -276,6 +293,7 @@ static const struct vmm_backend mock_backend = {
     .set_tsc_offset = mock_set_tsc_offset,
     .dr_acquire = mock_dr_acquire,
     .cpl = mock_cpl,
+    .get_address_mode = mock_get_address_mode,
     .dump = mock_dump,
 };
 

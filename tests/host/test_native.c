@@ -221,6 +221,24 @@ static void correlate(struct native_registers *n)
     }
 }
 
+/* Where the processor would have met the operand. Of two operands it names either. */
+static uint64_t operand_offset(const struct row *r, const struct native_registers *n)
+{
+    if (is_string(r)) {
+        return 0x123;
+    }
+    if (strcmp(r->name, "mov disp8") == 0) {
+        return (uint64_t)(int8_t)0x90;
+    }
+    if (strcmp(r->name, "mov disp32") == 0) {
+        return 0x110;
+    }
+    if (strcmp(r->name, "mov sib") == 0) {
+        return n->gpr[VMM_RDX] * 4 + 8;
+    }
+    return strcmp(r->name, "mov sib r10*8") == 0 ? n->gpr[VMM_R10] * 8 - 0x10 : 0;
+}
+
 static void emulate(struct fixture *f, const struct row *r, struct native_registers *n, bool write)
 {
     struct vcpu *v = f->vcpu;
@@ -232,7 +250,7 @@ static void emulate(struct fixture *f, const struct row *r, struct native_regist
     guest_set_code(f, r->bytes, r->length);
     /* Some back ends say that a read-modify-write wrote, some that it read. */
     e.fault.write = write;
-    e.fault.gpa.v = TEST_DEVICE_BASE + MIDDLE + (is_string(r) ? 0x123 : 0);
+    e.fault.gpa.v = TEST_DEVICE_BASE + MIDDLE + operand_offset(r, n);
     assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
     assert_false(v->event.valid);
     assert_int_equal(v->rip, 0x1000 + r->length);

@@ -62,6 +62,7 @@ struct vmm_backend {
      * with v->dr at the next entry, open the intercept, let the instruction run again. */
     void (*dr_acquire)(struct vcpu *v);
     unsigned (*cpl)(struct vcpu *v);
+    void (*get_address_mode)(struct vcpu *v, struct vmm_address_mode *out);
     void (*dump)(struct vcpu *v); /* hardware block, through the print hook */
 };
 

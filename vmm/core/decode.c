@@ -8,29 +8,36 @@
 
 #define CS_LONG    (1U << 9)  /* L */
 #define CS_DEFAULT (1U << 10) /* D */
-#define EFER_LMA   (UINT64_C(1) << 10)
 #define VECTOR_UD  6
 #define VECTOR_GP  13
 
-struct code_position {
-    uint64_t linear;
-    uint64_t room; /* bytes until the segment's limit */
-    uint8_t mode;  /* default address size, bytes */
-};
-
-static struct code_position position_of(struct vcpu *v)
+/* CS's attributes and whether long mode is active: together they say how code is read. */
+static uint32_t code_of(const struct vmm_address_mode *m)
 {
-    struct vmm_segment_state cs;
-    struct code_position at = {.linear = v->rip, .room = VMM_INSN_MAX, .mode = 8};
+    return m->cs_attributes | (uint32_t)(m->efer & EFER_LMA) << 6;
+}
 
-    v->backend->get_segment(v, VMM_SEG_CS, &cs);
-    if ((cs.attributes & CS_LONG) != 0 && (v->backend->get_sysreg(v, VMM_EFER) & EFER_LMA) != 0) {
-        return at;
+/* Default address size of the code, in bytes. */
+static uint8_t mode_of(const struct vmm_address_mode *m)
+{
+    if ((m->cs_attributes & CS_LONG) != 0 && (m->efer & EFER_LMA) != 0) {
+        return 8;
     }
-    at.linear = (uint32_t)(cs.base + v->rip);
-    at.mode = (cs.attributes & CS_DEFAULT) != 0 ? 4 : 2;
-    at.room = v->rip > cs.limit ? 0 : cs.limit - v->rip + 1;
-    return at;
+    return (m->cs_attributes & CS_DEFAULT) != 0 ? 4 : 2;
+}
+
+static uint64_t linear_of(uint64_t rip, uint64_t cs_base, uint8_t mode)
+{
+    return mode == 8 ? rip : (uint32_t)(cs_base + rip);
+}
+
+/* Bytes from rip to the segment's limit. */
+static uint64_t room_of(const struct vcpu *v, const struct vmm_address_mode *m, uint8_t mode)
+{
+    if (mode == 8) {
+        return VMM_INSN_MAX;
+    }
+    return v->rip > m->cs_limit ? 0 : m->cs_limit - v->rip + 1;
 }
 
 /* --- from Zydis's fields to ours --------------------------------------------------------------- */
@@ -171,6 +178,7 @@ static enum parse_result parse(struct insn *i, unsigned available)
     status = ZydisDecoderDecodeInstruction(&decoder, NULL, i->bytes, available, &z);
     if (ZYAN_SUCCESS(status)) {
         take_fields(i, &z);
+        emu_classify(i);
         i->valid = true;
         return PARSE_OK;
     }
@@ -182,56 +190,80 @@ static enum parse_result parse(struct insn *i, unsigned available)
 
 /* --- fetching ---------------------------------------------------------------------------------- */
 
-/* Are the cached instruction's bytes still at its address? Also false when that takes more than a
- * look into one page. */
-static bool cache_hit(struct vcpu *v, const struct insn *i, const struct vmm_exit *e)
+static bool same_bytes(const struct insn *i, const void *code)
 {
-    struct vmm_walk_fault fault;
-    struct translation t;
+    uint64_t now[2];
 
-    if (e != NULL && e->insn_count >= i->length) {
-        return __builtin_memcmp(e->insn, i->bytes, i->length) == 0;
+    __builtin_memcpy(now, code, sizeof(now));
+    if (i->length <= 8) {
+        return (now[0] ^ i->bytes[0]) << (64 - 8 * i->length) == 0;
     }
-    if ((i->address & (VMM_PAGE_SIZE - 1)) + i->length > VMM_PAGE_SIZE ||
-        walk_translate(v, VMM_GVA(i->address), VMM_ACCESS_FETCH, v->backend->cpl(v) == 3, &t,
-                       &fault) != 0 ||
-        t.host == NULL) {
+    return now[0] == i->bytes[0] && (now[1] ^ i->bytes[1]) << (128 - 8 * i->length) == 0;
+}
+
+/* Are the remembered instruction's bytes still there? The processor has just fetched them, so rights
+ * and limits need no check. Also false when it takes more than a look into one page. */
+static bool still_there(struct vcpu *v, const struct vmm_address_mode *mode, const struct insn *i)
+{
+    uint64_t linear = linear_of(i->rip, i->cs_base, i->mode);
+    unsigned offset = (unsigned)(linear & (VMM_PAGE_SIZE - 1));
+    const struct walk_entry *w = walk_slot(v, linear);
+
+    if (!walk_holds(w, mode, linear) || w->host == NULL) {
         return false;
     }
-    for (unsigned n = 0; n < i->length; n++) {
-        if (t.host[n] != i->bytes[n]) {
-            return false;
-        }
+    if (offset <= VMM_PAGE_SIZE - sizeof(i->bytes)) {
+        return same_bytes(i, w->host + offset);
     }
-    return true;
+    return offset + i->length <= VMM_PAGE_SIZE &&
+           __builtin_memcmp(w->host + offset, i->bytes, i->length) == 0;
+}
+
+static struct insn *slot_of(struct vcpu *v)
+{
+    return &v->decode_cache->insn[(v->rip ^ v->rip >> 6) % INSN_CACHE_COUNT];
+}
+
+const struct insn *decode_remembered(struct vcpu *v, const struct vmm_address_mode *mode,
+                                     const struct vmm_exit *e)
+{
+    const struct insn *i = slot_of(v);
+
+    if (!i->valid || i->rip != v->rip || i->cs_base != mode->cs_base || i->code != code_of(mode)) {
+        return NULL;
+    }
+    if (e != NULL && e->insn_count >= i->length) {
+        return __builtin_memcmp(e->insn, i->bytes, i->length) == 0 ? i : NULL;
+    }
+    return still_there(v, mode, i) ? i : NULL;
 }
 
 /* Decode from memory: one page first; the second is touched only if the instruction goes on there,
  * as the processor does. */
-static enum decode_result fetch_and_parse(struct vcpu *v, const struct code_position *at,
+static enum decode_result fetch_and_parse(struct vcpu *v, const struct vmm_address_mode *mode,
                                           struct insn *i)
 {
-    unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (at->linear & (VMM_PAGE_SIZE - 1)));
+    uint64_t linear = linear_of(i->rip, i->cs_base, i->mode), room = room_of(v, mode, i->mode);
+    unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (linear & (VMM_PAGE_SIZE - 1)));
     unsigned step[2] = {in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX, VMM_INSN_MAX};
     unsigned have = 0;
 
-    for (unsigned n = 0; n < 2 && have < at->room; n++) {
-        unsigned end = step[n] < at->room ? step[n] : (unsigned)at->room;
+    for (unsigned n = 0; n < 2 && have < room; n++) {
+        unsigned end = step[n] < room ? step[n] : (unsigned)room;
         struct vmm_walk_fault fault;
-        int result;
+        struct translation t;
 
         if (end == have) {
             continue;
         }
-        result = vmm_linear_read(v, VMM_GVA(at->linear + have), i->bytes + have, end - have,
-                                 VMM_ACCESS_FETCH, &fault);
-        if (result == -VMM_EFAULT) {
+        if (walk_translate(v, mode, VMM_GVA(linear + have), VMM_ACCESS_FETCH, &t, &fault) != 0) {
             vmm_inject_page_fault(v, fault.address, fault.error);
             return DECODE_FAULT;
         }
-        if (result != 0) {
+        if (t.host == NULL) {
             return DECODE_CRASH;
         }
+        __builtin_memcpy((uint8_t *)i->bytes + have, t.host, end - have);
         have = end;
         switch (parse(i, have)) {
         case PARSE_OK:
@@ -250,43 +282,35 @@ static enum decode_result fetch_and_parse(struct vcpu *v, const struct code_posi
     return DECODE_FAULT;
 }
 
-static unsigned slot_of(uint64_t linear)
+enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode *mode,
+                                  const struct vmm_exit *e, const struct insn **out)
 {
-    return (unsigned)((linear ^ linear >> 6 ^ linear >> 12) % INSN_CACHE_COUNT);
-}
-
-enum decode_result decode_current(struct vcpu *v, const struct vmm_exit *e, const struct insn **out)
-{
-    struct code_position at = position_of(v);
-    struct insn *i = &v->decode_cache->insn[slot_of(at.linear)];
-    enum decode_result result = DECODE_OK;
+    struct insn *i = slot_of(v);
 
     *out = i;
-    if (i->valid && i->address == at.linear && i->mode == at.mode && i->length <= at.room &&
-        cache_hit(v, i, e)) {
+    if (decode_remembered(v, mode, e) != NULL) {
         return DECODE_OK;
     }
-    __builtin_memset(i, 0, sizeof(*i));
-    i->address = at.linear;
-    i->mode = at.mode;
-    if (e != NULL && e->insn_count != 0 && e->insn_count <= at.room) {
-        __builtin_memcpy(i->bytes, e->insn, e->insn_count);
+    *i = (struct insn){
+        .rip = v->rip, .cs_base = mode->cs_base, .code = code_of(mode), .mode = mode_of(mode)};
+    if (e != NULL && e->insn_count != 0) {
+        __builtin_memcpy(i->bytes, e->insn, VMM_INSN_MAX);
         if (parse(i, e->insn_count) == PARSE_OK) {
             return DECODE_OK;
         }
     }
-    result = fetch_and_parse(v, &at, i);
-    i->valid = result == DECODE_OK;
-    return result;
+    return fetch_and_parse(v, mode, i);
 }
 
 /* --- for the exit handlers --------------------------------------------------------------------- */
 
 unsigned vmm_decode_length(struct vcpu *v)
 {
+    struct vmm_address_mode mode;
     const struct insn *i;
 
-    switch (decode_current(v, NULL, &i)) {
+    v->backend->get_address_mode(v, &mode);
+    switch (decode_current(v, &mode, NULL, &i)) {
     case DECODE_OK:
         return i->length;
     case DECODE_CRASH:
@@ -301,16 +325,21 @@ unsigned vmm_decode_length(struct vcpu *v)
 void vmm_describe_instruction(struct vcpu *v, char *out, size_t size)
 {
     struct vmm_walk_fault fault;
-    struct code_position at = position_of(v);
-    unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (at.linear & (VMM_PAGE_SIZE - 1)));
-    unsigned count = in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX;
+    struct vmm_address_mode mode;
+    uint64_t linear;
+    unsigned in_page;
+    unsigned count;
     uint8_t bytes[VMM_INSN_MAX];
     int used = 0;
 
+    v->backend->get_address_mode(v, &mode);
+    linear = linear_of(v->rip, mode.cs_base, mode_of(&mode));
+    in_page = (unsigned)(VMM_PAGE_SIZE - (linear & (VMM_PAGE_SIZE - 1)));
+    count = in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX;
     if (size != 0) {
         out[0] = '\0';
     }
-    if (vmm_linear_read(v, VMM_GVA(at.linear), bytes, count, VMM_ACCESS_FETCH, &fault) != 0) {
+    if (vmm_linear_read(v, VMM_GVA(linear), bytes, count, VMM_ACCESS_FETCH, &fault) != 0) {
         vmm_format(v->vm->vmm, out, size, "(code is not readable)");
         return;
     }

@@ -675,34 +675,106 @@ static enum vmm_action crash(struct vcpu *v, const struct vmm_exit *e, const cha
     return VMM_LEAVE;
 }
 
-enum vmm_action vmm_emulate_mmio(struct vcpu *v, struct vmm_exit *e)
+/* --- the quick way ------------------------------------------------------------------------------- */
+
+void emu_classify(struct insn *i)
 {
-    struct emu m = {.v = v, .e = e, .user = v->backend->cpl(v) == 3};
-    const struct op_info *info;
+    const struct op_info *info = find_op(i);
+    unsigned size = (i->opcode & 1) == 0 ? 1 : i->operand_size;
+    bool high_byte = size == 1 && i->reg >= 4 && (i->prefixes & INSN_REX) == 0;
+
+    i->quick = QUICK_NONE;
+    i->quick_size = (uint8_t)size;
+    if (info->op != OP_MOV || !i->has_modrm || i->mod == 3 || i->segment != INSN_NO_SEG ||
+        i->mode != 8) {
+        return;
+    }
+    if (info->form == FORM_RM_IMM) {
+        i->quick = (i->reg & 7) == 0 ? QUICK_STORE_IMM : QUICK_NONE;
+    } else if (!high_byte) {
+        i->quick = info->form == FORM_RM_R ? QUICK_STORE : QUICK_LOAD;
+    }
+}
+
+/* A move whose operand lies at the exit's address for certain: all in one page, and not the second
+ * part of an operand that began in the page before. The processor has checked everything else. */
+static bool is_quick(struct vcpu *v, const struct insn *i, const struct vmm_exit *e)
+{
+    unsigned offset = (unsigned)(e->fault.gpa.v & (VMM_PAGE_SIZE - 1));
+
+    if (i->quick == QUICK_NONE || e->fault.write != (i->quick != QUICK_LOAD) ||
+        offset + i->quick_size > VMM_PAGE_SIZE) {
+        return false;
+    }
+    if (offset == 0) {
+        const struct emu m = {.v = v, .i = i};
+
+        return (emu_effective_address(&m) & (VMM_PAGE_SIZE - 1)) == 0;
+    }
+    return true;
+}
+
+static void move_quickly(struct vcpu *v, const struct insn *i, struct vmm_exit *e)
+{
+    unsigned size = i->quick_size;
+    uint64_t *gpr = &v->gpr[i->reg];
+    struct vdev_access a = {.size = (uint8_t)size, .write = i->quick != QUICK_LOAD, .vcpu = v};
+
+    a.value = i->quick == QUICK_LOAD    ? ~UINT64_C(0)
+              : i->quick == QUICK_STORE ? *gpr & emu_mask(size)
+                                        : i->imm & emu_mask(size);
+    vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
+    if (i->quick == QUICK_LOAD) {
+        a.value &= emu_mask(size);
+        *gpr = size >= 4 ? a.value : (*gpr & ~emu_mask(size)) | a.value;
+    }
+}
+
+static enum vmm_action execute_any(struct emu *m)
+{
+    const struct op_info *info = find_op(m->i);
     bool again = false;
 
-    switch (decode_current(v, e, &m.i)) {
-    case DECODE_OK:
-        break;
-    case DECODE_FAULT:
-        return VMM_CONTINUE;
-    case DECODE_CRASH:
-        return crash(v, e, "guest runs code outside RAM");
-    }
-    info = find_op(m.i);
-    m.gpa_known = has_one_operand(m.i, info);
-    switch (execute(&m, info, &again)) {
+    m->gpa_known = has_one_operand(m->i, info);
+    switch (execute(m, info, &again)) {
     case EMU_OK:
         break;
     case EMU_FAULT:
         return VMM_CONTINUE;
     case EMU_CANNOT:
-        return crash(v, e, "instruction on device memory that is not emulated");
+        return crash(m->v, m->e, "instruction on device memory that is not emulated");
     }
     if (!again) {
-        e->insn_length = m.i->length;
+        m->e->insn_length = m->i->length;
         /* Only fails for instructions of unknown length. */
-        (void)!vmm_skip_instruction(v, e);
+        (void)!vmm_skip_instruction(m->v, m->e);
     }
     return VMM_CONTINUE;
+}
+
+enum vmm_action vmm_emulate_mmio(struct vcpu *v, struct vmm_exit *e)
+{
+    struct emu m;
+
+    v->backend->get_address_mode(v, &m.mode);
+    m.i = decode_remembered(v, &m.mode, e);
+    if (m.i == NULL) {
+        switch (decode_current(v, &m.mode, e, &m.i)) {
+        case DECODE_OK:
+            break;
+        case DECODE_FAULT:
+            return VMM_CONTINUE;
+        case DECODE_CRASH:
+            return crash(v, e, "guest runs code outside RAM");
+        }
+    }
+    if (is_quick(v, m.i, e)) {
+        move_quickly(v, m.i, e);
+        e->insn_length = m.i->length;
+        (void)!vmm_skip_instruction(v, e); /* the length is known */
+        return VMM_CONTINUE;
+    }
+    m.v = v;
+    m.e = e;
+    return execute_any(&m);
 }

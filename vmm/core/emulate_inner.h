@@ -26,13 +26,17 @@ struct emu {
     struct vcpu *v;
     struct vmm_exit *e;
     const struct insn *i;
+    struct vmm_address_mode mode;
     bool gpa_known; /* e->fault.gpa belongs to the instruction's only memory operand */
-    bool user;
 };
 
 enum emu_intent { EMU_READ, EMU_WRITE, EMU_MODIFY /* a read that a write follows */ };
 
-uint64_t emu_mask(unsigned size);
+static inline uint64_t emu_mask(unsigned size)
+{
+    return ~UINT64_C(0) >> (64 - size * 8);
+}
+
 /* A register operand; in byte operands without REX, 4 to 7 name AH, CH, DH, BH. */
 uint64_t emu_gpr_read(const struct emu *m, unsigned reg, unsigned size);
 void emu_gpr_write(struct emu *m, unsigned reg, unsigned size, uint64_t value);

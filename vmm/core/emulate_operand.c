@@ -6,12 +6,6 @@
 #define ATTRIBUTE_TYPE_CODE     (1U << 3)
 #define ATTRIBUTE_PRESENT       (1U << 7)
 #define ATTRIBUTE_DB            (1U << 10)
-#define CR0_PE                  (UINT64_C(1) << 0)
-
-uint64_t emu_mask(unsigned size)
-{
-    return size >= 8 ? ~UINT64_C(0) : (UINT64_C(1) << (size * 8)) - 1;
-}
 
 static bool is_high_byte(const struct emu *m, unsigned reg, unsigned size)
 {
@@ -88,8 +82,7 @@ static enum emu_result segment_fault(struct emu *m, enum vmm_segment segment)
 
 static bool is_canonical(const struct emu *m, uint64_t linear)
 {
-    /* LA57 (CR4 bit 12) widens addresses from 48 to 57 bits. */
-    unsigned bits = (m->v->backend->get_sysreg(m->v, VMM_CR4) >> 12 & 1) != 0 ? 57 : 48;
+    unsigned bits = (m->mode.cr4 & CR4_LA57) != 0 ? 57 : 48;
     int64_t upper = (int64_t)linear >> (bits - 1);
 
     return upper == 0 || upper == -1;
@@ -99,13 +92,15 @@ static enum emu_result linear_64bit(struct emu *m, enum vmm_segment segment, uin
                                     unsigned size, uint64_t *linear)
 {
     *linear = offset;
+    if (m->gpa_known && segment < VMM_SEG_FS) {
+        return EMU_OK; /* what the processor has translated already is canonical */
+    }
     if (segment == VMM_SEG_FS || segment == VMM_SEG_GS) {
         struct vmm_segment_state s;
 
         m->v->backend->get_segment(m->v, segment, &s);
         *linear += s.base;
     }
-    /* What the processor has translated already is canonical. */
     if (!m->gpa_known && (!is_canonical(m, *linear) || !is_canonical(m, *linear + size - 1))) {
         return segment_fault(m, segment);
     }
@@ -141,7 +136,7 @@ enum emu_result emu_linear(struct emu *m, enum vmm_segment segment, uint64_t off
         return segment_fault(m, segment);
     }
     /* Real mode may write through CS and read through anything. */
-    if ((m->v->backend->get_sysreg(m->v, VMM_CR0) & CR0_PE) != 0 &&
+    if ((m->mode.cr0 & CR0_PE) != 0 &&
         (intent == EMU_READ ? is_code && (s.attributes & ATTRIBUTE_TYPE_RW) == 0
                             : is_code || (s.attributes & ATTRIBUTE_TYPE_RW) == 0)) {
         return segment_fault(m, segment);
@@ -190,7 +185,7 @@ static unsigned translate(struct emu *m, uint64_t linear, unsigned size, enum em
     piece[0].size = count == 2 ? room : size;
     piece[1].size = size - piece[0].size;
     for (unsigned n = 0; n < count; n++) {
-        if (walk_translate(m->v, VMM_GVA(linear + n * room), access, m->user, &piece[n].at,
+        if (walk_translate(m->v, &m->mode, VMM_GVA(linear + n * room), access, &piece[n].at,
                            &fault) != 0) {
             vmm_inject_page_fault(m->v, fault.address, fault.error);
             return 0;

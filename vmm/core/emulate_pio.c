@@ -90,10 +90,11 @@ static enum emu_result string(struct emu *m, bool *again)
  * one that does may be wrong about 16-bit code. */
 static enum vmm_action emulate_string(struct vcpu *v, struct vmm_exit *e)
 {
-    struct emu m = {.v = v, .e = e, .user = v->backend->cpl(v) == 3};
+    struct emu m = {.v = v, .e = e};
     bool again = false;
 
-    switch (decode_current(v, NULL, &m.i)) {
+    v->backend->get_address_mode(v, &m.mode);
+    switch (decode_current(v, &m.mode, NULL, &m.i)) {
     case DECODE_OK:
         break;
     case DECODE_FAULT:

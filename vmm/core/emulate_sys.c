@@ -4,7 +4,7 @@
 #define CR0_TS (UINT64_C(1) << 3)
 
 /* LMSW loads CR0's low four bits from a register or memory; it can set PE but not clear it. */
-static int decode_lmsw(struct emu *m, uint64_t cr0)
+static int decode_lmsw(struct emu *m)
 {
     uint64_t source, linear;
 
@@ -18,16 +18,16 @@ static int decode_lmsw(struct emu *m, uint64_t cr0)
             return -VMM_EFAULT;
         }
     }
-    m->e->reg.value = (cr0 & ~UINT64_C(0xe)) | (source & 0xf);
+    m->e->reg.value = (m->mode.cr0 & ~UINT64_C(0xe)) | (source & 0xf);
     return 0;
 }
 
 int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e)
 {
-    struct emu m = {.v = v, .e = e, .user = v->backend->cpl(v) == 3};
-    uint64_t cr0 = v->backend->get_sysreg(v, VMM_CR0);
+    struct emu m = {.v = v, .e = e};
 
-    if (decode_current(v, e, &m.i) != DECODE_OK) {
+    v->backend->get_address_mode(v, &m.mode);
+    if (decode_current(v, &m.mode, e, &m.i) != DECODE_OK) {
         return -VMM_EFAULT;
     }
     if (m.i->map != INSN_MAP_0F) {
@@ -47,11 +47,11 @@ int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e)
     e->reg.gpr_valid = false;
     e->reg.value_valid = true;
     if (m.i->opcode == 0x06) { /* CLTS */
-        e->reg.value = cr0 & ~CR0_TS;
+        e->reg.value = m.mode.cr0 & ~CR0_TS;
         return 0;
     }
     if (m.i->opcode == 0x01 && (m.i->reg & 7) == 6) {
-        return decode_lmsw(&m, cr0);
+        return decode_lmsw(&m);
     }
     return -VMM_EINVAL;
 }

@@ -4,14 +4,8 @@
 #include "core/vm.h"
 
 #define CR0_WP     (UINT64_C(1) << 16)
-#define CR0_PG     (UINT64_C(1) << 31)
-#define CR4_PSE    (UINT64_C(1) << 4)
-#define CR4_PAE    (UINT64_C(1) << 5)
-#define CR4_LA57   (UINT64_C(1) << 12)
 #define CR4_SMEP   (UINT64_C(1) << 20)
 #define CR4_SMAP   (UINT64_C(1) << 21)
-#define EFER_LMA   (UINT64_C(1) << 10)
-#define EFER_NXE   (UINT64_C(1) << 11)
 #define RFLAGS_AC  (UINT64_C(1) << 18)
 
 #define PTE_PRESENT  (UINT64_C(1) << 0)
@@ -40,31 +34,7 @@ enum walk_right {
     RIGHT_ROM = 16,  /* what is written vanishes */
 };
 
-struct paging {
-    uint64_t cr0, cr3, cr4, efer;
-};
-
-static struct paging paging_of(struct vcpu *v)
-{
-    const struct vmm_backend *b = v->backend;
-    struct paging p = {
-        .cr0 = b->get_sysreg(v, VMM_CR0),
-        .cr3 = b->get_sysreg(v, VMM_CR3),
-        .cr4 = b->get_sysreg(v, VMM_CR4),
-        .efer = b->get_sysreg(v, VMM_EFER),
-    };
-
-    return p;
-}
-
-/* The control bits that decide how entries are read; rights are judged at each use. */
-static uint32_t mode_of(const struct paging *p)
-{
-    return (uint32_t)((p->cr0 & CR0_PG) | (p->cr4 & (CR4_PSE | CR4_PAE | CR4_LA57)) |
-                      (p->efer & (EFER_LMA | EFER_NXE)));
-}
-
-static uint32_t fault_bits(const struct paging *p, enum vmm_access access, bool user)
+static uint32_t fault_bits(const struct vmm_address_mode *p, enum vmm_access access, bool user)
 {
     uint32_t error = user ? FAULT_USER : 0;
 
@@ -77,7 +47,7 @@ static uint32_t fault_bits(const struct paging *p, enum vmm_access access, bool 
     return error;
 }
 
-static bool allowed(const struct vcpu *v, const struct paging *p, unsigned rights,
+static bool allowed(const struct vcpu *v, const struct vmm_address_mode *p, unsigned rights,
                     enum vmm_access access, bool user)
 {
     if (user && (rights & RIGHT_USER) == 0) {
@@ -141,7 +111,7 @@ static bool read_entry(struct vcpu *v, struct walk_entry *w, uint64_t gpa, unsig
 }
 
 /* 32-bit tables: returns 0 or the P and RSVD bits of the fault, -1: not present. */
-static int walk_32bit(struct vcpu *v, const struct paging *p, uint32_t address,
+static int walk_32bit(struct vcpu *v, const struct vmm_address_mode *p, uint32_t address,
                       struct walk_entry *w)
 {
     uint64_t pde, pte;
@@ -174,7 +144,7 @@ static int walk_32bit(struct vcpu *v, const struct paging *p, uint32_t address,
     return 0;
 }
 
-static bool reserved_set(const struct paging *p, uint64_t entry, unsigned level, bool pae32)
+static bool reserved_set(const struct vmm_address_mode *p, uint64_t entry, unsigned level, bool pae32)
 {
     if ((entry & PTE_NX) != 0 && (p->efer & EFER_NXE) == 0) {
         return true;
@@ -193,7 +163,7 @@ static bool reserved_set(const struct paging *p, uint64_t entry, unsigned level,
 }
 
 /* PAE, 4-level and 5-level tables; result as of walk_32bit(). */
-static int walk_64bit(struct vcpu *v, const struct paging *p, uint64_t address,
+static int walk_64bit(struct vcpu *v, const struct vmm_address_mode *p, uint64_t address,
                       struct walk_entry *w)
 {
     bool pae32 = (p->efer & EFER_LMA) == 0;
@@ -245,7 +215,7 @@ static bool is_rom(const struct vm *vm, gpa_t gpa)
 }
 
 /* Walk the tables into *w; *w is right for this access afterwards, A and D included. */
-static int walk_slow(struct vcpu *v, const struct paging *p, gva_t gva, enum vmm_access access,
+static int walk_slow(struct vcpu *v, const struct vmm_address_mode *p, gva_t gva, enum vmm_access access,
                      bool user, struct walk_entry *w, struct vmm_walk_fault *fault)
 {
     bool is_32bit = (p->cr4 & CR4_PAE) == 0;
@@ -278,37 +248,27 @@ static int walk_slow(struct vcpu *v, const struct paging *p, gva_t gva, enum vmm
     w->rights |= is_rom(v->vm, w->gpa) ? RIGHT_ROM : 0;
     w->page = gva.v >> 12;
     w->cr3 = p->cr3;
-    w->mode = mode_of(p);
+    w->mode = walk_mode(p);
     /* Not kept: 32-bit entries, whose slots are of another width, and PAE, whose pointers are not
      * among the slots. */
     w->valid = (p->cr0 & CR0_PG) == 0 || (p->efer & EFER_LMA) != 0;
     return 0;
 }
 
-static bool still_holds(const struct walk_entry *w)
+int walk_translate(struct vcpu *v, const struct vmm_address_mode *mode, gva_t gva,
+                   enum vmm_access access, struct translation *out, struct vmm_walk_fault *fault)
 {
-    for (unsigned i = 0; i < w->count; i++) {
-        if (__atomic_load_n(w->slot[i], __ATOMIC_RELAXED) != w->value[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-int walk_translate(struct vcpu *v, gva_t gva, enum vmm_access access, bool user,
-                   struct translation *out, struct vmm_walk_fault *fault)
-{
-    struct paging p = paging_of(v);
+    bool user = mode->cpl == 3;
     struct walk_entry *w;
 
-    if ((p.efer & EFER_LMA) == 0) {
+    if ((mode->efer & EFER_LMA) == 0) {
         gva.v = (uint32_t)gva.v; /* linear addresses wrap at 4 GiB */
     }
-    w = &v->decode_cache->walk[(gva.v >> 12) % WALK_CACHE_COUNT];
-    if (!w->valid || w->page != gva.v >> 12 || w->cr3 != p.cr3 || w->mode != mode_of(&p) ||
+    w = walk_slot(v, gva.v);
+    if (!walk_holds(w, mode, gva.v) ||
         (access == VMM_ACCESS_WRITE && (w->rights & RIGHT_DIRTY) == 0) ||
-        (w->count != 0 && !allowed(v, &p, w->rights, access, user)) || !still_holds(w)) {
-        int result = walk_slow(v, &p, gva, access, user, w, fault);
+        (w->count != 0 && !allowed(v, mode, w->rights, access, user))) {
+        int result = walk_slow(v, mode, gva, access, user, w, fault);
 
         if (result != 0) {
             return result;
@@ -323,9 +283,13 @@ int walk_translate(struct vcpu *v, gva_t gva, enum vmm_access access, bool user,
 int vmm_walk(struct vcpu *v, gva_t gva, enum vmm_access access, bool user, gpa_t *out,
              struct vmm_walk_fault *fault)
 {
+    struct vmm_address_mode mode;
     struct translation t;
-    int result = walk_translate(v, gva, access, user, &t, fault);
+    int result;
 
+    v->backend->get_address_mode(v, &mode);
+    mode.cpl = user ? 3 : 0;
+    result = walk_translate(v, &mode, gva, access, &t, fault);
     if (result == 0) {
         *out = t.gpa;
     }
@@ -337,13 +301,15 @@ static int translate_span(struct vcpu *v, gva_t gva, unsigned len, enum vmm_acce
                           struct translation *first, struct translation *second,
                           unsigned *first_len, struct vmm_walk_fault *fault)
 {
-    bool user = v->backend->cpl(v) == 3;
     unsigned room = (unsigned)(VMM_PAGE_SIZE - (gva.v & (VMM_PAGE_SIZE - 1)));
-    int result = walk_translate(v, gva, access, user, first, fault);
+    struct vmm_address_mode mode;
+    int result;
 
+    v->backend->get_address_mode(v, &mode);
+    result = walk_translate(v, &mode, gva, access, first, fault);
     *first_len = len < room ? len : room;
     if (result == 0 && len > room) {
-        result = walk_translate(v, VMM_GVA(gva.v + room), access, user, second, fault);
+        result = walk_translate(v, &mode, VMM_GVA(gva.v + room), access, second, fault);
     }
     if (result != 0) {
         return result;

@@ -52,6 +52,15 @@ struct vmm_segment_state {
 
 #define VMM_SEGMENT_LONG 0x200 /* attributes: CS.L */
 
+/* All that decides how the guest's code and addresses are read, in one call: the emulator's hot path
+ * needs it each time. */
+struct vmm_address_mode {
+    uint64_t cr0, cr3, cr4, efer, cs_base;
+    uint32_t cs_limit;
+    uint16_t cs_attributes;
+    uint8_t cpl;
+};
+
 /* Read through the backend when needed; never on the hot path. */
 enum vmm_sysreg {
     VMM_CR0,

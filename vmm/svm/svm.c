@@ -269,5 +269,6 @@ const struct vmm_backend svm_backend = {
     .set_tsc_offset = svm_set_tsc_offset,
     .dr_acquire = svm_dr_acquire,
     .cpl = svm_cpl,
+    .get_address_mode = svm_get_address_mode,
     .dump = svm_dump,
 };

@@ -287,6 +287,21 @@ unsigned svm_cpl(struct vcpu *v)
     return vmcb_cpl(svm_vcpu(v)->vmcb);
 }
 
+void svm_get_address_mode(struct vcpu *v, struct vmm_address_mode *out)
+{
+    const struct vmcb *b = svm_vcpu(v)->vmcb;
+    const struct vmcb_segment cs = vmcb_cs(b);
+
+    out->cr0 = vmcb_cr0(b);
+    out->cr3 = vmcb_cr3(b);
+    out->cr4 = vmcb_cr4(b);
+    out->efer = vmcb_efer(b);
+    out->cs_base = cs.base;
+    out->cs_limit = cs.limit;
+    out->cs_attributes = cs.attributes;
+    out->cpl = vmcb_cpl(b);
+}
+
 void svm_dump(struct vcpu *v)
 {
     const struct svm_vcpu *s = svm_vcpu(v);
