@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/x86.h"
-#include "kernel/format.h"
 
 #define CR0_MP UINT64_C(1 << 1)
 #define CR0_EM UINT64_C(1 << 2)
@@ -22,6 +21,8 @@
 #define CR4_SMEP       UINT64_C(1 << 20)
 #define CR4_SMAP       UINT64_C(1 << 21)
 
+#define BRAND_LENGTH 48
+
 #define XCR0_X87_SSE UINT64_C(3)
 
 /* The boot CPU's record is complete as far as GS needs before any code runs (boot/entry.asm). */
@@ -35,18 +36,35 @@ static bool bit(uint32_t reg, unsigned n)
     return (reg >> n & 1) != 0;
 }
 
+/* The 48 characters of the brand string may have blanks around them. */
+static void read_brand(char out[BRAND_LENGTH + 1])
+{
+    char text[BRAND_LENGTH + 1] = "unknown CPU";
+    if (nk_cpu_features.max_extended_leaf >= 0x80000004) {
+        for (uint32_t i = 0; i < 3; i++) {
+            struct x86_cpuid id = x86_cpuid(0x80000002 + i, 0);
+            memcpy(text + (size_t)i * 16, &id, 16);
+        }
+    }
+    size_t start = 0;
+    while (text[start] == ' ') {
+        start++;
+    }
+    size_t end = strlen(text);
+    while (end > start && text[end - 1] == ' ') {
+        end--;
+    }
+    memcpy(out, text + start, end - start);
+    out[end - start] = '\0';
+}
+
 static void read_names(struct cpu_features *f)
 {
     struct x86_cpuid id = x86_cpuid(0, 0);
     memcpy(f->vendor, &id.ebx, 4);
     memcpy(f->vendor + 4, &id.edx, 4);
     memcpy(f->vendor + 8, &id.ecx, 4);
-    if (f->max_extended_leaf >= 0x80000004) {
-        for (uint32_t i = 0; i < 3; i++) {
-            id = x86_cpuid(0x80000002 + i, 0);
-            memcpy(f->brand + (size_t)i * 16, &id, 16);
-        }
-    }
+    read_brand(f->brand);
 }
 
 void cpu_detect(void)
@@ -99,17 +117,4 @@ void cpu_init(void)
         this_cpu->xcr0 = f->xcr0_all;
     }
     __asm__ volatile("fninit");
-}
-
-void cpu_brand(char *out, size_t size)
-{
-    const char *text = nk_cpu_features.brand;
-    while (*text == ' ') {
-        text++;
-    }
-    size_t len = strlen(text);
-    while (len > 0 && text[len - 1] == ' ') {
-        len--;
-    }
-    nk_snprintf(out, size, "%.*s", len > 0 ? (int)len : 11, len > 0 ? text : "unknown CPU");
 }

@@ -5,7 +5,7 @@
 #include "base/types.h"
 
 struct cpu_features {
-    char vendor[13], brand[49];
+    char vendor[13], brand[49]; /* brand: without blanks around it */
     bool mce, nx, smep, smap, umip, xsave, x2apic, tsc_deadline, tsc_invariant, svm, vmx;
     uint64_t xcr0_all; /* every state component the CPU has */
     uint32_t max_leaf, max_extended_leaf;
@@ -17,6 +17,3 @@ void cpu_detect(void); /* boot CPU: fills nk_cpu_features */
 
 /* Every CPU, on itself: CR0, CR4 and XCR0. Machines without XSAVE are left with FXSAVE. */
 void cpu_init(void);
-
-/* The brand string without surrounding blanks; "unknown CPU" when there is none. */
-void cpu_brand(char *out, size_t size);
