@@ -98,7 +98,7 @@ static uint32_t period_position(const struct vpit_channel *c, uint64_t now, uint
 {
     if (runs_previous(c, now)) {
         *period = c->previous;
-        return (uint32_t)(c->previous - (c->start - now - 1) % c->previous - 1);
+        return (uint32_t)(c->previous - (c->start - now));
     }
     *period = c->reload;
     return (uint32_t)(elapsed(c, now) % c->reload);
