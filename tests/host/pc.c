@@ -79,8 +79,7 @@ void pc_route(struct fixture *f, unsigned pin, uint64_t entry)
     fixture_mmio_write(f, PLATFORM_IOAPIC_BASE + 0x10, 4, entry & UINT32_MAX);
 }
 
-/* --- random accesses -----------------------------------------------------------------------------
- */
+/* --- random accesses -------------------------------------------------------------------------- */
 
 static uint64_t random_next(uint64_t *state)
 {
@@ -152,8 +151,7 @@ void pc_fuzz_mmio(struct fixture *f, uint64_t base, unsigned length, unsigned ro
     }
 }
 
-/* --- saving --------------------------------------------------------------------------------------
- */
+/* --- saving ----------------------------------------------------------------------------------- */
 
 struct memory_stream {
     struct vdev_stream stream;

@@ -84,8 +84,7 @@ static void send(struct fixture *f, uint8_t destination, uint32_t icr)
     set(f, ICR, icr);
 }
 
-/* --- registers -----------------------------------------------------------------------------------
- */
+/* --- registers -------------------------------------------------------------------------------- */
 
 static void values_after_reset(void **state)
 {
@@ -339,8 +338,7 @@ static void icr_can_be_read_back(void **state)
     fixture_destroy(f);
 }
 
-/* --- messages ------------------------------------------------------------------------------------
- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 static unsigned pending_set(struct fixture *f, uint8_t vector)
 {
@@ -481,8 +479,7 @@ static void init_resets_all_but_identity(void **state)
     fixture_destroy(f);
 }
 
-/* --- x2APIC --------------------------------------------------------------------------------------
- */
+/* --- x2APIC ----------------------------------------------------------------------------------- */
 
 static void x2apic_mode_changes(void **state)
 {
@@ -589,8 +586,7 @@ static void x2apic_messages(void **state)
     fixture_destroy(f);
 }
 
-/* --- timer ---------------------------------------------------------------------------------------
- */
+/* --- timer ------------------------------------------------------------------------------------ */
 
 static void one_shot(void **state)
 {
@@ -768,8 +764,7 @@ static void timers_are_of_their_vcpu(void **state)
     fixture_destroy(f);
 }
 
-/* --- the rest ------------------------------------------------------------------------------------
- */
+/* --- the rest --------------------------------------------------------------------------------- */
 
 static void lint0_as_fixed_and_nmi(void **state)
 {

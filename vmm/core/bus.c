@@ -16,8 +16,7 @@ struct vm *vdev_vm(struct vdev *dev)
     return dev->vm;
 }
 
-/* --- ranges --------------------------------------------------------------------------------------
- */
+/* --- ranges ----------------------------------------------------------------------------------- */
 
 /* The index of the first range that ends above the address, bus->count if none does. */
 static unsigned bus_search(const struct vmm_bus *bus, uint64_t address)
@@ -76,7 +75,7 @@ static int bus_claim(struct vm *vm, struct vmm_bus *bus, const struct vmm_bus_ra
     }
     bus->range[at] = *claim;
     bus->count++;
-    bus->last = 0;
+    bus->last = NULL;
     return 0;
 }
 
@@ -90,7 +89,7 @@ static void bus_release(struct vmm_bus *bus, const struct vdev *dev)
         }
     }
     bus->count = kept;
-    bus->last = 0;
+    bus->last = NULL;
 }
 
 static void bus_destroy(struct vm *vm, struct vmm_bus *bus)
@@ -109,7 +108,7 @@ static struct vmm_bus *bus_of(struct vm *vm, enum vdev_space space)
 int vdev_claim(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
                vdev_access_fn fn)
 {
-    struct vmm_bus_range claim = {.base = base, .length = length, .dev = dev, .fn = fn};
+    struct vmm_bus_range claim = {.base = base, .length = length, .dev = dev, .fn = fn, .width = 8};
 
     return bus_claim(dev->vm, bus_of(dev->vm, space), &claim);
 }
@@ -118,32 +117,26 @@ int vdev_claim_lockless(struct vdev *dev, enum vdev_space space, uint64_t base, 
                         vdev_access_fn fn)
 {
     struct vmm_bus_range claim = {
-        .base = base, .length = length, .dev = dev, .fn = fn, .lockless = true};
+        .base = base, .length = length, .dev = dev, .fn = fn, .width = 8, .lockless = true};
 
     return bus_claim(dev->vm, bus_of(dev->vm, space), &claim);
 }
 
 int vdev_claim_bytes(struct vdev *dev, uint64_t base, uint64_t length, vdev_access_fn fn)
 {
-    struct vmm_bus_range claim = {
-        .base = base, .length = length, .dev = dev, .fn = fn, .bytes = true};
+    struct vmm_bus_range claim = {.base = base, .length = length, .dev = dev, .fn = fn, .width = 1};
 
     return bus_claim(dev->vm, &dev->vm->pio, &claim);
 }
 
-/* --- accesses ------------------------------------------------------------------------------------
- */
+/* --- accesses --------------------------------------------------------------------------------- */
 
-static uint64_t size_mask(unsigned size)
-{
-    return UINT64_MAX >> (64 - 8 * size);
-}
+static const uint64_t mask_table[] = {[1] = 0xff, [2] = 0xffff, [4] = UINT32_MAX, [8] = UINT64_MAX};
 
-static void range_access(const struct vmm_bus_range *r, uint64_t offset, struct vdev_access *a)
+static void range_access(const struct vmm_bus_range *r, struct vdev_access *a)
 {
     struct vdev *dev = r->dev;
 
-    a->offset = offset;
     if (r->lockless) {
         r->fn(dev, a);
         return;
@@ -172,42 +165,57 @@ static bool bus_access_bytes(struct vmm_bus *bus, uint64_t address, struct vdev_
     return claimed;
 }
 
-bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a)
+/* What is at the address, after a miss of the hint. NULL: nothing. */
+static const struct vmm_bus_range *bus_find(struct vmm_bus *bus, uint64_t address)
 {
-    unsigned last = bus->last;
-    const struct vmm_bus_range *r;
-    uint64_t offset;
+    unsigned at = bus_search(bus, address);
 
-    if (!a->write) {
-        a->value = size_mask(a->size);
+    if (at == bus->count || address < bus->range[at].base) {
+        return NULL;
     }
-    if (vmm_unlikely(last >= bus->count ||
-                     address - bus->range[last].base >= bus->range[last].length)) {
-        last = bus_search(bus, address);
-        if (last == bus->count) {
-            return false;
-        }
-        if (address < bus->range[last].base) {
-            bool reaches = bus->range[last].base - address < a->size;
+    bus->last = &bus->range[at];
+    return bus->last;
+}
 
-            return reaches && bus_access_bytes(bus, address, a);
-        }
-        bus->last = last;
-    }
-    r = &bus->range[last];
-    offset = address - r->base;
-    if (vmm_unlikely(r->length - offset < a->size || (r->bytes && a->size > 1))) {
+/* Nothing at the address; but the access may reach into the range above it. */
+static bool bus_access_nothing(struct vmm_bus *bus, uint64_t address, struct vdev_access *a)
+{
+    unsigned at = bus_search(bus, address);
+
+    if (at < bus->count && bus->range[at].base - address < a->size) {
         return bus_access_bytes(bus, address, a);
     }
-    range_access(r, offset, a);
     if (!a->write) {
-        a->value &= size_mask(a->size);
+        a->value = mask_table[a->size];
+    }
+    return false;
+}
+
+bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a)
+{
+    const struct vmm_bus_range *r = bus->last;
+
+    if (vmm_unlikely(r == NULL || address - r->base >= r->length)) {
+        r = bus_find(bus, address);
+        if (r == NULL) {
+            return bus_access_nothing(bus, address, a);
+        }
+    }
+    a->offset = address - r->base;
+    if (vmm_unlikely(a->size > r->width || r->length - a->offset < a->size)) {
+        return bus_access_bytes(bus, address, a);
+    }
+    if (a->write) {
+        range_access(r, a);
+    } else {
+        a->value = UINT64_MAX;
+        range_access(r, a);
+        a->value &= mask_table[a->size];
     }
     return true;
 }
 
-/* --- devices -------------------------------------------------------------------------------------
- */
+/* --- devices ---------------------------------------------------------------------------------- */
 
 int vdev_create(struct vm *vm, const struct vdev_class *cls, struct vdev **out)
 {
@@ -273,8 +281,7 @@ void vmm_devices_destroy(struct vm *vm)
     vmm_irq_destroy(vm);
 }
 
-/* --- checkpoint ----------------------------------------------------------------------------------
- */
+/* --- checkpoint ------------------------------------------------------------------------------- */
 
 struct saved_header {
     char name[NAME_BYTES];

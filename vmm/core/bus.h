@@ -18,14 +18,14 @@ struct vmm_bus_range {
     uint64_t base, length;
     struct vdev *dev;
     vdev_access_fn fn;
+    uint8_t width; /* fn gets accesses wider than this byte by byte */
     bool lockless; /* fn is called without the device's lock */
-    bool bytes;    /* fn gets wider accesses byte by byte */
 };
 
 struct vmm_bus {
     struct vmm_bus_range *range; /* sorted by base */
     unsigned count, room;
-    unsigned last; /* index of the last hit: a hint, races are harmless */
+    const struct vmm_bus_range *last; /* the last hit: a hint, races are harmless */
 };
 
 /* Do the access if anything claims all of it. Unclaimed: reads give all ones, writes vanish;

@@ -30,12 +30,7 @@ uint64_t vmm_ns_to_cycles(uint64_t ns, uint64_t khz)
     return scale(ns, khz, NS_PER_MS, true);
 }
 
-uint64_t vmm_ns_to_ticks(uint64_t ns, uint64_t hz)
-{
-    return scale(ns, hz, NS_PER_S, false);
-}
-
-uint64_t vmm_ticks_to_ns(uint64_t ticks, uint64_t hz)
+uint64_t vmm_ticks_to_ns(uint64_t ticks, uint32_t hz)
 {
     return scale(ticks, NS_PER_S, hz, true);
 }
@@ -46,6 +41,11 @@ uint64_t vmm_clock_cycles(struct vm *vm)
 
     /* The TSC of another CPU may be a few cycles behind the one that took the base. */
     return now > vm->clock_base_cycles ? now - vm->clock_base_cycles : 0;
+}
+
+uint64_t vmm_clock_ticks(struct vm *vm, uint32_t hz)
+{
+    return scale(vmm_clock_cycles(vm), hz, vm->ops->cycles_khz * 1000, false);
 }
 
 uint64_t vmm_clock_ns(struct vm *vm)

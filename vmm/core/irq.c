@@ -28,8 +28,7 @@ void vmm_irq_destroy(struct vm *vm)
     vm->ioapic = NULL;
 }
 
-/* --- lines ---------------------------------------------------------------------------------------
- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 /* Line 0 is at pin 2, as the MADT's override says; pin 0 is the PIC's output. */
 static unsigned pin_of(unsigned gsi)
@@ -111,8 +110,7 @@ void vmm_irq_pic_output(struct vm *vm, bool level)
     }
 }
 
-/* --- messages ------------------------------------------------------------------------------------
- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 static bool logical_match(const struct vlapic *a, uint32_t destination)
 {
@@ -206,8 +204,7 @@ void vmm_irq_deliver(struct vm *vm, const struct vmm_irq_message *m)
     }
 }
 
-/* --- what a vCPU takes ---------------------------------------------------------------------------
- */
+/* --- what a vCPU takes ------------------------------------------------------------------------ */
 
 static bool extint_pending(struct vcpu *v)
 {
@@ -218,9 +215,13 @@ static bool extint_pending(struct vcpu *v)
 /* The highest requested vector, if its priority class is above the given one. */
 static int requested_above(const struct vlapic *a, uint32_t priority)
 {
-    int vector = vlapic_highest(a->irr);
+    int vector;
 
-    return vector >= 0 && (uint32_t)vector >> 4 > priority >> 4 && vlapic_accepts(a) ? vector : -1;
+    if (!vlapic_requested(a)) {
+        return -1;
+    }
+    vector = vlapic_highest(a->irr);
+    return (uint32_t)vector >> 4 > priority >> 4 && vlapic_accepts(a) ? vector : -1;
 }
 
 int vmm_irq_look(struct vcpu *v)
@@ -244,10 +245,13 @@ bool vmm_irq_is_external(struct vcpu *v)
 
 int vmm_irq_tpr_blocked(struct vcpu *v)
 {
-    struct vlapic *a = vlapic_of(v);
-    int in_service = a->in_service < 0 ? 0 : a->in_service;
-    int vector = requested_above(a, (uint32_t)in_service);
+    const struct vlapic *a = vlapic_of(v);
+    int vector;
 
+    if (vmm_likely(!vlapic_requested(a))) {
+        return -1;
+    }
+    vector = requested_above(a, a->in_service < 0 ? 0 : (uint32_t)a->in_service);
     return vector >= 0 && (uint32_t)vector >> 4 <= a->tpr >> 4 ? vector : -1;
 }
 
@@ -270,6 +274,7 @@ int vmm_irq_acknowledge(struct vcpu *v)
         __atomic_fetch_and(&a->irr[vector / 64], ~bit, __ATOMIC_SEQ_CST);
         a->isr[vector / 64] |= bit;
         a->in_service = vector;
+        a->nested[a->nested_count++] = (uint8_t)vector;
         a->ppr = (uint32_t)vector & 0xf0; /* it was above the old one */
     }
     return vector;

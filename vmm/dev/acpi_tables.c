@@ -53,8 +53,7 @@ struct acpi_writer {
     unsigned table_count;
 };
 
-/* --- pieces --------------------------------------------------------------------------------------
- */
+/* --- pieces ----------------------------------------------------------------------------------- */
 
 static void put(struct acpi_writer *w, uint64_t value, unsigned bytes)
 {
@@ -145,8 +144,7 @@ static void list_table(struct acpi_writer *w, unsigned start)
     w->table[w->table_count++] = address(start);
 }
 
-/* --- tables --------------------------------------------------------------------------------------
- */
+/* --- tables ----------------------------------------------------------------------------------- */
 
 static unsigned put_facs(struct acpi_writer *w)
 {

@@ -127,8 +127,7 @@ void vioapic_eoi(struct vm *vm, uint8_t vector)
     vioapic_unlock(vm);
 }
 
-/* --- registers -----------------------------------------------------------------------------------
- */
+/* --- registers -------------------------------------------------------------------------------- */
 
 static uint32_t read_register(const struct vioapic *io)
 {
@@ -214,8 +213,7 @@ static void vioapic_access(struct vdev *dev, struct vdev_access *a)
     }
 }
 
-/* --- class ---------------------------------------------------------------------------------------
- */
+/* --- class ------------------------------------------------------------------------------------ */
 
 static void vioapic_reset(struct vdev *dev)
 {

@@ -54,8 +54,7 @@ static const uint32_t lvt_valid_table[VLAPIC_LVT_COUNT] = {
     [VLAPIC_LVT_LINT0] = 0x1f7ff, [VLAPIC_LVT_LINT1] = 0x1f7ff,   [VLAPIC_LVT_ERROR] = 0x110ff,
 };
 
-/* --- priorities ----------------------------------------------------------------------------------
- */
+/* --- priorities ------------------------------------------------------------------------------- */
 
 void vlapic_notice(struct vlapic *a)
 {
@@ -67,11 +66,9 @@ void vlapic_notice(struct vlapic *a)
 static void update_ppr(struct vlapic *a)
 {
     uint32_t serviced = a->in_service < 0 ? 0 : (uint32_t)a->in_service & 0xf0;
-    int requested;
 
     a->ppr = a->tpr >> 4 >= serviced >> 4 ? a->tpr : serviced;
-    requested = vlapic_highest(a->irr);
-    if (requested >= 0 && (uint32_t)requested >> 4 > a->ppr >> 4) {
+    if (vmm_unlikely(vlapic_requested(a)) && (uint32_t)vlapic_highest(a->irr) >> 4 > a->ppr >> 4) {
         vlapic_notice(a);
     }
 }
@@ -117,21 +114,22 @@ void vlapic_accept(struct vlapic *a, uint8_t vector, bool level)
 
 static void eoi(struct vlapic *a)
 {
-    int vector = a->in_service;
+    unsigned outer = a->nested_count - 1;
+    uint8_t vector = a->nested[outer & 15];
 
-    if (vector < 0) {
+    if (vmm_unlikely(a->nested_count == 0)) {
         return;
     }
     a->isr[vector / 64] &= ~(UINT64_C(1) << (vector % 64));
-    a->in_service = vlapic_highest(a->isr);
+    a->nested_count = outer;
+    a->in_service = outer != 0 ? a->nested[outer - 1] : -1;
     update_ppr(a);
-    if (vmm_unlikely(vlapic_test(a->tmr, (uint8_t)vector))) {
-        vioapic_eoi(a->vcpu->vm, (uint8_t)vector);
+    if (vmm_unlikely(vlapic_test(a->tmr, vector))) {
+        vioapic_eoi(a->vcpu->vm, vector);
     }
 }
 
-/* --- local interrupts ----------------------------------------------------------------------------
- */
+/* --- local interrupts ------------------------------------------------------------------------- */
 
 bool vlapic_extint_enabled(const struct vlapic *a)
 {
@@ -194,8 +192,7 @@ static void write_svr(struct vlapic *a, uint32_t value)
     }
 }
 
-/* --- inter-processor interrupts ------------------------------------------------------------------
- */
+/* --- inter-processor interrupts --------------------------------------------------------------- */
 
 static void send_to_others(struct vlapic *a, struct vmm_irq_message *m, bool self_too)
 {
@@ -242,8 +239,7 @@ static void write_icr(struct vlapic *a, uint64_t icr)
     }
 }
 
-/* --- registers -----------------------------------------------------------------------------------
- */
+/* --- registers -------------------------------------------------------------------------------- */
 
 static uint32_t read_bitmap(const uint64_t bits[4], unsigned reg)
 {
@@ -402,8 +398,7 @@ static void vlapic_access(struct vdev *dev, struct vdev_access *access)
     }
 }
 
-/* --- x2APIC: SDM vol. 3 section 10.12 ------------------------------------------------------------
- */
+/* --- x2APIC: SDM vol. 3 section 10.12 --------------------------------------------------------- */
 
 bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
@@ -478,8 +473,7 @@ bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
            write_register(a, reg, (uint32_t)value);
 }
 
-/* --- modes ---------------------------------------------------------------------------------------
- */
+/* --- modes ------------------------------------------------------------------------------------ */
 
 uint64_t vlapic_cr8_read(struct vcpu *v)
 {
@@ -506,6 +500,7 @@ static void reset_registers(struct vlapic *a)
         a->tmr[i] = 0;
     }
     a->in_service = -1;
+    a->nested_count = 0;
     a->tpr = 0;
     a->ppr = 0;
     a->ldr = vlapic_x2apic(a) ? x2apic_ldr(a->vcpu->id) : 0;
@@ -560,8 +555,7 @@ bool vlapic_base_write(struct vcpu *v, uint64_t value)
     return true;
 }
 
-/* --- class ---------------------------------------------------------------------------------------
- */
+/* --- class ------------------------------------------------------------------------------------ */
 
 static void vlapic_reset(struct vdev *dev)
 {
@@ -633,13 +627,33 @@ static int vlapic_save(struct vdev *dev, struct vdev_stream *out)
     return transfer(vdev_state(dev), out);
 }
 
+/* The stack of what is in service, from the bits. */
+static int rebuild_nesting(struct vlapic *a)
+{
+    a->nested_count = 0;
+    a->in_service = -1;
+    for (int vector = 0; vector < 256; vector++) {
+        if (!vlapic_test(a->isr, (uint8_t)vector)) {
+            continue;
+        }
+        if (a->in_service >= 0 && vector >> 4 == a->in_service >> 4) {
+            return -VMM_EINVAL; /* two of one class */
+        }
+        a->in_service = vector;
+        a->nested[a->nested_count++] = (uint8_t)vector;
+    }
+    return 0;
+}
+
 static int vlapic_load(struct vdev *dev, struct vdev_stream *in)
 {
     struct vlapic *a = vdev_state(dev);
     int error = transfer(a, in);
 
     if (error == 0) {
-        a->in_service = vlapic_highest(a->isr);
+        error = rebuild_nesting(a);
+    }
+    if (error == 0) {
         update_ppr(a);
         vlapic_timer_update(a);
         vlapic_notice(a);

@@ -49,6 +49,10 @@ struct vlapic {
 
     uint64_t isr[4];
     int in_service; /* the highest bit of isr, -1: none */
+    /* The bits of isr as a stack: an interrupt is taken only above the class of those in service,
+     * so that there is at most one in each of the 16 classes. */
+    uint8_t nested[16];
+    unsigned nested_count;
     uint32_t tpr, ppr;
     uint32_t ldr, dfr, svr, esr;
     uint64_t icr;
@@ -78,14 +82,24 @@ static inline bool vlapic_accepts(const struct vlapic *a)
 
 static inline int vlapic_highest(const uint64_t bits[4])
 {
-    for (int i = 3; i >= 0; i--) {
-        uint64_t word = __atomic_load_n(&bits[i], __ATOMIC_RELAXED);
+    uint64_t word;
 
+    for (int i = 3; i >= 0; i--) {
+        word = __atomic_load_n(&bits[i], __ATOMIC_RELAXED);
         if (word != 0) {
             return i * 64 + 63 - __builtin_clzll(word);
         }
     }
     return -1;
+}
+
+/* Is anything requested at all? Most questions end here. */
+static inline bool vlapic_requested(const struct vlapic *a)
+{
+    return (__atomic_load_n(&a->irr[0], __ATOMIC_RELAXED) |
+            __atomic_load_n(&a->irr[1], __ATOMIC_RELAXED) |
+            __atomic_load_n(&a->irr[2], __ATOMIC_RELAXED) |
+            __atomic_load_n(&a->irr[3], __ATOMIC_RELAXED)) != 0;
 }
 
 static inline bool vlapic_test(const uint64_t bits[4], uint8_t vector)

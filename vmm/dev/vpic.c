@@ -45,20 +45,15 @@ static struct vpic *vpic_of(struct vm *vm)
     return vm->pic->state;
 }
 
-/* --- priorities ----------------------------------------------------------------------------------
- */
+/* --- priorities ------------------------------------------------------------------------------- */
 
 /* The input of highest priority in the set, -1: it is empty. */
 static int chip_first(const struct vpic_chip *c, uint8_t set)
 {
-    for (unsigned i = 1; i <= 8; i++) {
-        unsigned input = (c->lowest + i) & 7;
+    unsigned highest = (c->lowest + 1u) & 7;
+    unsigned rotated = ((unsigned)set << 8 | set) >> highest;
 
-        if ((set >> input & 1) != 0) {
-            return (int)input;
-        }
-    }
-    return -1;
+    return set == 0 ? -1 : (int)(((unsigned)__builtin_ctz(rotated) + highest) & 7);
 }
 
 static unsigned chip_rank(const struct vpic_chip *c, int input)
@@ -141,8 +136,7 @@ static unsigned chip_acknowledge(struct vpic_chip *c)
     return (unsigned)input;
 }
 
-/* --- for the fabric ------------------------------------------------------------------------------
- */
+/* --- for the fabric --------------------------------------------------------------------------- */
 
 static void vpic_lock(struct vm *vm)
 {
@@ -214,8 +208,7 @@ bool vpic_pending(struct vm *vm, unsigned irq)
            0;
 }
 
-/* --- registers -----------------------------------------------------------------------------------
- */
+/* --- registers -------------------------------------------------------------------------------- */
 
 /* ICW1 begins initialisation: data sheet, "Initialization Command Words". */
 static void chip_icw1(struct vpic_chip *c, uint8_t value)
@@ -359,8 +352,7 @@ static void vpic_access_elcr(struct vdev *dev, struct vdev_access *a)
     vpic_update(dev->vm);
 }
 
-/* --- class ---------------------------------------------------------------------------------------
- */
+/* --- class ------------------------------------------------------------------------------------ */
 
 static void vpic_reset(struct vdev *dev)
 {

@@ -55,11 +55,10 @@ struct vpit {
 
 static uint64_t pit_now(struct vdev *dev)
 {
-    return vmm_ns_to_ticks(vmm_clock_ns(dev->vm), PIT_HZ);
+    return vmm_clock_ticks(dev->vm, PIT_HZ);
 }
 
-/* --- one channel ---------------------------------------------------------------------------------
- */
+/* --- one channel ------------------------------------------------------------------------------ */
 
 static bool is_periodic(const struct vpit_channel *c)
 {
@@ -159,8 +158,7 @@ static uint16_t channel_count(const struct vpit_channel *c, uint64_t now)
     return c->bcd ? to_bcd(count) : (uint16_t)count;
 }
 
-/* --- channel 0's interrupt -----------------------------------------------------------------------
- */
+/* --- channel 0's interrupt -------------------------------------------------------------------- */
 
 /* The tick, counted from start, of the n-th rising edge of OUT; UINT64_MAX: there is none. A
  * periodic count that replaced another has an edge at 0, where the last period of that one ends. */
@@ -242,8 +240,7 @@ static void irq0_restart(struct vdev *dev)
     irq0_update(dev);
 }
 
-/* --- registers -----------------------------------------------------------------------------------
- */
+/* --- registers -------------------------------------------------------------------------------- */
 
 static void load_count(struct vdev *dev, unsigned index, uint16_t value)
 {
@@ -401,8 +398,7 @@ static void vpit_access(struct vdev *dev, struct vdev_access *a)
     }
 }
 
-/* --- gate of channel 2, speaker ------------------------------------------------------------------
- */
+/* --- gate of channel 2, speaker --------------------------------------------------------------- */
 
 static void set_gate(struct vpit_channel *c, bool gate, uint64_t now)
 {
@@ -437,8 +433,7 @@ static void speaker_access(struct vdev *dev, struct vdev_access *a)
                (vmm_clock_ns(dev->vm) / REFRESH_NS % 2 != 0 ? SPEAKER_REFRESH : 0);
 }
 
-/* --- class ---------------------------------------------------------------------------------------
- */
+/* --- class ------------------------------------------------------------------------------------ */
 
 static void vpit_reset(struct vdev *dev)
 {

@@ -33,12 +33,12 @@ struct vpm {
 
 static uint64_t pm_ticks(struct vdev *dev)
 {
-    return vmm_ns_to_ticks(vmm_clock_ns(dev->vm), PM_HZ);
+    return vmm_clock_ticks(dev->vm, PM_HZ);
 }
 
 static void update(struct vdev *dev)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
     uint64_t wraps = pm_ticks(dev) >> TIMER_WRAP_BIT;
     bool sci;
 
@@ -63,7 +63,7 @@ static void vpm_timer(struct vdev *dev, void *arg)
 
 static void write_control(struct vdev *dev, uint16_t value)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
 
     /* SCI_EN follows the command port alone. */
     p->control = (uint16_t)((value & CONTROL_VALID & ~CONTROL_SCI) | (p->control & CONTROL_SCI));
@@ -74,7 +74,7 @@ static void write_control(struct vdev *dev, uint16_t value)
 
 static uint16_t read_half(struct vdev *dev, unsigned offset)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
 
     switch (offset) {
     case OFFSET_STATUS:
@@ -96,7 +96,7 @@ static uint16_t read_half(struct vdev *dev, unsigned offset)
 /* Bytes that are not written are given as mask = 0. */
 static void write_half(struct vdev *dev, unsigned offset, uint16_t value, uint16_t mask)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
 
     switch (offset) {
     case OFFSET_STATUS: /* ones clear */
@@ -141,7 +141,7 @@ static void vpm_access(struct vdev *dev, struct vdev_access *a)
 
 static void vpm_command(struct vdev *dev, struct vdev_access *a)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
     uint8_t *port = a->offset == 0 ? &p->command : &p->command_data;
 
     if (!a->write) {
@@ -159,7 +159,7 @@ static void vpm_command(struct vdev *dev, struct vdev_access *a)
 
 static void vpm_reset(struct vdev *dev)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
 
     p->status = 0;
     p->enable = 0;
@@ -172,7 +172,7 @@ static void vpm_reset(struct vdev *dev)
 
 static int vpm_create(struct vdev *dev)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
     int error = vmm_timer_create(dev, vpm_timer, NULL, &p->timer);
 
     if (error == 0) {
@@ -186,7 +186,7 @@ static int vpm_create(struct vdev *dev)
 
 static void vpm_destroy(struct vdev *dev)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
 
     vmm_timer_destroy(p->timer);
 }
@@ -198,7 +198,7 @@ static int vpm_save(struct vdev *dev, struct vdev_stream *out)
 
 static int vpm_load(struct vdev *dev, struct vdev_stream *in)
 {
-    struct vpm *p = vdev_state(dev);
+    struct vpm *p = dev->state;
     int error = in->transfer(in, p, offsetof(struct vpm, timer));
 
     if (error == 0) {

@@ -70,8 +70,7 @@ struct vrtc {
     struct vmm_timer *timer;
 };
 
-/* --- calendar ------------------------------------------------------------------------------------
- */
+/* --- calendar --------------------------------------------------------------------------------- */
 
 /* Days since 1970-01-01 of a date in the proleptic Gregorian calendar; months from March, so that
  * the leap day ends the year. */
@@ -167,8 +166,7 @@ static void clock_from_registers(struct vdev *dev)
     r->seen_second = second;
 }
 
-/* --- flags and interrupts ------------------------------------------------------------------------
- */
+/* --- flags and interrupts --------------------------------------------------------------------- */
 
 static bool clock_runs(const struct vrtc *r)
 {
@@ -221,7 +219,7 @@ static uint64_t periodic_now(struct vdev *dev)
 {
     uint64_t ticks = periodic_ticks(vdev_state(dev));
 
-    return ticks == 0 ? 0 : vmm_ns_to_ticks(vmm_clock_ns(dev->vm), CRYSTAL_HZ) / ticks;
+    return ticks == 0 ? 0 : vmm_clock_ticks(dev->vm, CRYSTAL_HZ) / ticks;
 }
 
 static void update_flags(struct vdev *dev)
@@ -289,8 +287,7 @@ static void vrtc_timer(struct vdev *dev, void *arg)
     update_irq(dev);
 }
 
-/* --- registers -----------------------------------------------------------------------------------
- */
+/* --- registers -------------------------------------------------------------------------------- */
 
 static bool is_time(unsigned reg)
 {
@@ -396,8 +393,7 @@ static void vrtc_access(struct vdev *dev, struct vdev_access *a)
     }
 }
 
-/* --- class ---------------------------------------------------------------------------------------
- */
+/* --- class ------------------------------------------------------------------------------------ */
 
 static void put16(struct vrtc *r, unsigned at, uint64_t value, uint64_t max)
 {

@@ -77,8 +77,7 @@ struct vuart {
     bool lost; /* said so already */
 };
 
-/* --- interrupts ----------------------------------------------------------------------------------
- */
+/* --- interrupts ------------------------------------------------------------------------------- */
 
 static bool fifo_enabled(const struct vuart *u)
 {
@@ -108,15 +107,14 @@ static uint8_t interrupt_id(const struct vuart *u)
 
 static void update_irq(struct vdev *dev)
 {
-    const struct vuart *u = vdev_state(dev);
+    const struct vuart *u = dev->state;
     /* In loopback mode OUT2 feeds the modem status and not the pin. */
     bool gate = (u->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
 
     vmm_irq_set(dev->vm, PLATFORM_COM1_IRQ, gate && interrupt_id(u) != IIR_NONE);
 }
 
-/* --- receiver ------------------------------------------------------------------------------------
- */
+/* --- receiver --------------------------------------------------------------------------------- */
 
 static void fifo_put(struct vuart *u, uint8_t byte)
 {
@@ -155,7 +153,7 @@ static void fifo_fill(struct vuart *u)
 static void vuart_input(void *arg, const char *bytes, size_t count)
 {
     struct vdev *dev = arg;
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     size_t taken;
 
     dev->vm->ops->lock(dev->vm->host, &dev->lock);
@@ -174,7 +172,7 @@ static void vuart_input(void *arg, const char *bytes, size_t count)
 
 static uint8_t read_data(struct vdev *dev)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     uint8_t byte = 0;
 
     if (u->fifo_count != 0) {
@@ -190,12 +188,11 @@ static uint8_t read_data(struct vdev *dev)
     return byte;
 }
 
-/* --- transmitter ---------------------------------------------------------------------------------
- */
+/* --- transmitter ------------------------------------------------------------------------------ */
 
 static void write_data(struct vdev *dev, uint8_t byte)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     char c = (char)byte;
 
     if ((u->mcr & MCR_LOOP) != 0) {
@@ -213,8 +210,7 @@ static void write_data(struct vdev *dev, uint8_t byte)
     }
 }
 
-/* --- modem lines ---------------------------------------------------------------------------------
- */
+/* --- modem lines ------------------------------------------------------------------------------ */
 
 /* The other side is always there; in loopback the own outputs come back (data sheet, MCR bit 4). */
 static uint8_t modem_inputs(const struct vuart *u)
@@ -238,8 +234,7 @@ static void update_modem(struct vuart *u)
     u->msr = (uint8_t)(now | (u->msr & MSR_DELTA) | delta);
 }
 
-/* --- registers -----------------------------------------------------------------------------------
- */
+/* --- registers -------------------------------------------------------------------------------- */
 
 static void write_ier(struct vuart *u, uint8_t value)
 {
@@ -261,7 +256,7 @@ static void write_fcr(struct vuart *u, uint8_t value)
 
 static void write_register(struct vdev *dev, unsigned reg, uint8_t value)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
 
     switch (reg) {
     case REG_IER:
@@ -293,7 +288,7 @@ static void write_register(struct vdev *dev, unsigned reg, uint8_t value)
 
 static uint8_t read_iir(struct vdev *dev)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     uint8_t id = interrupt_id(u);
 
     if (id == IIR_TRANSMIT) { /* reading it is its acknowledgement */
@@ -305,7 +300,7 @@ static uint8_t read_iir(struct vdev *dev)
 
 static uint8_t read_lsr(struct vdev *dev)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     uint8_t value = u->lsr;
 
     if ((value & LSR_ERRORS) != 0) {
@@ -317,7 +312,7 @@ static uint8_t read_lsr(struct vdev *dev)
 
 static uint8_t read_msr(struct vdev *dev)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     uint8_t value = u->msr;
 
     if ((value & MSR_DELTA) != 0) {
@@ -329,7 +324,7 @@ static uint8_t read_msr(struct vdev *dev)
 
 static uint8_t read_register(struct vdev *dev, unsigned reg)
 {
-    const struct vuart *u = vdev_state(dev);
+    const struct vuart *u = dev->state;
 
     switch (reg) {
     case REG_DATA:
@@ -353,7 +348,7 @@ static uint8_t read_register(struct vdev *dev, unsigned reg)
 
 static void vuart_access(struct vdev *dev, struct vdev_access *a)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     bool divisor = (u->lcr & LCR_DLAB) != 0 && a->offset <= REG_IER;
 
     if (divisor) {
@@ -371,12 +366,11 @@ static void vuart_access(struct vdev *dev, struct vdev_access *a)
     }
 }
 
-/* --- class ---------------------------------------------------------------------------------------
- */
+/* --- class ------------------------------------------------------------------------------------ */
 
 static void vuart_reset(struct vdev *dev)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
 
     u->ier = 0;
     u->fcr = 0;
@@ -394,7 +388,7 @@ static void vuart_reset(struct vdev *dev)
 
 static int vuart_create(struct vdev *dev)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     struct vm *vm = dev->vm;
     int error;
 
@@ -410,7 +404,7 @@ static int vuart_create(struct vdev *dev)
 
 static void vuart_destroy(struct vdev *dev)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
 
     if (u->stream != NULL) {
         dev->vm->ops->chars->close(dev->vm->host, u->stream);
@@ -425,7 +419,7 @@ static int vuart_save(struct vdev *dev, struct vdev_stream *out)
 
 static int vuart_load(struct vdev *dev, struct vdev_stream *in)
 {
-    struct vuart *u = vdev_state(dev);
+    struct vuart *u = dev->state;
     int error = in->transfer(in, u, offsetof(struct vuart, stream));
 
     u->fifo_first %= FIFO_SIZE;
