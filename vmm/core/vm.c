@@ -298,7 +298,7 @@ void vmm_vm_thread_done(struct vcpu *v)
     reason = vmm_vm_reason(vm);
     state = reason == VM_REASON_POWER_OFF || reason == VM_REASON_STOPPED ? VM_STOPPED : VM_CRASHED;
     vm->clock_paused_at = vm->ops->cycles(vm->host);
-    vmm_vm_log(vm, VMM_LOG_INFO, "%s: %s", vmm_state_name(state), vmm_reason_name(reason));
+    vmm_vm_log(vm, VMM_LOG_DEBUG, "%s: %s", vmm_state_name(state), vmm_reason_name(reason));
     set_state(vm, state);
     wake_waiter(vm);
 }
