@@ -10,27 +10,35 @@ _Static_assert(NK_PRIORITY_COUNT <= 32, "ready_mask is one word");
 
 uint64_t sched_idle_mask;
 
-static void slice_expired(struct nk_timer *timer);
-
-static void queue_push(struct sched_rq *rq, struct nk_thread *t)
+/* A local copy of what a store might change, as far as the compiler knows, saves loading it again:
+ * these two are most of what waking a thread costs. */
+static NK_ALWAYS_INLINE void queue_push(struct sched_rq *rq, struct nk_thread *t)
 {
-    struct thread_queue *q = &rq->queue[t->priority];
+    const unsigned priority = t->priority;
+    const uint32_t mask = rq->ready_mask;
+    struct thread_queue *q = &rq->queue[priority];
     t->next = NULL;
-    *q->tail = t;
-    q->tail = &t->next;
-    rq->ready_mask |= 1u << t->priority;
+    if (mask >> priority & 1) {
+        q->tail->next = t;
+    } else {
+        rq->ready_mask = mask | 1u << priority;
+        q->head = t;
+    }
+    q->tail = t;
     rq->ready_count++;
 }
 
 static void queue_push_front(struct sched_rq *rq, struct nk_thread *t)
 {
     struct thread_queue *q = &rq->queue[t->priority];
-    t->next = q->head;
-    if (q->head == NULL) {
-        q->tail = &t->next;
+    if (rq->ready_mask >> t->priority & 1) {
+        t->next = q->head;
+    } else {
+        rq->ready_mask |= 1u << t->priority;
+        t->next = NULL;
+        q->tail = t;
     }
     q->head = t;
-    rq->ready_mask |= 1u << t->priority;
     rq->ready_count++;
 }
 
@@ -39,10 +47,10 @@ static uint64_t slice_ticks(void)
     return nk_ns_to_tsc(SCHED_SLICE_NS);
 }
 
-static NK_NOINLINE void slice_arm(struct sched_rq *rq, uint64_t ticks)
+static NK_NOINLINE void slice_arm(struct sched_rq *rq, uint64_t used)
 {
     rq->slice_armed = true;
-    nk_timer_arm(&rq->slice_timer, x86_rdtsc() + ticks);
+    nk_timer_arm(&rq->slice_timer, x86_rdtsc() + slice_ticks() - used);
 }
 
 /* The timer is not disarmed when its thread leaves the CPU or competition ends: it fires once
@@ -58,30 +66,36 @@ static void slice_expired(struct nk_timer *timer)
     }
     uint64_t used = current->slice_used + (x86_rdtsc() - rq->switch_tsc);
     if (used < slice_ticks()) {
-        slice_arm(rq, slice_ticks() - used);
+        slice_arm(rq, used);
         return;
     }
     rq->slice_over = true;
     nk_resched_request();
 }
 
+static NK_NOINLINE void preempt_idle(struct sched_rq *rq)
+{
+    __atomic_and_fetch(&sched_idle_mask, ~(UINT64_C(1) << rq->cpu), __ATOMIC_RELAXED);
+}
+
 /* A READY thread enters this CPU's queue. */
-static void enqueue_here(struct sched_rq *rq, struct nk_thread *t)
+static NK_ALWAYS_INLINE void enqueue_here(struct sched_rq *rq, struct nk_thread *t)
 {
     const struct nk_thread *current = this_cpu->current;
+    const unsigned priority = t->priority, running = current->priority;
     queue_push(rq, t);
-    if (t->priority > current->priority) {
+    if (priority > running) {
         nk_resched_request();
         if (current == rq->idle) {
-            __atomic_and_fetch(&sched_idle_mask, ~(UINT64_C(1) << rq->cpu), __ATOMIC_RELAXED);
+            preempt_idle(rq);
         }
-    } else if (t->priority == current->priority && nk_unlikely(!rq->slice_armed)) {
-        slice_arm(rq, slice_ticks());
+    } else if (priority == running && nk_unlikely(!rq->slice_armed)) {
+        slice_arm(rq, 0);
     }
 }
 
 /* A READY thread goes to another CPU. */
-static void send_to(unsigned cpu, struct nk_thread *t)
+static NK_NOINLINE void send_to(unsigned cpu, struct nk_thread *t)
 {
     struct sched_rq *rq = nk_cpu_table[cpu].rq;
     t->cpu = cpu;
@@ -132,13 +146,10 @@ static int claim_idle_cpu(void)
 /* Where a thread that was blocked goes on: where it is pinned; else where it ran last, for its
  * caches, unless that CPU is busy and another is idle. A thread that is still leaving its CPU
  * goes there in any case, and is sent on when it is picked. */
-static unsigned place_again(struct nk_thread *t)
+static NK_NOINLINE unsigned place_again(struct nk_thread *t)
 {
     int pinned = __atomic_load_n(&t->pinned, __ATOMIC_RELAXED);
     unsigned cpu = t->cpu;
-    if (nk_likely(pinned == (int)cpu)) {
-        return cpu;
-    }
     bool leaving = __atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE);
     if (pinned != NK_CPU_ANY) {
         if (!leaving) {
@@ -147,12 +158,18 @@ static unsigned place_again(struct nk_thread *t)
         __atomic_or_fetch(&t->attention, ATTENTION_MIGRATE, __ATOMIC_RELAXED);
         return cpu;
     }
-    uint64_t idle = __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED);
-    if (nk_likely(idle == 0) || leaving || idle >> cpu & 1) {
+    if (leaving || __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED) >> cpu & 1) {
         return cpu;
     }
     int other = claim_idle_cpu();
     return other < 0 ? cpu : (unsigned)other;
+}
+
+/* Whether place_again() need not be asked. */
+static NK_ALWAYS_INLINE bool stays(const struct nk_thread *t, unsigned cpu)
+{
+    int pinned = __atomic_load_n(&t->pinned, __ATOMIC_RELAXED);
+    return pinned == (int)cpu || (pinned == NK_CPU_ANY && sched_idle_mask == 0);
 }
 
 /* Where a new thread begins: where it is pinned, on an idle CPU, or on the one with the shortest
@@ -178,20 +195,21 @@ static unsigned place_first(const struct nk_thread *t)
     return best;
 }
 
-static void make_ready_on(struct nk_thread *t, unsigned cpu)
+static NK_ALWAYS_INLINE void make_ready_on(struct nk_thread *t, unsigned cpu)
 {
     thread_set_state(t, NK_THREAD_READY);
-    if (nk_likely(cpu == this_cpu->id)) {
-        t->cpu = cpu;
-        enqueue_here(this_cpu->rq, t);
-    } else {
+    if (nk_unlikely(cpu != this_cpu->id)) {
         send_to(cpu, t);
+        return;
     }
+    t->cpu = cpu;
+    enqueue_here(this_cpu->rq, t);
 }
 
 void sched_make_ready(struct nk_thread *t)
 {
-    make_ready_on(t, place_again(t));
+    unsigned cpu = t->cpu;
+    make_ready_on(t, nk_likely(stays(t, cpu)) ? cpu : place_again(t));
 }
 
 void sched_start_ready(struct nk_thread *t)
@@ -253,7 +271,7 @@ static NK_NOINLINE void drain_and_run_next(struct sched_rq *rq, struct nk_thread
 
 static NK_NOINLINE void arm_and_run_next(struct sched_rq *rq, struct nk_thread *prev)
 {
-    slice_arm(rq, slice_ticks());
+    slice_arm(rq, 0);
     run_next_queued(rq, prev);
 }
 
@@ -283,12 +301,12 @@ static NK_ALWAYS_INLINE void pick_and_switch(struct sched_rq *rq, struct nk_thre
         run_idle(rq, prev);
         return;
     }
-    unsigned priority = 31 ^ (unsigned)__builtin_clz(rq->ready_mask);
+    /* BSR of 64 bits needs no extension to become an index. */
+    const uint64_t mask = rq->ready_mask, priority = 63 ^ (uint64_t)__builtin_clzll(mask);
     struct thread_queue *q = &rq->queue[priority];
     struct nk_thread *next = q->head;
     if (next->next == NULL) {
-        q->tail = &q->head;
-        rq->ready_mask &= ~(1u << priority);
+        rq->ready_mask = (uint32_t)(mask & ~(UINT64_C(1) << priority));
     } else if (nk_unlikely(!rq->slice_armed)) {
         arm_and_run_next(rq, prev);
         return;
@@ -313,7 +331,7 @@ static NK_NOINLINE void run_next_queued(struct sched_rq *rq, struct nk_thread *p
 
 void sched_run_next(struct sched_rq *rq, struct nk_thread *prev)
 {
-    if (nk_unlikely(__atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL)) {
+    if (nk_unlikely(rq->inbox != NULL)) { /* only looked at */
         drain_and_run_next(rq, prev);
         return;
     }
@@ -390,7 +408,7 @@ void nk_thread_yield(void)
     struct sched_rq *rq = this_cpu->rq;
     struct nk_thread *current = this_cpu->current;
     uint32_t ready = rq->ready_mask >> current->priority;
-    bool plain = __atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) == NULL && current->attention == 0;
+    bool plain = rq->inbox == NULL && current->attention == 0;
     if (nk_likely(ready == 0 && plain)) {
         x86_sti();
         return;
@@ -403,8 +421,8 @@ void nk_thread_yield(void)
         thread_set_state(current, NK_THREAD_READY);
         current->slice_used = 0;
         current->next = NULL;
-        *q->tail = current;
-        q->tail = &current->next;
+        q->tail->next = current;
+        q->tail = current;
         q->head = next->next;
         switch_to(rq, current, next);
     } else {
@@ -420,9 +438,6 @@ struct sched_rq *rq_create(unsigned cpu)
         nk_panic("sched: no memory for CPU %u", cpu);
     }
     *rq = (struct sched_rq){.cpu = cpu};
-    for (unsigned i = 0; i < NK_PRIORITY_COUNT; i++) {
-        rq->queue[i].tail = &rq->queue[i].head;
-    }
     nk_timer_init(&rq->slice_timer, slice_expired);
     return rq;
 }

@@ -7,7 +7,7 @@
 #include "sched/thread_impl.h"
 
 struct thread_queue {
-    struct nk_thread *head, **tail;
+    struct nk_thread *head, *tail; /* valid while the queue's bit in ready_mask is set */
 };
 
 struct sched_rq {

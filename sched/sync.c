@@ -2,7 +2,6 @@
 
 #include "base/percpu.h"
 #include "base/platform.h"
-#include "sched/rq.h"
 #include "sched/waitqueue.h"
 
 /* In nk_mutex.owner: somebody waits, so that unlocking takes the long way. */
@@ -12,15 +11,6 @@ void nk_waitqueue_init(struct nk_waitqueue *wq)
 {
     wq->lock = (struct nk_spinlock)NK_SPINLOCK_INIT(NK_RANK_THREAD);
     nk_list_init(&wq->waiters);
-}
-
-void waitqueue_sleep(struct nk_waitqueue *wq, uint64_t flags)
-{
-    struct waiter w;
-    waitqueue_enter(wq, &w);
-    nk_spinlock_release(&wq->lock);
-    nk_assert(nk_preempt_depth() == 0 && (flags & X86_RFLAGS_IF));
-    sched_wait_irqs_off(&w.thread->wait);
 }
 
 void waitqueue_take_all(struct nk_waitqueue *wq, struct nk_list *out)
@@ -46,7 +36,7 @@ unsigned nk_waitqueue_wake(struct nk_waitqueue *wq, unsigned max)
     unsigned count = 0;
     while (count < max) {
         uint64_t flags = nk_spin_lock_irqsave(&wq->lock);
-        struct nk_thread *t = waitqueue_pop(wq);
+        struct nk_thread *t = nk_list_empty(&wq->waiters) ? NULL : waitqueue_pop(wq);
         nk_spin_unlock_irqrestore(&wq->lock, flags);
         if (t == NULL) {
             break;
@@ -79,12 +69,12 @@ static bool take_handover(struct nk_semaphore *s)
 
 static NK_NOINLINE void down_slow(struct nk_semaphore *s)
 {
-    uint64_t flags = nk_spin_lock_irqsave(&s->wq.lock);
+    waitqueue_lock_to_block(&s->wq);
     if (take_handover(s)) {
-        nk_spin_unlock_irqrestore(&s->wq.lock, flags);
+        waitqueue_unlock(&s->wq);
         return;
     }
-    waitqueue_sleep(&s->wq, flags);
+    waitqueue_sleep(&s->wq);
 }
 
 void nk_semaphore_down(struct nk_semaphore *s)
@@ -151,14 +141,14 @@ bool nk_semaphore_down_until(struct nk_semaphore *s, uint64_t tsc)
 static NK_NOINLINE void up_slow(struct nk_semaphore *s)
 {
     uint64_t flags = nk_spin_lock_irqsave(&s->wq.lock);
-    struct nk_thread *t = waitqueue_pop(&s->wq);
-    if (t == NULL) {
+    if (nk_unlikely(nk_list_empty(&s->wq.waiters))) {
         s->handover++;
+        nk_spin_unlock_irqrestore(&s->wq.lock, flags);
+        return;
     }
+    struct nk_thread *t = waitqueue_pop(&s->wq);
     nk_spinlock_release(&s->wq.lock);
-    if (t != NULL) {
-        sched_signal_irqs_off(t, &t->wait);
-    }
+    sched_signal_irqs_off(t, &t->wait);
     sched_after_wake(flags);
 }
 
@@ -187,15 +177,15 @@ static bool owner_exchange(struct nk_mutex *m, uintptr_t *from, uintptr_t to)
 
 static NK_NOINLINE void lock_slow(struct nk_mutex *m, uintptr_t self)
 {
-    uint64_t flags = nk_spin_lock_irqsave(&m->wq.lock);
+    waitqueue_lock_to_block(&m->wq);
     uintptr_t owner = __atomic_load_n(&m->owner, __ATOMIC_RELAXED);
     while (!owner_exchange(m, &owner, owner == 0 ? self : owner | MUTEX_CONTENDED)) {
     }
     if (owner == 0) {
-        nk_spin_unlock_irqrestore(&m->wq.lock, flags);
+        waitqueue_unlock(&m->wq);
         return;
     }
-    waitqueue_sleep(&m->wq, flags);
+    waitqueue_sleep(&m->wq);
 }
 
 bool nk_mutex_try_lock(struct nk_mutex *m)
@@ -264,12 +254,12 @@ void nk_event_set(struct nk_event *e)
 
 void nk_event_wait(struct nk_event *e)
 {
-    uint64_t flags = nk_spin_lock_irqsave(&e->wq.lock);
+    waitqueue_lock_to_block(&e->wq);
     if (e->set) {
-        nk_spin_unlock_irqrestore(&e->wq.lock, flags);
+        waitqueue_unlock(&e->wq);
         return;
     }
-    waitqueue_sleep(&e->wq, flags);
+    waitqueue_sleep(&e->wq);
 }
 
 bool nk_event_wait_until(struct nk_event *e, uint64_t tsc)

@@ -174,17 +174,17 @@ int nk_thread_join(struct nk_thread *t)
     if (t == nk_thread_current()) {
         return -EDEADLK;
     }
-    uint64_t flags = nk_spin_lock_irqsave(&t->done.lock);
+    waitqueue_lock_to_block(&t->done);
     enum nk_thread_state state = nk_thread_get_state(t);
     if (t->detached || state == NK_THREAD_NEW) {
-        nk_spin_unlock_irqrestore(&t->done.lock, flags);
+        waitqueue_unlock(&t->done);
         return -EINVAL;
     }
     if (state == NK_THREAD_DONE) {
-        nk_spin_unlock_irqrestore(&t->done.lock, flags);
+        waitqueue_unlock(&t->done);
         return 0;
     }
-    waitqueue_sleep(&t->done, flags);
+    waitqueue_sleep(&t->done);
     return 0;
 }
 

@@ -115,9 +115,6 @@ struct timer_queue *timer_queue_create(void);
 
 /* sched/wait.c. Block the current thread until the word is signalled; the value it got. */
 enum thread_wait sched_wait(uint32_t *word);
-enum thread_wait sched_wait_irqs_off(uint32_t *word); /* interrupts are off before, on after */
 enum thread_wait sched_wait_until(uint32_t *word, uint64_t tsc);
 void sched_signal(struct nk_thread *t, uint32_t *word);
-void sched_signal_irqs_off(struct nk_thread *t,
-                           uint32_t *word);      /* sched_after_wake() must follow */
 void sched_wait_timeout(struct nk_timer *timer); /* callback of every thread's timer */

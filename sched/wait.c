@@ -1,42 +1,12 @@
-/* Blocking and waking by wait words.
- *
- * A word is 0, or holds a token (by a waker or by the timer), or says that its thread is parked.
- * Parking and waking are one atomic exchange each, so whichever comes second sees the other:
- * a wake can neither be lost between a thread's decision to block and its leaving the CPU, nor
- * make the thread ready twice. */
 #include "base/percpu.h"
 #include "base/x86.h"
-#include "sched/rq.h"
+#include "sched/wait.h"
 
 enum thread_wait sched_wait(uint32_t *word)
 {
-    nk_assert(nk_preempt_depth() == 0);
-#if defined(CONFIG_DEBUG)
-    nk_assert(nk_irqs_on());
-#endif
+    sched_check_may_block();
     x86_cli();
-    return sched_wait_irqs_off(word);
-}
-
-enum thread_wait sched_wait_irqs_off(uint32_t *word)
-{
-    if (nk_likely(__atomic_load_n(word, __ATOMIC_RELAXED) == WAIT_NOTHING)) {
-        struct nk_thread *current = this_cpu->current;
-        thread_set_state(current, NK_THREAD_BLOCKED); /* before a waker can see it parked */
-        uint32_t expected = WAIT_NOTHING;
-        if (nk_likely(__atomic_compare_exchange_n(word, &expected, WAIT_PARKED, false,
-                                                  __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))) {
-            current->slice_used = 0;
-            sched_run_next(this_cpu->rq, current);
-        } else {
-            thread_set_state(current, NK_THREAD_READY);
-            thread_set_state(current, NK_THREAD_RUNNING);
-        }
-    }
-    x86_sti();
-    /* Exchanged and not just stored: a waker that finds the token still here must be ordered
-     * before what the thread reads next. */
-    return (enum thread_wait)__atomic_exchange_n(word, WAIT_NOTHING, __ATOMIC_ACQ_REL);
+    return sched_wait_irqs_off(this_cpu->current, word);
 }
 
 enum thread_wait sched_wait_until(uint32_t *word, uint64_t tsc)
@@ -51,13 +21,6 @@ enum thread_wait sched_wait_until(uint32_t *word, uint64_t tsc)
                                     __ATOMIC_ACQUIRE);
     }
     return got;
-}
-
-void sched_signal_irqs_off(struct nk_thread *t, uint32_t *word)
-{
-    if (__atomic_exchange_n(word, WAIT_TOKEN, __ATOMIC_ACQ_REL) == WAIT_PARKED) {
-        sched_make_ready(t);
-    }
 }
 
 void sched_signal(struct nk_thread *t, uint32_t *word)

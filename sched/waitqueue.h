@@ -4,7 +4,7 @@
  * lives on that thread's stack and is gone after the signal, not before. */
 #pragma once
 
-#include "sched/thread_impl.h"
+#include "sched/wait.h"
 
 struct waiter {
     struct nk_list link;
@@ -18,15 +18,38 @@ static inline void waitqueue_enter(struct nk_waitqueue *wq, struct waiter *w)
     nk_list_push_back(&wq->waiters, &w->link);
 }
 
-/* The thread in front, off the line; NULL: nobody is there. Lock held. */
+/* The thread in front, off the line, which is not empty. Lock held. */
 static inline struct nk_thread *waitqueue_pop(struct nk_waitqueue *wq)
 {
-    struct nk_list *link = nk_list_pop_front(&wq->waiters);
-    return link == NULL ? NULL : nk_list_entry(link, struct waiter, link)->thread;
+    struct nk_list *link = wq->waiters.next;
+    wq->waiters.next = link->next;
+    link->next->prev = &wq->waiters;
+    link->next = link; /* nk_list_empty() says that it is off */
+    return nk_list_entry(link, struct waiter, link)->thread;
 }
 
-/* Stand in line, unlock, and block until taken off it. wq->lock is held by irqsave. */
-void waitqueue_sleep(struct nk_waitqueue *wq, uint64_t flags);
+/* Take wq->lock where the caller may block, so that how interrupts were need not be kept. */
+static inline void waitqueue_lock_to_block(struct nk_waitqueue *wq)
+{
+    sched_check_may_block();
+    x86_cli();
+    nk_spinlock_acquire(&wq->lock);
+}
+
+static inline void waitqueue_unlock(struct nk_waitqueue *wq)
+{
+    nk_spin_unlock_irqrestore(&wq->lock, X86_RFLAGS_IF);
+}
+
+/* Stand in line, unlock, and block until taken off it. Locked by waitqueue_lock_to_block(). */
+static inline void waitqueue_sleep(struct nk_waitqueue *wq)
+{
+    struct waiter w;
+    waitqueue_enter(wq, &w);
+    nk_spinlock_release(&wq->lock);
+    struct nk_thread *current = this_cpu->current;
+    sched_wait_irqs_off(current, &current->wait);
+}
 
 /* Move everybody to a list of the caller's (lock held), and wake them (no lock held). */
 void waitqueue_take_all(struct nk_waitqueue *wq, struct nk_list *out);
