@@ -44,7 +44,7 @@ third-party-flags := -std=gnu17 -O2 -mcmodel=kernel -mno-red-zone -fno-pic -fno-
 	-fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables \
 	-fcf-protection=none -ffunction-sections -fdata-sections
 
-zydis-stamp := $(zydis)/.built-$(call recipe-sum,tools/third-party.mk)
+zydis-stamp := $(zydis)/.built-$(call recipe-sum,tools/third-party.mk tools/zydis-libc.h)
 $(zydis-stamp): | $(build)/.packages
 	$(quiet)tools/bootstrap source zydis $(zydis)/src
 	@echo 'Building Zydis (once)'
@@ -52,7 +52,7 @@ $(zydis-stamp): | $(build)/.packages
 	$(quiet)cp -r $(zydis)/src/include/Zydis /usr/include/Zycore $(zydis)/include/
 	$(quiet)for source in $(zydis-sources); do \
 		gcc $(third-party-flags) -ffreestanding -mgeneral-regs-only $(zydis-flags) \
-			-I$(zydis)/src/src -c $(zydis)/src/src/$$source -o $(zydis)/obj/$$source.o || exit 1; \
+			-include tools/zydis-libc.h -I$(zydis)/src/src -c $(zydis)/src/src/$$source -o $(zydis)/obj/$$source.o || exit 1; \
 		gcc -std=gnu17 -O2 -g $(zydis-flags) \
 			-I$(zydis)/src/src -c $(zydis)/src/src/$$source -o $(zydis)/host/$$source.o || exit 1; done
 	$(quiet)rm -f $(zydis)/*.a $(zydis)/.built*

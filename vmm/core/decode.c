@@ -11,10 +11,10 @@
 #define VECTOR_UD  6
 #define VECTOR_GP  13
 
-/* CS's attributes and whether long mode is active: together they say how code is read. */
+/* CS's attributes and whether long mode is active: together they say how code is read. Never 0. */
 static uint32_t code_of(const struct vmm_address_mode *m)
 {
-    return m->cs_attributes | (uint32_t)(m->efer & EFER_LMA) << 6;
+    return m->cs_attributes | 1U << 31 | (uint32_t)(m->efer & EFER_LMA) << 6;
 }
 
 /* Default address size of the code, in bytes. */
@@ -179,7 +179,6 @@ static enum parse_result parse(struct insn *i, unsigned available)
     if (ZYAN_SUCCESS(status)) {
         take_fields(i, &z);
         emu_classify(i);
-        i->valid = true;
         return PARSE_OK;
     }
     if (status == ZYDIS_STATUS_NO_MORE_DATA) {
@@ -190,12 +189,12 @@ static enum parse_result parse(struct insn *i, unsigned available)
 
 /* --- fetching ---------------------------------------------------------------------------------- */
 
-static bool same_bytes(const struct insn *i, const void *code)
+static inline bool same_bytes(const struct insn *i, const void *code)
 {
     uint64_t now[2];
 
     __builtin_memcpy(now, code, sizeof(now));
-    if (i->length <= 8) {
+    if (vmm_likely(i->length <= 8)) {
         return (now[0] ^ i->bytes[0]) << (64 - 8 * i->length) == 0;
     }
     return now[0] == i->bytes[0] && (now[1] ^ i->bytes[1]) << (128 - 8 * i->length) == 0;
@@ -203,20 +202,19 @@ static bool same_bytes(const struct insn *i, const void *code)
 
 /* Are the remembered instruction's bytes still there? The processor has just fetched them, so rights
  * and limits need no check. Also false when it takes more than a look into one page. */
-static bool still_there(struct vcpu *v, const struct vmm_address_mode *mode, const struct insn *i)
+static inline bool still_there(const struct vmm_address_mode *mode, const struct insn *i)
 {
     uint64_t linear = linear_of(i->rip, i->cs_base, i->mode);
     unsigned offset = (unsigned)(linear & (VMM_PAGE_SIZE - 1));
-    const struct walk_entry *w = walk_slot(v, linear);
 
-    if (!walk_holds(w, mode, linear) || w->host == NULL) {
+    if (!walk_holds(i->walk, mode, linear) || i->walk->host == NULL) {
         return false;
     }
-    if (offset <= VMM_PAGE_SIZE - sizeof(i->bytes)) {
-        return same_bytes(i, w->host + offset);
+    if (vmm_likely(offset <= VMM_PAGE_SIZE - sizeof(i->bytes))) {
+        return same_bytes(i, i->walk->host + offset);
     }
     return offset + i->length <= VMM_PAGE_SIZE &&
-           __builtin_memcmp(w->host + offset, i->bytes, i->length) == 0;
+           __builtin_memcmp(i->walk->host + offset, i->bytes, i->length) == 0;
 }
 
 static struct insn *slot_of(struct vcpu *v)
@@ -229,13 +227,13 @@ const struct insn *decode_remembered(struct vcpu *v, const struct vmm_address_mo
 {
     const struct insn *i = slot_of(v);
 
-    if (!i->valid || i->rip != v->rip || i->cs_base != mode->cs_base || i->code != code_of(mode)) {
+    if (i->rip != v->rip || i->code != code_of(mode) || i->cs_base != mode->cs_base) {
         return NULL;
     }
     if (e != NULL && e->insn_count >= i->length) {
         return __builtin_memcmp(e->insn, i->bytes, i->length) == 0 ? i : NULL;
     }
-    return still_there(v, mode, i) ? i : NULL;
+    return i->walk != NULL && still_there(mode, i) ? i : NULL;
 }
 
 /* Decode from memory: one page first; the second is touched only if the instruction goes on there,
@@ -262,6 +260,9 @@ static enum decode_result fetch_and_parse(struct vcpu *v, const struct vmm_addre
         }
         if (t.host == NULL) {
             return DECODE_CRASH;
+        }
+        if (n == 0) {
+            i->walk = walk_slot(v, linear);
         }
         __builtin_memcpy((uint8_t *)i->bytes + have, t.host, end - have);
         have = end;
@@ -291,15 +292,19 @@ enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode 
     if (decode_remembered(v, mode, e) != NULL) {
         return DECODE_OK;
     }
-    *i = (struct insn){
-        .rip = v->rip, .cs_base = mode->cs_base, .code = code_of(mode), .mode = mode_of(mode)};
+    *i = (struct insn){.rip = v->rip, .cs_base = mode->cs_base, .mode = mode_of(mode)};
     if (e != NULL && e->insn_count != 0) {
         __builtin_memcpy(i->bytes, e->insn, VMM_INSN_MAX);
-        if (parse(i, e->insn_count) == PARSE_OK) {
-            return DECODE_OK;
+    }
+    if (e == NULL || e->insn_count == 0 || parse(i, e->insn_count) != PARSE_OK) {
+        enum decode_result result = fetch_and_parse(v, mode, i);
+
+        if (result != DECODE_OK) {
+            return result;
         }
     }
-    return fetch_and_parse(v, mode, i);
+    i->code = code_of(mode);
+    return DECODE_OK;
 }
 
 /* --- for the exit handlers --------------------------------------------------------------------- */
@@ -352,7 +357,11 @@ void vmm_describe_instruction(struct vcpu *v, char *out, size_t size)
 int vmm_decode_create(struct vcpu *v)
 {
     v->decode_cache = vmm_vm_alloc(v->vm, sizeof(*v->decode_cache));
-    return v->decode_cache != NULL ? 0 : -VMM_ENOMEM;
+    if (v->decode_cache == NULL) {
+        return -VMM_ENOMEM;
+    }
+    vmm_decode_flush(v);
+    return 0;
 }
 
 void vmm_decode_destroy(struct vcpu *v)
@@ -364,4 +373,7 @@ void vmm_decode_destroy(struct vcpu *v)
 void vmm_decode_flush(struct vcpu *v)
 {
     __builtin_memset(v->decode_cache, 0, sizeof(*v->decode_cache));
+    for (unsigned i = 0; i < WALK_CACHE_COUNT; i++) {
+        v->decode_cache->walk[i].page = WALK_NO_PAGE;
+    }
 }

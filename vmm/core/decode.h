@@ -26,10 +26,11 @@ enum insn_quick { QUICK_NONE, QUICK_LOAD, QUICK_STORE, QUICK_STORE_IMM };
 
 struct insn {
     uint64_t rip, cs_base; /* with `code`: what a cached one is found by */
-    uint32_t code;         /* how code was read: see decode.c */
+    uint32_t code;         /* how code was read: see decode.c; 0: not valid */
     uint8_t length;
     uint8_t quick, quick_size; /* enum insn_quick; bytes */
-    bool valid;
+    bool has_modrm;
+    struct walk_entry *walk; /* of the page its first byte is on */
     uint64_t bytes[2]; /* the instruction, and whatever follows it */
     uint64_t disp, imm;
     uint8_t mode;     /* bytes: 2, 4, 8, default address size of the code segment */
@@ -40,20 +41,19 @@ struct insn {
     uint8_t segment;  /* enum vmm_segment of the override, INSN_NO_SEG: none */
     uint8_t mod, reg, rm; /* reg and rm extended by REX */
     uint8_t base, index, scale; /* of the memory operand; scale as a shift */
-    bool has_modrm;
 };
 
 /* A finished guest page walk. It still holds while every entry it read is unchanged, which is cheaper
  * to check than to walk again and needs no tracking of guest TLB flushes. */
 #define WALK_LEVELS_MAX 5
+#define WALK_NO_PAGE    (~UINT64_C(0)) /* in `page`: nothing is remembered here */
 struct walk_entry {
     uint64_t page;  /* linear page number */
     uint64_t cr3;
     uint32_t mode;  /* control bits the walk depended on */
-    uint8_t count;  /* entries read */
+    uint8_t count;  /* entries read; slots beyond it hold for ever */
     uint8_t rights; /* enum walk_right */
-    bool valid;
-    uint64_t *slot[WALK_LEVELS_MAX];
+    const uint64_t *slot[WALK_LEVELS_MAX];
     uint64_t value[WALK_LEVELS_MAX];
     gpa_t gpa;      /* of the page */
     uint8_t *host;  /* NULL: not RAM */
@@ -113,10 +113,11 @@ static inline struct walk_entry *walk_slot(struct vcpu *v, uint64_t linear)
 static inline bool walk_holds(const struct walk_entry *w, const struct vmm_address_mode *m,
                               uint64_t linear)
 {
-    if (!w->valid || w->page != linear >> 12 || w->cr3 != m->cr3 || w->mode != walk_mode(m)) {
+    if (w->page != linear >> 12 || w->cr3 != m->cr3 || w->mode != walk_mode(m)) {
         return false;
     }
-    for (unsigned i = 0; i < w->count; i++) {
+#pragma GCC unroll 5
+    for (unsigned i = 0; i < WALK_LEVELS_MAX; i++) {
         if (__atomic_load_n(w->slot[i], __ATOMIC_RELAXED) != w->value[i]) {
             return false;
         }

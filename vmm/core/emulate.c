@@ -127,7 +127,7 @@ static enum emu_result rm_resolve(struct emu *m, unsigned size, enum emu_intent 
 {
     rm->is_memory = m->i->mod != 3;
     rm->size = size;
-    return rm->is_memory ? emu_linear(m, emu_segment(m), emu_effective_address(m), size, intent,
+    return rm->is_memory ? emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), size, intent,
                                       &rm->linear)
                          : EMU_OK;
 }
@@ -329,7 +329,7 @@ static enum emu_result do_cmpxchg8b(struct emu *m)
     if ((m->i->reg & 7) != 1 || m->i->mod == 3) {
         return EMU_CANNOT;
     }
-    r = emu_linear(m, emu_segment(m), emu_effective_address(m), half * 2, EMU_MODIFY, &linear);
+    r = emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), half * 2, EMU_MODIFY, &linear);
     if (r != EMU_OK) {
         return r;
     }
@@ -376,7 +376,7 @@ static enum emu_result do_bit(struct emu *m, enum bit_op op, bool index_in_regis
     enum emu_result r = EMU_OK;
 
     if (rm.is_memory) {
-        uint64_t offset = emu_effective_address(m);
+        uint64_t offset = emu_effective_address(m->v, m->i);
 
         if (index_in_register) {
             int64_t wide = (int64_t)(index << (64 - size * 8)) >> (64 - size * 8);
@@ -706,12 +706,7 @@ static bool is_quick(struct vcpu *v, const struct insn *i, const struct vmm_exit
         offset + i->quick_size > VMM_PAGE_SIZE) {
         return false;
     }
-    if (offset == 0) {
-        const struct emu m = {.v = v, .i = i};
-
-        return (emu_effective_address(&m) & (VMM_PAGE_SIZE - 1)) == 0;
-    }
-    return true;
+    return offset != 0 || (emu_effective_address(v, i) & (VMM_PAGE_SIZE - 1)) == 0;
 }
 
 static void move_quickly(struct vcpu *v, const struct insn *i, struct vmm_exit *e)

@@ -44,7 +44,7 @@ void emu_gpr_write(struct emu *m, unsigned reg, unsigned size, uint64_t value);
 void emu_address_write(struct emu *m, unsigned reg, uint64_t value);
 
 /* Offset of the ModRM memory operand, and the segment it is relative to. */
-uint64_t emu_effective_address(const struct emu *m);
+uint64_t emu_effective_address(const struct vcpu *v, const struct insn *i);
 enum vmm_segment emu_segment(const struct emu *m);
 /* Segment checks and base: offset to linear. */
 enum emu_result emu_linear(struct emu *m, enum vmm_segment segment, uint64_t offset, unsigned size,

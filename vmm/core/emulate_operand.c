@@ -45,18 +45,17 @@ void emu_address_write(struct emu *m, unsigned reg, uint64_t value)
     }
 }
 
-uint64_t emu_effective_address(const struct emu *m)
+uint64_t emu_effective_address(const struct vcpu *v, const struct insn *i)
 {
-    const struct insn *i = m->i;
     uint64_t offset = i->disp;
 
     if (i->base == INSN_REG_RIP) {
-        offset += m->v->rip + i->length;
+        offset += v->rip + i->length;
     } else if (i->base != INSN_NO_REG) {
-        offset += m->v->gpr[i->base];
+        offset += v->gpr[i->base];
     }
     if (i->index != INSN_NO_REG) {
-        offset += m->v->gpr[i->index] << i->scale;
+        offset += v->gpr[i->index] << i->scale;
     }
     return offset & emu_mask(i->address_size);
 }

@@ -67,7 +67,7 @@ enum emu_result emu_sse_move(struct emu *m)
         return EMU_CANNOT;
     }
     size = move->size != 0 ? move->size : m->i->operand_size == 8 ? 8 : 4;
-    r = emu_linear(m, emu_segment(m), emu_effective_address(m), size,
+    r = emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), size,
                    move->store ? EMU_WRITE : EMU_READ, &linear);
     if (r != EMU_OK) {
         return r;

@@ -72,6 +72,7 @@ static bool allowed(const struct vcpu *v, const struct vmm_address_mode *p, unsi
 static bool mark_used(struct walk_entry *w, bool write, bool is_32bit)
 {
     for (unsigned i = 0; i < w->count; i++) {
+        void *slot = (void *)w->slot[i];
         bool leaf = i + 1 == w->count;
         uint64_t wanted = w->value[i] | PTE_ACCESSED | (leaf && write ? PTE_DIRTY : 0);
         uint64_t seen = w->value[i];
@@ -82,12 +83,12 @@ static bool mark_used(struct walk_entry *w, bool write, bool is_32bit)
         if (is_32bit) {
             uint32_t seen32 = (uint32_t)seen;
 
-            if (!__atomic_compare_exchange_n((uint32_t *)w->slot[i], &seen32, (uint32_t)wanted,
+            if (!__atomic_compare_exchange_n((uint32_t *)slot, &seen32, (uint32_t)wanted,
                                              false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
                 return false;
             }
-        } else if (!__atomic_compare_exchange_n(w->slot[i], &seen, wanted, false, __ATOMIC_SEQ_CST,
-                                                __ATOMIC_RELAXED)) {
+        } else if (!__atomic_compare_exchange_n((uint64_t *)slot, &seen, wanted, false,
+                                                __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
             return false;
         }
         w->value[i] = wanted;
@@ -222,7 +223,7 @@ static int walk_slow(struct vcpu *v, const struct vmm_address_mode *p, gva_t gva
     int bits;
 
     do {
-        w->valid = false;
+        w->page = WALK_NO_PAGE;
         w->count = 0;
         w->rights = RIGHT_WRITE | RIGHT_USER | RIGHT_EXEC;
         if ((p->cr0 & CR0_PG) == 0) {
@@ -246,12 +247,19 @@ static int walk_slow(struct vcpu *v, const struct vmm_address_mode *p, gva_t gva
     }
     w->host = vmm_memory_ptr(v->vm, w->gpa, VMM_PAGE_SIZE);
     w->rights |= is_rom(v->vm, w->gpa) ? RIGHT_ROM : 0;
-    w->page = gva.v >> 12;
+    for (unsigned i = w->count; i < WALK_LEVELS_MAX; i++) {
+        static const uint64_t unchanging;
+
+        w->slot[i] = &unchanging;
+        w->value[i] = 0;
+    }
     w->cr3 = p->cr3;
     w->mode = walk_mode(p);
     /* Not kept: 32-bit entries, whose slots are of another width, and PAE, whose pointers are not
      * among the slots. */
-    w->valid = (p->cr0 & CR0_PG) == 0 || (p->efer & EFER_LMA) != 0;
+    if ((p->cr0 & CR0_PG) == 0 || (p->efer & EFER_LMA) != 0) {
+        w->page = gva.v >> 12;
+    }
     return 0;
 }
 
