@@ -46,7 +46,7 @@ GUESTS = [
     Row("guest.bare", "bare boot of Debian's cloud bzImage to init, million"),
     Row("guest.boot", "the same in a VM, million"),
     Row("guest.overhead", "over the bare boot, %", "KVM + QEMU +24, microvm +19", 3),
-    Row("guest.exits", "exits during that boot (without icount)", "KVM + QEMU 42600", 15000),
+    Row("guest.exits", "exits during that boot, quiet (without icount)", "KVM + QEMU 42600", 15000),
     Row("guest.held", "memory held per VM beyond guest RAM, KiB", "Firecracker 5120"),
 ]
 

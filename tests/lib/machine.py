@@ -138,11 +138,12 @@ class Machine:
         self.expect(prompt, timeout)
         return self.before.strip("\n")
 
-    def wait(self, timeout=None):
-        """Wait until the machine ends by itself; QEMU's exit status."""
+    def wait(self, timeout=None, unless=None):
+        """Wait until the machine ends by itself; QEMU's exit status. It is an error if it says `unless` before."""
         seconds = self.timeout if timeout is None else timeout
         try:
-            self.console.expect(pexpect.EOF, timeout=seconds)
+            if self.console.expect([pexpect.EOF] + ([unless.encode()] if unless else []), timeout=seconds) == 1:
+                raise self.error(f"the machine said {text(self.console.match[0])}")
         except pexpect.TIMEOUT:
             raise self.error(f"the machine did not end within {seconds} s") from None
         except ConnectionResetError:
