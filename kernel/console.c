@@ -260,7 +260,7 @@ static void switch_to(struct nk_console *to)
         return;
     }
     if (console.front == &shell_stream) {
-        uart_transmit_flush(nk_ring_used(&shell_stream.out));
+        uart_transmit_flush(nk_ring_used(&console.notice) + nk_ring_used(&shell_stream.out));
     }
     char text[160];
     size_t len =
