@@ -133,7 +133,7 @@ int vdev_claim_bytes(struct vdev *dev, uint64_t base, uint64_t length, vdev_acce
 
 static const uint64_t mask_table[] = {[1] = 0xff, [2] = 0xffff, [4] = UINT32_MAX, [8] = UINT64_MAX};
 
-static void range_access(const struct vmm_bus_range *r, struct vdev_access *a)
+static inline void range_access(const struct vmm_bus_range *r, struct vdev_access *a)
 {
     struct vdev *dev = r->dev;
 
@@ -205,11 +205,11 @@ bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a
     if (vmm_unlikely(a->size > r->width || r->length - a->offset < a->size)) {
         return bus_access_bytes(bus, address, a);
     }
-    if (a->write) {
-        range_access(r, a);
-    } else {
+    if (!a->write) {
         a->value = UINT64_MAX;
-        range_access(r, a);
+    }
+    range_access(r, a);
+    if (!a->write) {
         a->value &= mask_table[a->size];
     }
     return true;

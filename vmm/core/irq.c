@@ -251,7 +251,7 @@ int vmm_irq_tpr_blocked(struct vcpu *v)
     if (vmm_likely(!vlapic_requested(a))) {
         return -1;
     }
-    vector = requested_above(a, a->in_service < 0 ? 0 : (uint32_t)a->in_service);
+    vector = requested_above(a, vlapic_in_service(a));
     return vector >= 0 && (uint32_t)vector >> 4 <= a->tpr >> 4 ? vector : -1;
 }
 
@@ -272,9 +272,7 @@ int vmm_irq_acknowledge(struct vcpu *v)
         uint64_t bit = UINT64_C(1) << (vector % 64);
 
         __atomic_fetch_and(&a->irr[vector / 64], ~bit, __ATOMIC_SEQ_CST);
-        a->isr[vector / 64] |= bit;
-        a->in_service = vector;
-        a->nested[a->nested_count++] = (uint8_t)vector;
+        a->nested[++a->nested_count] = (uint8_t)vector;
         a->ppr = (uint32_t)vector & 0xf0; /* it was above the old one */
     }
     return vector;

@@ -63,9 +63,9 @@ void vlapic_notice(struct vlapic *a)
 }
 
 /* PPR from TPR and the highest vector in service; what it no longer holds back is announced. */
-static void update_ppr(struct vlapic *a)
+static inline void update_ppr(struct vlapic *a)
 {
-    uint32_t serviced = a->in_service < 0 ? 0 : (uint32_t)a->in_service & 0xf0;
+    uint32_t serviced = vlapic_in_service(a) & 0xf0;
 
     a->ppr = a->tpr >> 4 >= serviced >> 4 ? a->tpr : serviced;
     if (vmm_unlikely(vlapic_requested(a)) && (uint32_t)vlapic_highest(a->irr) >> 4 > a->ppr >> 4) {
@@ -114,15 +114,12 @@ void vlapic_accept(struct vlapic *a, uint8_t vector, bool level)
 
 static void eoi(struct vlapic *a)
 {
-    unsigned outer = a->nested_count - 1;
-    uint8_t vector = a->nested[outer & 15];
+    uint8_t vector = vlapic_in_service(a);
 
-    if (vmm_unlikely(a->nested_count == 0)) {
+    if (vmm_unlikely(vector == 0)) {
         return;
     }
-    a->isr[vector / 64] &= ~(UINT64_C(1) << (vector % 64));
-    a->nested_count = outer;
-    a->in_service = outer != 0 ? a->nested[outer - 1] : -1;
+    a->nested_count--;
     update_ppr(a);
     if (vmm_unlikely(vlapic_test(a->tmr, vector))) {
         vioapic_eoi(a->vcpu->vm, vector);
@@ -248,6 +245,18 @@ static uint32_t read_bitmap(const uint64_t bits[4], unsigned reg)
     return (uint32_t)(word >> (reg % 2 * 32));
 }
 
+static uint32_t read_isr(const struct vlapic *a, unsigned word)
+{
+    uint32_t bits = 0;
+
+    for (unsigned i = 1; i <= a->nested_count; i++) {
+        if (a->nested[i] / 32 == word) {
+            bits |= 1u << (a->nested[i] % 32);
+        }
+    }
+    return bits;
+}
+
 static uint32_t read_id(const struct vlapic *a)
 {
     return vlapic_x2apic(a) ? a->vcpu->id : a->vcpu->id << 24;
@@ -279,7 +288,7 @@ static bool read_register(struct vlapic *a, unsigned reg, uint32_t *value)
         *value = a->svr;
         break;
     case REG_ISR ... REG_ISR + 7:
-        *value = read_bitmap(a->isr, reg);
+        *value = read_isr(a, reg - REG_ISR);
         break;
     case REG_TMR ... REG_TMR + 7:
         *value = read_bitmap(a->tmr, reg);
@@ -496,10 +505,8 @@ static void reset_registers(struct vlapic *a)
 {
     for (unsigned i = 0; i < 4; i++) {
         a->irr[i] = 0;
-        a->isr[i] = 0;
         a->tmr[i] = 0;
     }
-    a->in_service = -1;
     a->nested_count = 0;
     a->tpr = 0;
     a->ppr = 0;
@@ -601,7 +608,8 @@ static int transfer(struct vlapic *a, struct vdev_stream *s)
         {a->irr, sizeof(a->irr)},
         {a->tmr, sizeof(a->tmr)},
         {&a->errors, sizeof(a->errors)},
-        {a->isr, sizeof(a->isr)},
+        {a->nested, sizeof(a->nested)},
+        {&a->nested_count, sizeof(a->nested_count)},
         {&a->tpr, sizeof(a->tpr)},
         {&a->ldr, sizeof(a->ldr)},
         {&a->dfr, sizeof(a->dfr)},
@@ -627,22 +635,14 @@ static int vlapic_save(struct vdev *dev, struct vdev_stream *out)
     return transfer(vdev_state(dev), out);
 }
 
-/* The stack of what is in service, from the bits. */
-static int rebuild_nesting(struct vlapic *a)
+static bool nesting_is_sane(const struct vlapic *a)
 {
-    a->nested_count = 0;
-    a->in_service = -1;
-    for (int vector = 0; vector < 256; vector++) {
-        if (!vlapic_test(a->isr, (uint8_t)vector)) {
-            continue;
+    for (unsigned i = 1; i <= a->nested_count && i < sizeof(a->nested); i++) {
+        if (a->nested[i] / 16 <= a->nested[i - 1] / 16) {
+            return false;
         }
-        if (a->in_service >= 0 && vector >> 4 == a->in_service >> 4) {
-            return -VMM_EINVAL; /* two of one class */
-        }
-        a->in_service = vector;
-        a->nested[a->nested_count++] = (uint8_t)vector;
     }
-    return 0;
+    return a->nested_count < sizeof(a->nested) && a->nested[0] == 0;
 }
 
 static int vlapic_load(struct vdev *dev, struct vdev_stream *in)
@@ -650,8 +650,8 @@ static int vlapic_load(struct vdev *dev, struct vdev_stream *in)
     struct vlapic *a = vdev_state(dev);
     int error = transfer(a, in);
 
-    if (error == 0) {
-        error = rebuild_nesting(a);
+    if (error == 0 && !nesting_is_sane(a)) {
+        error = -VMM_EINVAL;
     }
     if (error == 0) {
         update_ppr(a);

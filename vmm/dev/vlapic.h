@@ -47,10 +47,9 @@ struct vlapic {
     uint64_t irr[4], tmr[4];
     uint32_t errors; /* seen since the last write to ESR */
 
-    uint64_t isr[4];
-    int in_service; /* the highest bit of isr, -1: none */
-    /* The bits of isr as a stack: an interrupt is taken only above the class of those in service,
-     * so that there is at most one in each of the 16 classes. */
+    /* What is in service, innermost last, from nested[1] on; nested[0] is 0, "nothing". An
+     * interrupt is taken only above the class of those in service, so each of the 15 classes is
+     * there at most once. The ISR register is computed from it. */
     uint8_t nested[16];
     unsigned nested_count;
     uint32_t tpr, ppr;
@@ -67,6 +66,11 @@ struct vlapic {
 static inline struct vlapic *vlapic_of(const struct vcpu *v)
 {
     return v->lapic->state;
+}
+
+static inline uint8_t vlapic_in_service(const struct vlapic *a)
+{
+    return a->nested[a->nested_count];
 }
 
 static inline bool vlapic_x2apic(const struct vlapic *a)

@@ -62,15 +62,16 @@ static unsigned chip_rank(const struct vpic_chip *c, int input)
 }
 
 /* The input whose interrupt the chip asks for, -1: none. */
-static int chip_request(const struct vpic_chip *c)
+static inline int chip_request(const struct vpic_chip *c)
 {
-    int request = chip_first(c, c->irr & ~c->imr);
-    uint8_t blocking = c->special_mask ? c->isr & ~c->imr : c->isr;
-    int serviced;
+    uint8_t asking = c->irr & (uint8_t)~c->imr;
+    uint8_t blocking = c->special_mask ? c->isr & (uint8_t)~c->imr : c->isr;
+    int request, serviced;
 
-    if (request < 0) {
+    if (vmm_likely(asking == 0)) {
         return -1;
     }
+    request = chip_first(c, asking);
     if (c->nested) { /* a further request of the slave passes the one in service */
         blocking &= (uint8_t) ~(1 << CASCADE_LINE);
     }
@@ -100,10 +101,15 @@ static void vpic_update(struct vm *vm)
     bool slave = chip_request(&p->chip[1]) >= 0;
     uint8_t cascade = 1 << CASCADE_LINE;
 
+    bool output;
+
     /* The slave's INT drops between its requests, so the master sees an edge for each. */
     master->irr = slave ? master->irr | cascade : master->irr & (uint8_t)~cascade;
     master->line = slave ? master->line | cascade : master->line & (uint8_t)~cascade;
-    vmm_irq_pic_output(vm, chip_request(master) >= 0);
+    output = chip_request(master) >= 0;
+    if (output != vm->irq->pic_output) {
+        vmm_irq_pic_output(vm, output);
+    }
 }
 
 static void chip_eoi(struct vpic_chip *c, int input, bool rotate)
@@ -314,17 +320,22 @@ static uint8_t chip_read(struct vpic_chip *c, unsigned port)
 
 static void vpic_access_chip(struct vdev *dev, struct vpic_chip *c, struct vdev_access *a)
 {
-    bool masked = vpic_masked(dev->vm, 0);
+    uint8_t polled = c->poll, imr = c->imr;
 
     if (!a->write) {
         a->value = chip_read(c, (unsigned)a->offset);
-    } else if (a->offset == 0) {
+        if (polled) {
+            vpic_update(dev->vm);
+        }
+        return;
+    }
+    if (a->offset == 0) {
         chip_write_command(c, (uint8_t)a->value);
     } else {
         chip_write_data(c, (uint8_t)a->value);
     }
     vpic_update(dev->vm);
-    if (masked && !vpic_masked(dev->vm, 0)) {
+    if ((imr & ~c->imr & 1) != 0) { /* of the slave's line 8 too: a look too many */
         vmm_irq_line0_unmasked(dev->vm);
     }
 }
