@@ -47,7 +47,8 @@ extern struct nk_cpu nk_cpu_table[CONFIG_NR_CPUS];
 extern unsigned nk_cpu_count; /* CPUs online; does not change after boot */
 
 /* this_cpu->field compiles to one GS-relative access. GCC 12 takes a function that does nothing but
- * store through it for one without effects, and drops calls of it: such a function needs a barrier. */
+ * store through it for one without effects, and drops calls of it: such a function needs a barrier.
+ */
 #define this_cpu ((__seg_gs struct nk_cpu *)0)
 
 static inline struct nk_cpu *nk_this_cpu(void)
@@ -83,7 +84,8 @@ static inline void nk_preempt_disable(void)
     __asm__ volatile("" : : : "memory");
 }
 
-/* Out of line part, called when the count is 0: reschedules unless interrupts are off. In sched/. */
+/* Out of line part, called when the count is 0: reschedules unless interrupts are off. In sched/.
+ */
 void nk_preempt_resched(void);
 
 static inline void nk_preempt_enable(void)

@@ -37,7 +37,8 @@ static inline struct x86_cpuid x86_cpuid(uint32_t leaf, uint32_t subleaf)
 static inline uint64_t x86_rdtsc(void)
 {
     uint64_t v; /* made in three instructions, wherever it is wanted */
-    __asm__ volatile("rdtsc\n\tshlq $32, %%rdx\n\tleaq (%%rax,%%rdx), %0" : "=r"(v)
+    __asm__ volatile("rdtsc\n\tshlq $32, %%rdx\n\tleaq (%%rax,%%rdx), %0"
+                     : "=r"(v)
                      :
                      : "rax", "rdx", "cc");
     return v;
