@@ -15,6 +15,7 @@
 #define CR4_PGE            (UINT64_C(1) << 7)
 #define CR4_OSXSAVE        (UINT64_C(1) << 18)
 #define RFLAGS_TF          (UINT64_C(1) << 8)
+#define XSAVE_LEGACY_SIZE  576 /* FXSAVE area and header */
 
 #define IPI_VECTOR   0x50
 #define TIMER_VECTOR 0x51
@@ -258,9 +259,12 @@ static void check_xsetbv(void)
     uint64_t supported = x86_cpuid(0xd, 0).eax;
     guest_check_equal(xsetbv_vector(0, supported & 3), GUEST_NO_FAULT, "xsetbv: x87 and SSE");
     guest_check_equal(xgetbv(), supported & 3, "xsetbv: XGETBV agrees");
+    guest_check_equal(x86_cpuid(0xd, 0).ebx, XSAVE_LEGACY_SIZE, "xsetbv: size of the save area");
     if (supported & 4) {
+        struct x86_cpuid avx = x86_cpuid(0xd, 2);
         guest_check_equal(xsetbv_vector(0, 7), GUEST_NO_FAULT, "xsetbv: AVX");
         guest_check_equal(xgetbv(), 7, "xsetbv: XGETBV agrees on AVX");
+        guest_check_equal(x86_cpuid(0xd, 0).ebx, avx.ebx + avx.eax, "xsetbv: size with AVX");
     }
     guest_check_equal(xsetbv_vector(0, 2), GUEST_GP, "xsetbv: SSE without x87");
     guest_check_equal(xsetbv_vector(0, 5), GUEST_GP, "xsetbv: AVX without SSE");

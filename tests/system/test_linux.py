@@ -25,6 +25,12 @@ def check_interrupts(node):
     assert node.run("ls /sys/firmware/acpi/tables | grep -c -e APIC -e DSDT -e FACP", GUEST) == "3"
 
 
+def check_log(node):
+    """Nothing that Linux itself complains about."""
+    assert node.run("dmesg | grep -E 'WARNING|BUG|Call Trace|consistency|firmware bug'", GUEST) == ""
+    assert node.run("cat /sys/devices/system/clocksource/clocksource0/current_clocksource", GUEST) == "tsc"
+
+
 def check_date(node):
     guest = int(node.run("date +%s", GUEST))
     assert abs(guest - time.time()) < 5
@@ -76,6 +82,7 @@ def test_session(machine, scratch):
     guest_shell(node)
     check_commands(node)
     check_interrupts(node)
+    check_log(node)
     check_date(node)
     check_paste(node)
     check_consoles(node)
