@@ -22,7 +22,7 @@ def manifest(guest, *, name=None, args="", memory=64, cpus=(1,), power="stop", *
     }
 
 
-def linux_manifest(name="linux", *, args="console=ttyS0", memory=256, cpus=(1,), power="node"):
+def linux_manifest(name="linux", *, args="console=ttyS0", memory=256, cpus=(1,), power="node", **more):
     return {
         "name": name,
         "boot-source": {"kernel_image_path": "linux/vmlinuz", "initrd_path": "linux/initrd", "boot_args": args},

@@ -121,7 +121,7 @@ def test_reboot_and_panic_stay_in_their_vm(machine, scratch):
 def test_two_linux_guests_at_once(machine, scratch):
     tree = Tree(scratch / "tree")
     tree.add_vm(linux_manifest("first", cpus=(0,), power="stop"))
-    tree.add_vm(linux_manifest("second", cpus=(1,), power="stop"))
+    tree.add_vm(linux_manifest("second", cpus=(1,), power="stop", lazy_memory=True))
     node = machine(**tree.arguments())
     guest_shell(node)  # the second one is in front
     node.run("hostname second", GUEST)
@@ -139,3 +139,19 @@ def test_two_linux_guests_at_once(machine, scratch):
     node.sendline("poweroff")
     node.expect(r"\] vm second: stopped: ")
     end(node)
+
+
+def test_two_vcpus_and_memory_above_4_gib(machine, scratch):
+    tree = Tree(scratch / "tree")
+    tree.add_vm(linux_manifest(memory=4096, cpus=(0, 1)))
+    node = machine(**tree.arguments(), memory="6G")
+    guest_shell(node)
+    assert node.run("nproc", GUEST) == "2"
+    memory = int(node.run("awk '/MemTotal/ {print $2}' /proc/meminfo", GUEST))
+    assert 3900 * 1024 < memory <= 4096 * 1024
+    counts = node.run("grep LOC: /proc/interrupts", GUEST).split()[1:3]
+    assert all(int(count) > 0 for count in counts)
+    assert node.run("dd if=/dev/zero bs=1M count=64 2>/dev/null | md5sum", GUEST).split()[0] == \
+        hashlib.md5(bytes(64 << 20)).hexdigest()
+    node.sendline("poweroff")
+    assert node.wait() == 0
