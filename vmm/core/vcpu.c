@@ -125,6 +125,16 @@ void vmm_vcpu_request(struct vcpu *v, uint32_t request)
     }
 }
 
+/* What an instruction does to these flags when it ends: APM vol. 2 section 13.1.4, single-step. */
+static void end_instruction(struct vcpu *v)
+{
+    v->rflags &= ~X86_RFLAGS_RF;
+    if ((v->rflags & X86_RFLAGS_TF) != 0) {
+        v->backend->set_sysreg(v, VMM_DR6, v->backend->get_sysreg(v, VMM_DR6) | X86_DR6_BS);
+        vmm_inject_exception(v, X86_DB, false, 0);
+    }
+}
+
 bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
 {
     unsigned length = e->insn_length;
@@ -136,8 +146,10 @@ bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
         }
     }
     v->rip += length;
-    v->rflags &= ~X86_RFLAGS_RF;
     v->intr_shadow = false;
+    if (vmm_unlikely((v->rflags & (X86_RFLAGS_TF | X86_RFLAGS_RF)) != 0)) {
+        end_instruction(v);
+    }
     return true;
 }
 

@@ -21,8 +21,11 @@ enum {
 };
 
 #define X86_RFLAGS_FIXED UINT64_C(0x2)
+#define X86_RFLAGS_TF    (UINT64_C(1) << 8)
 #define X86_RFLAGS_IF    (UINT64_C(1) << 9)
 #define X86_RFLAGS_RF    (UINT64_C(1) << 16)
+
+#define X86_DR6_BS (UINT64_C(1) << 14)
 
 #define X86_CR0_PE (UINT64_C(1) << 0)
 #define X86_CR0_ET (UINT64_C(1) << 4)

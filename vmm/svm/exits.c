@@ -1,6 +1,7 @@
 /* From SVM's exit codes to struct vmm_exit. Spec: AMD APM vol. 2 appendix C and
  * sections 15.7-15.14.
  */
+#include "core/emulate.h"
 #include "core/x86.h"
 #include "svm/svm.h"
 
@@ -150,9 +151,32 @@ static void unblock_nmi(struct vcpu *v, struct svm_vcpu *s)
     }
 }
 
-/* What the guest was given and the hardware refused is still to be given. */
+/* QEMU's emulator ends with this code a guest's run that writes reserved bits of a control register,
+ * where processors raise #GP; RIP is on the instruction then. */
+static bool writes_control_register(struct vcpu *v)
+{
+    struct vmm_walk_fault fault;
+    uint8_t code[4];
+    const uint8_t *c = code;
+
+    if (vmm_linear_read(v, vmm_vcpu_linear_rip(v), code, sizeof(code), VMM_ACCESS_FETCH, &fault) !=
+        0) {
+        return false;
+    }
+    if ((c[0] & 0xf0) == 0x40) {
+        c++; /* REX */
+    }
+    return c[0] == 0x0f && c[1] == 0x22;
+}
+
+/* What the guest was to be given is still to be given. */
 static void entry_failed(struct vcpu *v, struct svm_vcpu *s, struct vmm_exit *e)
 {
+    if (writes_control_register(v)) {
+        vmm_inject_exception(v, X86_GP, true, 0);
+        e->kind = VMM_EXIT_retry;
+        return;
+    }
     e->kind = VMM_EXIT_entry_failed;
     if ((s->injected & VMCB_EVENT_VALID) != 0) {
         svm_event_again(v, s->injected);
@@ -172,17 +196,6 @@ static void decode_rare(struct vcpu *v, struct vmm_exit *e)
     }
 }
 
-/* Processors raise #GP for these; QEMU's emulator lets the guest write them, and then VMRUN refuses
- * the guest and forgets its state. So they are looked for before that. */
-static void refuse_reserved(struct vcpu *v, struct svm_vcpu *s)
-{
-    struct vmcb *b = s->vmcb;
-
-    vmcb_set_cr3(b, vmcb_cr3(b) & ~s->svm->cr3_reserved);
-    vmcb_set_cr4(b, vmcb_cr4(b) & ~s->svm->cr4_reserved);
-    vmm_inject_exception(v, X86_GP, true, 0);
-}
-
 void svm_exit_decode(struct vcpu *v)
 {
     struct svm_vcpu *s = svm_vcpu(v);
@@ -199,10 +212,6 @@ void svm_exit_decode(struct vcpu *v)
     }
     if (vmm_unlikely(s->nmi_iret)) {
         unblock_nmi(v, s);
-    }
-    if (vmm_unlikely(
-            ((vmcb_cr3(b) & s->svm->cr3_reserved) | (vmcb_cr4(b) & s->svm->cr4_reserved)) != 0)) {
-        refuse_reserved(v, s);
     }
     if (vmm_unlikely(code >= VMCB_EXIT_TABLE_END)) {
         decode_rare(v, e);

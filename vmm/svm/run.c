@@ -63,6 +63,19 @@ static void choose_cpu(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
     }
 }
 
+/* QEMU's emulator (7.2) lets a guest write XCR0 without the exit that is asked for. The host must
+ * know before it switches threads; it cannot while GIF is clear. */
+static void follow_xcr0(struct vcpu *v)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if (vmm_unlikely(low != (uint32_t)v->xcr0)) {
+        vmm_vcpu_set_xcr0(v, (uint64_t)high << 32 | low);
+        v->ops->thread_set_xcr0(v->host, v->xcr0);
+    }
+}
+
 static void save_state(struct vcpu *v, struct svm_vcpu *s)
 {
     struct vmcb *b = s->vmcb;
@@ -75,6 +88,9 @@ static void save_state(struct vcpu *v, struct svm_vcpu *s)
     b->clean = s->svm->clean_after_exit;
     vmcb_set_tlb_control(b, VMCB_TLB_KEEP);
     vmcb_set_event_inj(b, 0);
+    if (v->ops->xcr0_supported != 0) {
+        follow_xcr0(v);
+    }
     if (vmm_unlikely(s->dr_live)) {
         save_debug_registers(v, s);
     }
@@ -125,4 +141,5 @@ void svm_run(struct vcpu *v)
     svm_stgi();
     follow_tpr(v, s);
     svm_exit_decode(v);
+    s->injected = 0;
 }

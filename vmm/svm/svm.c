@@ -11,7 +11,6 @@
 #define VM_CR_SVMDIS    (UINT64_C(1) << 4)
 
 #define LEAF_EXT1      UINT32_C(0x80000001)
-#define LEAF_ADDRESSES UINT32_C(0x80000008)
 #define LEAF_SVM       UINT32_C(0x8000000a)
 
 /* Names for the boot log, and for the option "svm.features", which takes features away for tests:
@@ -98,26 +97,6 @@ static uint64_t read_cr4(void)
     return cr4;
 }
 
-/* What this processor lets no one write: see refuse_reserved() in exits.c. */
-static void find_reserved_bits(struct svm *svm)
-{
-    uint32_t ecx1 = cpuid(1, 0).ecx;
-    struct vmm_cpuid_regs leaf7 = cpuid(7, 0);
-    uint64_t known = 0x7ff; /* VME to OSXMMEXCPT */
-
-    known |= (uint64_t)(leaf7.ecx >> 2 & 1) << 11;  /* UMIP */
-    known |= (uint64_t)(leaf7.ecx >> 16 & 1) << 12; /* LA57 */
-    known |= (uint64_t)(leaf7.ebx & 1) << 16;       /* FSGSBASE */
-    known |= (uint64_t)(ecx1 >> 17 & 1) << 17;      /* PCIDE */
-    known |= (uint64_t)(ecx1 >> 26 & 1) << 18;      /* OSXSAVE */
-    known |= (uint64_t)(leaf7.ebx >> 7 & 1) << 20;  /* SMEP */
-    known |= (uint64_t)(leaf7.ebx >> 20 & 1) << 21; /* SMAP */
-    known |= (uint64_t)(leaf7.ecx >> 3 & 1) << 22;  /* PKE */
-    known |= (uint64_t)(leaf7.ecx >> 7 & 1) << 23;  /* CET */
-    svm->cr4_reserved = ~known;
-    svm->cr3_reserved = ~UINT64_C(0) << (cpuid(LEAF_ADDRESSES, 0).eax & 0xff);
-}
-
 /* --- CPUs ------------------------------------------------------------------------------------- */
 
 static uint64_t rdmsr(uint32_t msr)
@@ -194,7 +173,6 @@ static int create(struct vmm *vmm, struct vmm_error *err)
     }
     svm->cpu_count = cpu_count;
     choose_features(vmm, svm);
-    find_reserved_bits(svm);
     svm->npt_levels = (read_cr4() & X86_CR4_LA57) != 0 ? 5 : 4;
     if (alloc_cpus(vmm, svm) != 0 || svm_bitmaps_create(vmm, svm) != 0) {
         free_cpus(vmm, svm);

@@ -28,7 +28,6 @@ struct svm {
     uint32_t clean_after_exit; /* clean bits: all, none without the feature */
     unsigned npt_levels;       /* 4, or 5 */
     bool page_1g;
-    uint64_t cr3_reserved, cr4_reserved;
     hpa_t iopm, msrpm;
     unsigned cpu_count;
     struct svm_cpu cpu[];
