@@ -72,6 +72,52 @@ static void lengths_of_what_exits(void **state)
     expect_length(CODE(0xea, 1, 2, 3, 4, 5, 6));
 }
 
+/* The short way of decoding moves must say what Zydis says, or that it does not know. */
+static void simple_moves_decode_alike(void **state)
+{
+    static const uint8_t opcode_table[] = {0x88, 0x89, 0x8a, 0x8b, 0xc6, 0xc7, 0xb6, 0xb7, 0xbe, 0xbf,
+                                           0x87, 0x8c, 0xc5, 0xc8, 0x03, 0xa3};
+    static const uint8_t sib_table[] = {0x00, 0x25, 0x65, 0x64, 0x8d, 0xe5, 0xff, 0x5c};
+    unsigned agreed = 0;
+
+    (void)state;
+    for (unsigned n = 0; n < 2 * 17 * 2 * 16 * 256 * 8; n++) {
+        unsigned rest = n;
+        bool opsize = rest % 2 != 0;
+        unsigned rex = (rest /= 2) % 17;
+        bool map_0f = (rest /= 17) % 2 != 0;
+        uint8_t opcode = opcode_table[(rest /= 2) % 16];
+        uint8_t modrm = (uint8_t)(rest /= 16);
+        uint8_t code[16] = {0};
+        unsigned at = 0, available = n % 7 == 0 ? n % 16 : 15;
+        struct insn simple = {.mode = 8}, any = {.mode = 8};
+
+        if (opsize) {
+            code[at++] = 0x66;
+        }
+        if (rex != 16) {
+            code[at++] = (uint8_t)(0x40 + rex);
+        }
+        if (map_0f) {
+            code[at++] = 0x0f;
+        }
+        code[at++] = opcode;
+        code[at++] = modrm;
+        code[at++] = sib_table[rest / 256 % 8];
+        for (; at < sizeof(code); at++) {
+            code[at] = (uint8_t)(0xf1 - at * 29);
+        }
+        memcpy(simple.bytes, code, 15);
+        memcpy(any.bytes, code, 15);
+        if (decode_parse(&simple, available, true) == PARSE_OK) {
+            assert_int_equal(decode_parse(&any, available, false), PARSE_OK);
+            assert_memory_equal(&simple, &any, sizeof(simple));
+            agreed++;
+        }
+    }
+    assert_true(agreed > 100000);
+}
+
 static void no_code_no_length(void **state)
 {
     (void)state;
@@ -195,6 +241,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(lengths_of_what_exits),
+        TEST(simple_moves_decode_alike),
         TEST(no_code_no_length),
         TEST(moves_of_control_and_debug_registers),
         TEST(clts_and_lmsw),

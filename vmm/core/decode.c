@@ -11,12 +11,6 @@
 #define VECTOR_UD  6
 #define VECTOR_GP  13
 
-/* CS's attributes and whether long mode is active: together they say how code is read. Never 0. */
-static uint32_t code_of(const struct vmm_address_mode *m)
-{
-    return m->cs_attributes | 1U << 31 | (uint32_t)(m->efer & EFER_LMA) << 6;
-}
-
 /* Default address size of the code, in bytes. */
 static uint8_t mode_of(const struct vmm_address_mode *m)
 {
@@ -24,11 +18,6 @@ static uint8_t mode_of(const struct vmm_address_mode *m)
         return 8;
     }
     return (m->cs_attributes & CS_DEFAULT) != 0 ? 4 : 2;
-}
-
-static uint64_t linear_of(uint64_t rip, uint64_t cs_base, uint8_t mode)
-{
-    return mode == 8 ? rip : (uint32_t)(cs_base + rip);
 }
 
 /* Bytes from rip to the segment's limit. */
@@ -98,32 +87,35 @@ static const uint8_t address16_table[8][2] = {
     {VMM_RSI, INSN_NO_REG}, {VMM_RDI, INSN_NO_REG}, {VMM_RBP, INSN_NO_REG}, {VMM_RBX, INSN_NO_REG},
 };
 
-static void take_memory_operand(struct insn *i, const ZydisDecodedInstruction *z, unsigned rex_b,
-                                unsigned rex_x)
-{
-    unsigned mod = z->raw.modrm.mod, rm = z->raw.modrm.rm;
+/* The bytes that name a memory operand. */
+struct address_fields {
+    uint8_t mod, rm, rex_b, rex_x;
+    uint8_t sib_base, sib_index, sib_scale;
+};
 
+static inline void take_memory_operand(struct insn *i, const struct address_fields *a)
+{
     if (i->address_size == 2) {
-        if (mod != 0 || rm != 6) {
-            i->base = address16_table[rm][0];
-            i->index = address16_table[rm][1];
+        if (a->mod != 0 || a->rm != 6) {
+            i->base = address16_table[a->rm][0];
+            i->index = address16_table[a->rm][1];
         }
         return;
     }
-    if (rm != 4) {
-        if (mod != 0 || rm != 5) {
-            i->base = (uint8_t)(rm | rex_b << 3);
+    if (a->rm != 4) {
+        if (a->mod != 0 || a->rm != 5) {
+            i->base = (uint8_t)(a->rm | a->rex_b << 3);
         } else if (i->mode == 8) {
             i->base = INSN_REG_RIP;
         }
         return;
     }
-    if (mod != 0 || z->raw.sib.base != 5) {
-        i->base = (uint8_t)(z->raw.sib.base | rex_b << 3);
+    if (a->mod != 0 || a->sib_base != 5) {
+        i->base = (uint8_t)(a->sib_base | a->rex_b << 3);
     }
-    if ((z->raw.sib.index | rex_x << 3) != 4) {
-        i->index = (uint8_t)(z->raw.sib.index | rex_x << 3);
-        i->scale = z->raw.sib.scale;
+    if ((a->sib_index | a->rex_x << 3) != 4) {
+        i->index = (uint8_t)(a->sib_index | a->rex_x << 3);
+        i->scale = a->sib_scale;
     }
 }
 
@@ -135,8 +127,15 @@ static uint64_t sign_extend(uint64_t value, unsigned bits)
 static void take_fields(struct insn *i, const ZydisDecodedInstruction *z)
 {
     bool rex = (z->attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
-    unsigned rex_r = rex ? z->raw.rex.R : 0, rex_x = rex ? z->raw.rex.X : 0;
-    unsigned rex_b = rex ? z->raw.rex.B : 0;
+    const struct address_fields a = {
+        .mod = z->raw.modrm.mod,
+        .rm = z->raw.modrm.rm,
+        .rex_b = rex ? z->raw.rex.B : 0,
+        .rex_x = rex ? z->raw.rex.X : 0,
+        .sib_base = z->raw.sib.base,
+        .sib_index = z->raw.sib.index,
+        .sib_scale = z->raw.sib.scale,
+    };
 
     take_prefixes(i, z);
     i->length = z->length;
@@ -152,17 +151,15 @@ static void take_fields(struct insn *i, const ZydisDecodedInstruction *z)
     if (!i->has_modrm) {
         return;
     }
-    i->mod = z->raw.modrm.mod;
-    i->reg = (uint8_t)(z->raw.modrm.reg | rex_r << 3);
-    i->rm = (uint8_t)(z->raw.modrm.rm | rex_b << 3);
-    if (i->mod != 3) {
-        take_memory_operand(i, z, rex_b, rex_x);
+    i->mod = a.mod;
+    i->reg = (uint8_t)(z->raw.modrm.reg | (rex ? z->raw.rex.R : 0) << 3);
+    i->rm = (uint8_t)(a.rm | a.rex_b << 3);
+    if (a.mod != 3) {
+        take_memory_operand(i, &a);
     }
 }
 
-enum parse_result { PARSE_OK, PARSE_MORE, PARSE_TOO_LONG, PARSE_INVALID };
-
-static enum parse_result parse(struct insn *i, unsigned available)
+static enum parse_result parse_any(struct insn *i, unsigned available)
 {
     ZydisDecodedInstruction z;
     ZydisDecoder decoder;
@@ -178,7 +175,6 @@ static enum parse_result parse(struct insn *i, unsigned available)
     status = ZydisDecoderDecodeInstruction(&decoder, NULL, i->bytes, available, &z);
     if (ZYAN_SUCCESS(status)) {
         take_fields(i, &z);
-        emu_classify(i);
         return PARSE_OK;
     }
     if (status == ZYDIS_STATUS_NO_MORE_DATA) {
@@ -187,53 +183,115 @@ static enum parse_result parse(struct insn *i, unsigned available)
     return status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? PARSE_TOO_LONG : PARSE_INVALID;
 }
 
+/* MOV between memory and a register or an immediate, MOVZX, MOVSX: bytes of immediate, -1 for others. */
+static int simple_immediate(const struct insn *i)
+{
+    if (i->map == INSN_MAP_0F) {
+        return (i->opcode & 0xf6) == 0xb6 ? 0 : -1;
+    }
+    if ((i->opcode & 0xfc) == 0x88) {
+        return 0;
+    }
+    if ((i->opcode & 0xfe) == 0xc6) {
+        return (i->opcode & 1) == 0 ? 1 : i->operand_size == 2 ? 2 : 4;
+    }
+    return -1;
+}
+
+static uint64_t take_signed(const uint8_t *bytes, unsigned size)
+{
+    uint32_t value;
+
+    __builtin_memcpy(&value, bytes, sizeof(value)); /* may be beyond the instruction, not the array */
+    return size != 0 ? sign_extend(value, size * 8) : 0;
+}
+
+/* The instructions that device memory sees nearly always, in a tenth of the time. PARSE_INVALID: not
+ * one of them, or not all of it is there. */
+static enum parse_result parse_simple(struct insn *i, unsigned available)
+{
+    const uint8_t *p = (const uint8_t *)i->bytes;
+    struct address_fields a = {0};
+    unsigned at = 0, disp_size;
+    uint8_t rex = 0, modrm;
+    int imm_size;
+
+    if (p[at] == 0x66) {
+        i->prefixes = INSN_OPSIZE;
+        at++;
+    }
+    if ((p[at] & 0xf0) == 0x40) {
+        i->prefixes |= INSN_REX;
+        rex = p[at++];
+    }
+    i->operand_size = (rex & 8) != 0 ? 8 : (i->prefixes & INSN_OPSIZE) != 0 ? 2 : 4;
+    i->address_size = 8;
+    i->segment = INSN_NO_SEG;
+    i->map = p[at] == 0x0f ? INSN_MAP_0F : INSN_MAP_1;
+    at += p[at] == 0x0f;
+    i->opcode = p[at++];
+    modrm = p[at++];
+    imm_size = simple_immediate(i);
+    a.mod = modrm >> 6;
+    i->reg = (uint8_t)((modrm >> 3 & 7) | (rex & 4) << 1);
+    if (imm_size < 0 || a.mod == 3 || (imm_size != 0 && (i->reg & 7) != 0)) {
+        return PARSE_INVALID;
+    }
+    a.rm = modrm & 7;
+    a.rex_b = rex & 1;
+    a.rex_x = rex >> 1 & 1;
+    if (a.rm == 4) {
+        uint8_t sib = p[at++];
+
+        a.sib_base = sib & 7;
+        a.sib_index = sib >> 3 & 7;
+        a.sib_scale = sib >> 6;
+    }
+    disp_size = a.mod == 1 ? 1 : a.mod == 2 ? 4 : a.rm == 5 || (a.rm == 4 && a.sib_base == 5) ? 4 : 0;
+    if (at + disp_size + (unsigned)imm_size > available) {
+        return PARSE_INVALID;
+    }
+    i->disp = take_signed(p + at, disp_size);
+    at += disp_size;
+    i->imm = take_signed(p + at, (unsigned)imm_size);
+    i->length = (uint8_t)(at + (unsigned)imm_size);
+    i->mod = a.mod;
+    i->rm = (uint8_t)(a.rm | a.rex_b << 3);
+    i->base = i->index = INSN_NO_REG;
+    i->has_modrm = true;
+    take_memory_operand(i, &a);
+    return PARSE_OK;
+}
+
+enum parse_result decode_parse(struct insn *i, unsigned available, bool simple)
+{
+    if (simple) {
+        return i->mode == 8 ? parse_simple(i, available) : PARSE_INVALID;
+    }
+    i->prefixes = 0;
+    i->scale = 0;
+    return parse_any(i, available);
+}
+
+static enum parse_result parse(struct insn *i, unsigned available)
+{
+    enum parse_result result = decode_parse(i, available, true);
+
+    if (result != PARSE_OK) {
+        result = decode_parse(i, available, false);
+    }
+    if (result == PARSE_OK) {
+        emu_classify(i);
+    }
+    return result;
+}
+
 /* --- fetching ---------------------------------------------------------------------------------- */
 
-static inline bool same_bytes(const struct insn *i, const void *code)
+bool decode_same_bytes(const struct insn *i, const uint8_t *code, unsigned offset)
 {
-    uint64_t now[2];
-
-    __builtin_memcpy(now, code, sizeof(now));
-    if (vmm_likely(i->length <= 8)) {
-        return (now[0] ^ i->bytes[0]) << (64 - 8 * i->length) == 0;
-    }
-    return now[0] == i->bytes[0] && (now[1] ^ i->bytes[1]) << (128 - 8 * i->length) == 0;
-}
-
-/* Are the remembered instruction's bytes still there? The processor has just fetched them, so rights
- * and limits need no check. Also false when it takes more than a look into one page. */
-static inline bool still_there(const struct vmm_address_mode *mode, const struct insn *i)
-{
-    uint64_t linear = linear_of(i->rip, i->cs_base, i->mode);
-    unsigned offset = (unsigned)(linear & (VMM_PAGE_SIZE - 1));
-
-    if (!walk_holds(i->walk, mode, linear) || i->walk->host == NULL) {
-        return false;
-    }
-    if (vmm_likely(offset <= VMM_PAGE_SIZE - sizeof(i->bytes))) {
-        return same_bytes(i, i->walk->host + offset);
-    }
     return offset + i->length <= VMM_PAGE_SIZE &&
-           __builtin_memcmp(i->walk->host + offset, i->bytes, i->length) == 0;
-}
-
-static struct insn *slot_of(struct vcpu *v)
-{
-    return &v->decode_cache->insn[(v->rip ^ v->rip >> 6) % INSN_CACHE_COUNT];
-}
-
-const struct insn *decode_remembered(struct vcpu *v, const struct vmm_address_mode *mode,
-                                     const struct vmm_exit *e)
-{
-    const struct insn *i = slot_of(v);
-
-    if (i->rip != v->rip || i->code != code_of(mode) || i->cs_base != mode->cs_base) {
-        return NULL;
-    }
-    if (e != NULL && e->insn_count >= i->length) {
-        return __builtin_memcmp(e->insn, i->bytes, i->length) == 0 ? i : NULL;
-    }
-    return i->walk != NULL && still_there(mode, i) ? i : NULL;
+           __builtin_memcmp(code + offset, i->bytes, i->length) == 0;
 }
 
 /* Decode from memory: one page first; the second is touched only if the instruction goes on there,
@@ -241,7 +299,7 @@ const struct insn *decode_remembered(struct vcpu *v, const struct vmm_address_mo
 static enum decode_result fetch_and_parse(struct vcpu *v, const struct vmm_address_mode *mode,
                                           struct insn *i)
 {
-    uint64_t linear = linear_of(i->rip, i->cs_base, i->mode), room = room_of(v, mode, i->mode);
+    uint64_t linear = insn_linear(i->rip, i->cs_base, i->mode), room = room_of(v, mode, i->mode);
     unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (linear & (VMM_PAGE_SIZE - 1)));
     unsigned step[2] = {in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX, VMM_INSN_MAX};
     unsigned have = 0;
@@ -286,7 +344,7 @@ static enum decode_result fetch_and_parse(struct vcpu *v, const struct vmm_addre
 enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode *mode,
                                   const struct vmm_exit *e, const struct insn **out)
 {
-    struct insn *i = slot_of(v);
+    struct insn *i = insn_slot(v);
 
     *out = i;
     if (decode_remembered(v, mode, e) != NULL) {
@@ -303,7 +361,7 @@ enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode 
             return result;
         }
     }
-    i->code = code_of(mode);
+    i->code = insn_code(mode);
     return DECODE_OK;
 }
 
@@ -338,7 +396,7 @@ void vmm_describe_instruction(struct vcpu *v, char *out, size_t size)
     int used = 0;
 
     v->backend->get_address_mode(v, &mode);
-    linear = linear_of(v->rip, mode.cs_base, mode_of(&mode));
+    linear = insn_linear(v->rip, mode.cs_base, mode_of(&mode));
     in_page = (unsigned)(VMM_PAGE_SIZE - (linear & (VMM_PAGE_SIZE - 1)));
     count = in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX;
     if (size != 0) {

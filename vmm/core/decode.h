@@ -32,7 +32,7 @@ struct insn {
     bool has_modrm;
     struct walk_entry *walk; /* of the page its first byte is on */
     uint64_t bytes[2]; /* the instruction, and whatever follows it */
-    uint64_t disp, imm;
+    uint64_t disp, imm, quick_mask;
     uint8_t mode;     /* bytes: 2, 4, 8, default address size of the code segment */
     uint8_t map;      /* enum insn_map */
     uint8_t opcode;
@@ -41,7 +41,9 @@ struct insn {
     uint8_t segment;  /* enum vmm_segment of the override, INSN_NO_SEG: none */
     uint8_t mod, reg, rm; /* reg and rm extended by REX */
     uint8_t base, index, scale; /* of the memory operand; scale as a shift */
+    uint8_t pad[128 - 85];      /* to a power of two: it is found by a shift */
 };
+_Static_assert(sizeof(struct insn) == 128, "a power of two");
 
 /* A finished guest page walk. It still holds while every entry it read is unchanged, which is cheaper
  * to check than to walk again and needs no tracking of guest TLB flushes. */
@@ -59,7 +61,7 @@ struct walk_entry {
     uint8_t *host;  /* NULL: not RAM */
 };
 
-#define INSN_CACHE_COUNT 64
+#define INSN_CACHE_COUNT 64 /* a power of two */
 #define WALK_CACHE_COUNT 64
 
 struct zydis_cache {
@@ -68,15 +70,17 @@ struct zydis_cache {
     struct insn scratch; /* of an instruction that is not kept */
 };
 
+/* Fill i from i->bytes, of which `available` are there, and i->mode. simple: not by Zydis; only moves of
+ * 64-bit code are known then. Inner to decode.c, but for the test that the two ways agree. */
+enum parse_result { PARSE_OK, PARSE_MORE, PARSE_TOO_LONG, PARSE_INVALID };
+enum parse_result decode_parse(struct insn *i, unsigned available, bool simple);
+
 enum decode_result { DECODE_OK, DECODE_FAULT /* queued */, DECODE_CRASH /* not in RAM */ };
 
 /* The instruction at CS:RIP. e: the exit, whose bytes are used when it has them; may be NULL. */
 enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode *mode,
                                   const struct vmm_exit *e, const struct insn **out);
-/* The same if it is remembered and still there, else NULL. */
-const struct insn *decode_remembered(struct vcpu *v, const struct vmm_address_mode *mode,
-                                     const struct vmm_exit *e);
-/* Which of enum insn_quick it is, and its operand's size (emulate.c). */
+/* Set the quick_ fields (emulate.c). */
 void emu_classify(struct insn *i);
 
 /* As vmm_walk(), by mode->cpl, and where the page lies in the host: NULL when it is not RAM. */
@@ -123,4 +127,56 @@ static inline bool walk_holds(const struct walk_entry *w, const struct vmm_addre
         }
     }
     return true;
+}
+
+/* --- a remembered instruction, on the hot path ------------------------------------------------- */
+
+/* CS's attributes and whether long mode is active: together they say how code is read. Never 0. */
+static inline uint32_t insn_code(const struct vmm_address_mode *m)
+{
+    return m->cs_attributes | 1U << 31 | (uint32_t)(m->efer & EFER_LMA) << 6;
+}
+
+static inline uint64_t insn_linear(uint64_t rip, uint64_t cs_base, uint8_t mode)
+{
+    return mode == 8 ? rip : (uint32_t)(cs_base + rip);
+}
+
+static inline struct insn *insn_slot(struct vcpu *v)
+{
+    return &v->decode_cache->insn[(v->rip ^ v->rip >> 6) % INSN_CACHE_COUNT];
+}
+
+/* The bytes at code + offset, when eight cannot be compared at once; false across a page's end. */
+bool decode_same_bytes(const struct insn *i, const uint8_t *code, unsigned offset);
+
+/* The instruction at CS:RIP if it is remembered and its bytes are still there, else NULL. The
+ * processor has just fetched them, so rights and limits need no check. e may be NULL. */
+static inline const struct insn *decode_remembered(struct vcpu *v,
+                                                   const struct vmm_address_mode *mode,
+                                                   const struct vmm_exit *e)
+{
+    const struct insn *i = insn_slot(v);
+    const struct walk_entry *w = i->walk;
+    uint64_t linear;
+    unsigned offset;
+
+    if (i->rip != v->rip || i->code != insn_code(mode) || i->cs_base != mode->cs_base) {
+        return NULL;
+    }
+    if (e != NULL && vmm_unlikely(e->insn_count >= i->length)) {
+        return __builtin_memcmp(e->insn, i->bytes, i->length) == 0 ? i : NULL;
+    }
+    linear = insn_linear(i->rip, i->cs_base, i->mode);
+    offset = (unsigned)(linear & (VMM_PAGE_SIZE - 1));
+    if (w == NULL || !walk_holds(w, mode, linear) || w->host == NULL) {
+        return NULL;
+    }
+    if (vmm_likely(i->length <= 8 && offset <= VMM_PAGE_SIZE - 8)) {
+        uint64_t now;
+
+        __builtin_memcpy(&now, w->host + offset, sizeof(now));
+        return (now ^ i->bytes[0]) << (64 - 8 * i->length) == 0 ? i : NULL;
+    }
+    return decode_same_bytes(i, w->host, offset) ? i : NULL;
 }

@@ -685,6 +685,7 @@ void emu_classify(struct insn *i)
 
     i->quick = QUICK_NONE;
     i->quick_size = (uint8_t)size;
+    i->quick_mask = emu_mask(size);
     if (info->op != OP_MOV || !i->has_modrm || i->mod == 3 || i->segment != INSN_NO_SEG ||
         i->mode != 8) {
         return;
@@ -711,17 +712,21 @@ static bool is_quick(struct vcpu *v, const struct insn *i, const struct vmm_exit
 
 static void move_quickly(struct vcpu *v, const struct insn *i, struct vmm_exit *e)
 {
-    unsigned size = i->quick_size;
     uint64_t *gpr = &v->gpr[i->reg];
-    struct vdev_access a = {.size = (uint8_t)size, .write = i->quick != QUICK_LOAD, .vcpu = v};
+    struct vdev_access a; /* each field is set below: an initializer would write them all twice */
 
-    a.value = i->quick == QUICK_LOAD    ? ~UINT64_C(0)
-              : i->quick == QUICK_STORE ? *gpr & emu_mask(size)
-                                        : i->imm & emu_mask(size);
-    vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
+    a.offset = 0;
+    a.size = i->quick_size;
+    a.write = i->quick != QUICK_LOAD;
+    a.vcpu = v;
     if (i->quick == QUICK_LOAD) {
-        a.value &= emu_mask(size);
-        *gpr = size >= 4 ? a.value : (*gpr & ~emu_mask(size)) | a.value;
+        a.value = ~UINT64_C(0);
+        vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
+        a.value &= i->quick_mask;
+        *gpr = a.size >= 4 ? a.value : (*gpr & ~i->quick_mask) | a.value;
+    } else {
+        a.value = (i->quick == QUICK_STORE ? *gpr : i->imm) & i->quick_mask;
+        vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
     }
 }
 
