@@ -8,7 +8,7 @@
 bits 64
 default rel
 
-LARGE equ 256
+LARGE equ 128
 
 section .text
 
@@ -23,7 +23,7 @@ memcpy:
     jbe move_16_to_32
     cmp rdx, LARGE
     ja copy_large
-; 33..256 bytes upwards: 32 at a time; the last 32 end exactly at the end.
+; 33..LARGE bytes upwards: 32 at a time; the last 32 end exactly at the end.
 copy_forward:
     mov r8, [rsi + rdx - 8]
     mov r9, [rsi + rdx - 16]

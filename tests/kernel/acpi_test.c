@@ -181,7 +181,7 @@ KTEST(acpi_s5)
 KTEST(acpi_node)
 {
     const struct acpi_header *madt = acpi_find_table("APIC");
-    ASSERT(madt != NULL);
+    KTEST_SKIP_UNLESS(madt != NULL, "needs a machine with ACPI");
     EXPECT_EQ(memcmp(madt->signature, "APIC", 4), 0);
     EXPECT(acpi_find_table("NONE") == NULL);
     EXPECT_GE(acpi.cpu_count, 1);

@@ -10,18 +10,20 @@ IMAGE = BUILD / "orthocone-test.elf"
 TIMEOUT = 240
 PASSED = 33  # isa-debug-exit: (0x10 << 1) | 1
 
-# name: CPUs, memory, CPU model
+# name: CPUs, memory, CPU model, further arguments of QEMU
 MACHINES = {
-    "1cpu-128m": (1, "128M", "max"),
-    "2cpu-1g": (2, "1G", "max"),
-    "4cpu-6g": (4, "6G", "max"),
-    "2cpu-1g-plain": (2, "1G", "qemu64"),
+    "1cpu-128m": (1, "128M", "max", []),
+    "2cpu-1g": (2, "1G", "max", []),
+    "4cpu-6g": (4, "6G", "max", []),
+    "2cpu-1g-plain": (2, "1G", "qemu64", []),
+    "1cpu-8259": (1, "128M", "max", ["-no-acpi"]),  # no IOAPIC, no HPET, no PM timer
 }
 
 
 def command(machine, command_line):
-    cpus, memory, cpu = MACHINES[machine]
-    return [str(TOP / "tests/kernel/machine"), str(IMAGE), str(cpus), memory, cpu, command_line]
+    cpus, memory, cpu, extra = MACHINES[machine]
+    return [str(TOP / "tests/kernel/machine"), str(IMAGE), str(cpus), memory, cpu, command_line,
+            *extra]
 
 
 def panic_tests():
