@@ -5,7 +5,7 @@ import re
 from lib.jobs import Result, last_lines
 
 PLAN = re.compile(r"^1\.\.(\d+)", re.M)
-RESULT = re.compile(r"^(ok|not ok) (\d+)(?: -)? ?([^#\n]*?)[ \t]*(?:# *(SKIP)\b ?(.*))?$")
+RESULT = re.compile(r"^(ok|not ok) (\d+)(?: -)? ?(.*?)[ \t]*(?:# *(SKIP)\b ?(.*))?$")
 
 
 def judge(job, output, status, good_status):
