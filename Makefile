@@ -38,6 +38,10 @@ quiet := $(if $(filter 1,$(V)),,@)
 # $(call say,STEP,object): one line per step, unless V=1 shows the commands.
 say    = $(if $(quiet),@printf '  %-8s%s\n' '$1' '$2')
 
+ifneq ($(and $(filter %clean,$(MAKECMDGOALS)),$(filter-out %clean,$(MAKECMDGOALS))),)
+$(error clean and distclean go alone: jobs run in parallel)
+endif
+
 # Goals that must work before anything is installed or configured.
 unconfigured := help clean distclean bootstrap
 ifneq ($(or $(if $(MAKECMDGOALS),,all),$(filter-out $(unconfigured),$(MAKECMDGOALS))),)
