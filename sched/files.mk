@@ -1,1 +1,1 @@
-sched-y += fp.c idle.c registry.c rq.c switch.asm sync.c thread.c thread_control.c timer.c wait.c
+sched-y += fp.c idle.c registry.c rq.c switch.asm switch.c sync.c thread.c thread_control.c timer.c wait.c

@@ -34,13 +34,10 @@ static void describe(const struct nk_thread *t, struct nk_thread_info *out)
         .priority = t->priority,
         .pinned = t->pinned != NK_CPU_ANY,
         .fp = t->fp != NULL,
-        .cpu_ticks = t->cpu_ticks,
+        .cpu_ticks = thread_ticks(t),
         .switches = t->switches,
     };
     memcpy(out->name, t->name, sizeof(out->name));
-    if (out->state == NK_THREAD_RUNNING) {
-        out->cpu_ticks += x86_rdtsc();
-    }
 }
 
 bool nk_thread_next_info(uint64_t after, struct nk_thread_info *out)

@@ -27,13 +27,49 @@ struct sched_rq {
 extern uint64_t sched_idle_mask; /* atomic; bit n: CPU n halts with nothing to run */
 
 struct sched_rq *rq_create(unsigned cpu);
-void rq_drain_inbox(struct sched_rq *rq);
 
 /* All of these: interrupts off. */
+void rq_drain_inbox(struct sched_rq *rq);
+void sched_send_to(unsigned cpu, struct nk_thread *t); /* a READY thread goes to another CPU */
+int sched_claim_idle_cpu(void); /* so that the next caller takes another; -1: there is none */
+uint64_t sched_slice_ticks(void);
+void sched_slice_arm(struct sched_rq *rq, uint64_t used); /* for the rest of a slice */
 void sched_make_ready(struct nk_thread *t);  /* state READY, on the CPU that suits it */
 void sched_start_ready(struct nk_thread *t); /* the same for a thread that has not run yet */
 void sched_run_next(struct sched_rq *rq, struct nk_thread *prev); /* prev has left RUNNING */
 void sched_preempt(void); /* the current thread is READY, whoever is due runs */
+
+/* Local copies of what stores might change, as far as the compiler knows, save loading it again:
+ * this is a good part of what waking a thread costs. */
+static NK_ALWAYS_INLINE void queue_push(struct sched_rq *rq, struct nk_thread *t)
+{
+    const unsigned priority = t->priority;
+    const uint32_t mask = rq->ready_mask;
+    struct thread_queue *q = &rq->queue[priority];
+    t->next = NULL;
+    if (mask >> priority & 1) {
+        q->tail->next = t;
+    } else {
+        rq->ready_mask = mask | 1u << priority;
+        q->head = t;
+    }
+    q->tail = t;
+    rq->ready_count++;
+}
+
+static inline void queue_push_front(struct sched_rq *rq, struct nk_thread *t)
+{
+    struct thread_queue *q = &rq->queue[t->priority];
+    if (rq->ready_mask >> t->priority & 1) {
+        t->next = q->head;
+    } else {
+        rq->ready_mask |= 1u << t->priority;
+        t->next = NULL;
+        q->tail = t;
+    }
+    q->head = t;
+    rq->ready_count++;
+}
 
 /* After something became ready with interrupts as in `flags` before: switch now if that is due. */
 static inline void sched_after_wake(uint64_t flags)

@@ -36,7 +36,7 @@ struct nk_thread {
     struct nk_thread *next; /* in a run queue, an inbox or the graveyard */
     uint32_t park;          /* atomic wait word of nk_thread_park() */
     uint32_t wait;          /* atomic wait word of everything in sched/ that blocks */
-    uint64_t cpu_ticks;     /* less the time of its last switch-in while it runs */
+    uint64_t cpu_ticks;     /* while it runs, less the time when it began: below 0 */
     uint64_t switches;
     uint64_t slice_used;  /* ticks of the current slice, up to the last preemption */
     void *fp;             /* extended state; NULL: the thread owns none */
@@ -82,6 +82,13 @@ static inline bool thread_is_alive(const struct nk_thread *t)
 {
     return !(__atomic_load_n(&t->state, __ATOMIC_ACQUIRE) &
              (THREAD_STATE(NK_THREAD_NEW) | THREAD_STATE(NK_THREAD_DONE)));
+}
+
+/* TSC ticks that a thread has run. Another CPU may be switching to or from it. */
+static inline uint64_t thread_ticks(const struct nk_thread *t)
+{
+    uint64_t ticks = __atomic_load_n(&t->cpu_ticks, __ATOMIC_RELAXED);
+    return (int64_t)ticks < 0 ? ticks + x86_rdtsc() : ticks;
 }
 
 /* Wait until nothing uses the stack of a thread that is DONE: it is about to leave its CPU. */

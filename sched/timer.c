@@ -185,6 +185,7 @@ void nk_timer_interrupt(void)
 {
     struct timer_queue *q = this_cpu->timers;
     nk_spinlock_acquire(&q->lock);
+    q->programmed = 0; /* the hardware is one-shot, and has fired */
     struct nk_timer *t;
     while ((t = q->root) != NULL && t->deadline <= x86_rdtsc()) {
         heap_remove(q, t);
@@ -195,7 +196,6 @@ void nk_timer_interrupt(void)
         nk_spinlock_acquire(&q->lock);
         __atomic_store_n(&q->running, NULL, __ATOMIC_RELEASE);
     }
-    q->programmed = 0; /* the hardware is one-shot, and has fired */
     program(q);
     nk_spinlock_release(&q->lock);
 }

@@ -429,6 +429,42 @@ KTEST(thread_is_moved)
     EXPECT_EQ(nk_thread_destroy(t), 0);
 }
 
+static unsigned cpu_of(const char *name)
+{
+    struct nk_thread_info info = {.id = 0};
+    while (nk_thread_next_info(info.id, &info)) {
+        if (strcmp(info.name, name) == 0) {
+            return info.cpu;
+        }
+    }
+    return UINT32_MAX;
+}
+
+/* Two threads that share a CPU part at the end of a slice when another CPU is idle. */
+KTEST(thread_moves_to_an_idle_cpu)
+{
+    KTEST_SKIP_UNLESS(nk_cpu_count > 1, "one CPU");
+    static const char *const name_table[] = {"hog one", "hog two"};
+    struct nk_thread *t[2];
+    stop = false;
+    for (unsigned i = 0; i < 2; i++) {
+        struct nk_thread_attr attr = {.name = name_table[i], .cpu = 0, .priority = 4};
+        ASSERT_EQ(nk_thread_start(&t[i], &attr, spin, (void *)&progress[i]), 0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        EXPECT_EQ(nk_thread_pin(t[i], NK_CPU_ANY), 0);
+    }
+    uint64_t end = nk_now_ns() + 3000 * MS;
+    while (cpu_of(name_table[0]) == cpu_of(name_table[1]) && nk_now_ns() < end) {
+        nk_thread_sleep_ns(MS);
+    }
+    EXPECT_NE(cpu_of(name_table[0]), cpu_of(name_table[1]));
+    stop = true;
+    for (unsigned i = 0; i < 2; i++) {
+        finish(t[i]);
+    }
+}
+
 /* Down the stack, a page at a time, until the guard. */
 static void hog_stack(void *arg)
 {
