@@ -52,8 +52,9 @@ bool ioapic_has_gsi(uint32_t gsi)
     return find(gsi) != NULL;
 }
 
-bool ioapic_init(void)
+unsigned ioapic_init(void)
 {
+    unsigned inputs = 0;
     for (unsigned i = 0; i < acpi.ioapic_count; i++) {
         struct ioapic *io = &ioapic[ioapic_count];
         io->base = paging_map_mmio(NK_PA(acpi.ioapic[i].address), REGISTER_WINDOW + 4);
@@ -66,9 +67,10 @@ bool ioapic_init(void)
         for (uint32_t n = 0; n < io->input_count; n++) {
             write_register(io, IOAPIC_REDIRECT + n * 2, REDIRECT_MASKED);
         }
+        inputs += io->input_count;
         ioapic_count++;
     }
-    return ioapic_count > 0;
+    return inputs;
 }
 
 /* Physical destination: without interrupt remapping it reaches APIC ids up to 254, x2APIC or not.

@@ -164,7 +164,8 @@ static void init_isa_line(unsigned irq, bool ioapic)
 void irq_init(void)
 {
     pic_init();
-    bool ioapic = ioapic_init();
+    unsigned inputs = ioapic_init();
+    bool ioapic = inputs > 0;
     for (unsigned irq = 0; irq < ISA_LINES; irq++) {
         init_isa_line(irq, ioapic);
     }
@@ -180,7 +181,9 @@ void irq_init(void)
             };
         }
     }
-    if (!ioapic) {
+    if (ioapic) {
+        nk_info("irq: %s, %u IOAPIC inputs", lapic_is_x2apic() ? "x2APIC" : "xAPIC", inputs);
+    } else {
         nk_warn("irq: no IOAPIC; device interrupts come through the 8259s, to the boot CPU");
         lapic_accept_8259();
     }

@@ -77,9 +77,9 @@ struct irq_chip {
 
 extern const struct irq_chip ioapic_chip, pic_chip;
 
-/* Both mask every input. ioapic_init: false when there is none. */
+/* Both mask every input. ioapic_init returns their number; 0: there is no IOAPIC. */
 void pic_init(void);
-bool ioapic_init(void);
+unsigned ioapic_init(void);
 bool ioapic_has_gsi(uint32_t gsi);
 
 /* The end of an interrupt of the 8259 line; false when it was spurious. */

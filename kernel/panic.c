@@ -73,27 +73,6 @@ void panic_stop_if_asked(const struct nk_trap_frame *f)
     stop_here();
 }
 
-/* Makes this CPU the reporting one. A CPU that comes second waits for its NMI; the reporting CPU
- * coming again means that the report faulted: it ends there. */
-static void become_owner(void)
-{
-    x86_cli();
-    uint32_t none = NO_OWNER;
-    if (__atomic_compare_exchange_n(&owner, &none, this_cpu->id, false, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_ACQUIRE)) {
-        return;
-    }
-    if (none != this_cpu->id) {
-        stop_here();
-    }
-    if (!finishing) {
-        finishing = true;
-        panic_print("\n*** the panic report failed itself; giving up on it\n");
-        nk_panic_finish();
-    }
-    stop_here();
-}
-
 static void print_place(const char *prefix, uint64_t rip)
 {
     uint64_t offset;
@@ -108,6 +87,28 @@ static void print_place(const char *prefix, uint64_t rip)
 static const char *thread_name(const struct nk_cpu *cpu)
 {
     return cpu->current != NULL ? nk_thread_name(cpu->current) : "none yet";
+}
+
+/* Makes this CPU the reporting one. A CPU that comes second waits for its NMI; the reporting CPU
+ * coming again means that the report faulted: it ends there. */
+static void become_owner(const char *why, const struct nk_trap_frame *f)
+{
+    x86_cli();
+    uint32_t none = NO_OWNER;
+    if (__atomic_compare_exchange_n(&owner, &none, this_cpu->id, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+        return;
+    }
+    if (none != this_cpu->id) {
+        stop_here();
+    }
+    if (!finishing) {
+        finishing = true;
+        panic_print("\n*** the panic report itself failed: %s\n", why);
+        print_place("  rip ", f->rip);
+        nk_panic_finish();
+    }
+    stop_here();
 }
 
 static void print_registers(const struct nk_trap_frame *f)
@@ -189,8 +190,8 @@ static void report_other_cpus(void)
 
 static NK_NORETURN void report(const struct nk_trap_frame *f, bool exception)
 {
-    panic_print("\n*** PANIC on CPU %u, thread \"%s\": %s\n", this_cpu->id,
-                thread_name(nk_this_cpu()), reason);
+    panic_print("\n*** PANIC on CPU %u: %s\n", this_cpu->id, reason);
+    panic_print("  thread \"%s\"\n", thread_name(nk_this_cpu()));
     if (exception) {
         explain_fault(f);
     }
@@ -207,7 +208,7 @@ static NK_NORETURN void report(const struct nk_trap_frame *f, bool exception)
 
 void panic_exception(const struct nk_trap_frame *f)
 {
-    become_owner();
+    become_owner(trap_name((unsigned)f->vector), f);
     nk_snprintf(reason, sizeof(reason), "%s", trap_name((unsigned)f->vector));
     report(f, true);
 }
@@ -217,7 +218,7 @@ void panic_exception(const struct nk_trap_frame *f)
 NK_NORETURN void panic_call(const char *fmt, const struct nk_trap_frame *f);
 void panic_call(const char *fmt, const struct nk_trap_frame *f)
 {
-    become_owner();
+    become_owner(fmt, f);
     uint64_t registers[6] = {f->rdi, f->rsi, f->rdx, f->rcx, f->r8, f->r9};
     va_list ap;
     ap[0].reg_save_area = registers;

@@ -9,7 +9,8 @@
 void smp_start_all(void);
 
 /* Run fn(arg) on the CPU in interrupt context; wait: until it has returned.
- * cpu may be the current one. Context: any but NMI; interrupts on when waiting for another CPU.
+ * cpu may be the current one. Context: any but NMI; to wait for another CPU, interrupts on and no
+ * spin lock held that the other may want.
  * Errors: -EINVAL no such CPU, -ENOMEM (not when waiting). */
 int nk_cpu_call(unsigned cpu, void (*fn)(void *arg), void *arg, bool wait) NK_MUST_CHECK;
 void nk_cpu_call_others(void (*fn)(void *arg), void *arg); /* waits for all */

@@ -151,6 +151,7 @@ PANICS(execute_data, "execution of 0xffffffff")
 PANICS(stack_overflow, "stack overflow of thread \"glutton\"")
 PANICS(other_cpu, "CPU 0, thread \"")
 PANICS(locks_held, "*** end of panic report")
+PANICS(report_faults, "the panic report itself failed: #PF page fault")
 
 /* log, console, newlib, shell, modules */
 TEST(format_integers)
