@@ -102,7 +102,6 @@ DefinitionBlock ("", "DSDT", 2, "ORTHO", "ORTHOPC", 1)
                     {
                         IO (Decode16, 0x0092, 0x0092, 1, 1)
                         IO (Decode16, 0x00B2, 0x00B2, 1, 2)
-                        IO (Decode16, 0x0600, 0x0600, 1, 0x10)
                     })
                 }
             }
