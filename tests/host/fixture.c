@@ -91,9 +91,10 @@ void fixture_destroy(struct fixture *f)
 static uint64_t access_bus(struct fixture *f, struct vmm_bus *bus, uint64_t address, unsigned size,
                            bool write, uint64_t value)
 {
-    struct vdev_access a = {
-        .value = write ? value : ~UINT64_C(0), .size = (uint8_t)size, .write = write,
-        .vcpu = f->vcpu};
+    struct vdev_access a = {.value = write ? value : ~UINT64_C(0),
+                            .size = (uint8_t)size,
+                            .write = write,
+                            .vcpu = f->vcpu};
 
     vmm_bus_access(bus, address, &a);
     return size == 8 ? a.value : a.value & ((UINT64_C(1) << (size * 8)) - 1);

@@ -15,8 +15,8 @@ void guest_set_mode(struct fixture *f, enum guest_mode mode)
                                                  : 0xa9b;
 
     for (unsigned i = VMM_SEG_ES; i <= VMM_SEG_GS; i++) {
-        m->segment[i] = (struct vmm_segment_state){
-            .attributes = i == VMM_SEG_CS ? code : data, .limit = flat ? 0xffffffff : 0xffff};
+        m->segment[i] = (struct vmm_segment_state){.attributes = i == VMM_SEG_CS ? code : data,
+                                                   .limit = flat ? 0xffffffff : 0xffff};
     }
     m->sysreg[VMM_CR0] = mode == GUEST_REAL ? 0x10 : mode == GUEST_LONG ? 0x80000011 : 0x11;
     m->sysreg[VMM_CR3] = 0;
@@ -60,8 +60,8 @@ void guest_set_code(struct fixture *f, const void *bytes, size_t count)
 
     memset(code, 0xcc, sizeof(code));
     memcpy(code, bytes, count);
-    assert_int_equal(
-        vmm_memory_write(f->vm, VMM_GPA(cs->base + f->vcpu->rip), code, sizeof(code)), 0);
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(cs->base + f->vcpu->rip), code, sizeof(code)),
+                     0);
 }
 
 uint64_t *guest_entry(struct fixture *f, uint64_t gpa)

@@ -136,8 +136,8 @@ static void registers_of_the_64bit_entry(void **state)
     /* The identity map covers 4 GiB. */
     static const uint64_t address_table[] = {0, 0x1000200, 0xbffffff8, 0xfee00000, 0xfffffff0};
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(address_table); i++) {
-        assert_int_equal(vmm_walk(f->vcpu, VMM_GVA(address_table[i]), VMM_ACCESS_WRITE, false, &gpa,
-                                  &fault), 0);
+        assert_int_equal(
+            vmm_walk(f->vcpu, VMM_GVA(address_table[i]), VMM_ACCESS_WRITE, false, &gpa, &fault), 0);
         assert_int_equal(gpa.v, address_table[i]);
     }
     assert_int_equal(vmm_walk(f->vcpu, VMM_GVA(VMM_GIB(4)), VMM_ACCESS_READ, false, &gpa, &fault),
@@ -159,11 +159,8 @@ static void memory_map(void **state)
     assert_int_equal(params(0x1e8, 1), 5);
     memcpy(map, (uint8_t *)vmm_memory_ptr(f->vm, VMM_GPA(PARAMS), 4096) + 0x2d0, 5 * 20);
     const struct vmm_e820 expected[5] = {
-        {0, 0x9fc00, 1},
-        {0x9fc00, 0x60400, 2},
-        {0x100000, RAM - 0x100000, 1},
-        {0xfffc0000, 0x40000, 2},
-        {VMM_GIB(4), VMM_MIB(2), 1},
+        {0, 0x9fc00, 1},          {0x9fc00, 0x60400, 2},       {0x100000, RAM - 0x100000, 1},
+        {0xfffc0000, 0x40000, 2}, {VMM_GIB(4), VMM_MIB(2), 1},
     };
     assert_memory_equal(map, expected, sizeof(expected));
     assert_int_equal(vmm_e820_build(f->vm, map, 2), 2); /* no more than there is room for */
@@ -189,8 +186,9 @@ static void other_places(void **state)
     assert_int_equal(f->vcpu->rip, 0x1100200);
     put(0x258, 8, 0x10000000);
     assert_int_equal(load(NULL, 0, ""), -VMM_ENOSPC);
-    assert_string_equal(err.text, "test: vmlinuz: needs 3072 KiB of RAM at 0x10000000, and RAM ends at "
-                                  "0x4000000");
+    assert_string_equal(err.text,
+                        "test: vmlinuz: needs 3072 KiB of RAM at 0x10000000, and RAM ends at "
+                        "0x4000000");
     /* The oldest way to say four setup sectors. */
     make_kernel();
     put(0x1f1, 1, 0);
@@ -226,8 +224,9 @@ static void what_does_not_fit(void **state)
     assert_string_equal(err.text, "test: boot_args: 2048 characters, vmlinuz takes at most 2047");
     put(0x260, 4, RAM);
     assert_int_equal(load(NULL, 0, ""), -VMM_ENOSPC);
-    assert_string_equal(err.text, "test: vmlinuz: needs 65536 KiB of RAM at 0x200000, and RAM ends at "
-                                  "0x4000000");
+    assert_string_equal(err.text,
+                        "test: vmlinuz: needs 65536 KiB of RAM at 0x200000, and RAM ends at "
+                        "0x4000000");
 }
 
 static void malformed_headers(void **state)

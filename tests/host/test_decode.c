@@ -36,33 +36,33 @@ static void expect_length(const uint8_t *code, size_t length)
 static void lengths_of_what_exits(void **state)
 {
     (void)state;
-    expect_length(CODE(0x0f, 0xa2));                   /* cpuid */
-    expect_length(CODE(0x66, 0x0f, 0xa2));             /* with a prefix that means nothing */
+    expect_length(CODE(0x0f, 0xa2));       /* cpuid */
+    expect_length(CODE(0x66, 0x0f, 0xa2)); /* with a prefix that means nothing */
     expect_length(CODE(0x48, 0x0f, 0xa2));
-    expect_length(CODE(0x0f, 0x32));                   /* rdmsr */
-    expect_length(CODE(0x0f, 0x30));                   /* wrmsr */
-    expect_length(CODE(0xf4));                         /* hlt */
-    expect_length(CODE(0x0f, 0x01, 0xd9));             /* vmmcall */
-    expect_length(CODE(0x0f, 0x01, 0xc1));             /* vmcall */
-    expect_length(CODE(0x0f, 0x09));                   /* wbinvd */
-    expect_length(CODE(0xf3, 0x0f, 0x09));             /* wbnoinvd */
-    expect_length(CODE(0x0f, 0x08));                   /* invd */
-    expect_length(CODE(0x0f, 0x01, 0xd1));             /* xsetbv */
-    expect_length(CODE(0x0f, 0x01, 0xc8));             /* monitor */
-    expect_length(CODE(0x0f, 0x01, 0xc9));             /* mwait */
-    expect_length(CODE(0xf3, 0x90));                   /* pause */
-    expect_length(CODE(0x0f, 0x33));                   /* rdpmc */
-    expect_length(CODE(0x0f, 0x22, 0xd8));             /* mov cr3, rax */
-    expect_length(CODE(0x44, 0x0f, 0x22, 0xc0));       /* mov cr8, rax */
-    expect_length(CODE(0x0f, 0x23, 0xf8));             /* mov dr7, rax */
-    expect_length(CODE(0x0f, 0x06));                   /* clts */
-    expect_length(CODE(0x0f, 0x01, 0x30));             /* lmsw [rax] */
-    expect_length(CODE(0xe4, 0x70));                   /* in al, imm8 */
-    expect_length(CODE(0x66, 0xed));                   /* in ax, dx */
-    expect_length(CODE(0xf3, 0x67, 0x66, 0x6f));       /* rep outsw */
-    expect_length(CODE(0x0f, 0x01, 0xd8));             /* vmrun */
-    expect_length(CODE(0x0f, 0x01, 0xde));             /* skinit */
-    expect_length(CODE(0xcd, 0x80));                   /* int */
+    expect_length(CODE(0x0f, 0x32));             /* rdmsr */
+    expect_length(CODE(0x0f, 0x30));             /* wrmsr */
+    expect_length(CODE(0xf4));                   /* hlt */
+    expect_length(CODE(0x0f, 0x01, 0xd9));       /* vmmcall */
+    expect_length(CODE(0x0f, 0x01, 0xc1));       /* vmcall */
+    expect_length(CODE(0x0f, 0x09));             /* wbinvd */
+    expect_length(CODE(0xf3, 0x0f, 0x09));       /* wbnoinvd */
+    expect_length(CODE(0x0f, 0x08));             /* invd */
+    expect_length(CODE(0x0f, 0x01, 0xd1));       /* xsetbv */
+    expect_length(CODE(0x0f, 0x01, 0xc8));       /* monitor */
+    expect_length(CODE(0x0f, 0x01, 0xc9));       /* mwait */
+    expect_length(CODE(0xf3, 0x90));             /* pause */
+    expect_length(CODE(0x0f, 0x33));             /* rdpmc */
+    expect_length(CODE(0x0f, 0x22, 0xd8));       /* mov cr3, rax */
+    expect_length(CODE(0x44, 0x0f, 0x22, 0xc0)); /* mov cr8, rax */
+    expect_length(CODE(0x0f, 0x23, 0xf8));       /* mov dr7, rax */
+    expect_length(CODE(0x0f, 0x06));             /* clts */
+    expect_length(CODE(0x0f, 0x01, 0x30));       /* lmsw [rax] */
+    expect_length(CODE(0xe4, 0x70));             /* in al, imm8 */
+    expect_length(CODE(0x66, 0xed));             /* in ax, dx */
+    expect_length(CODE(0xf3, 0x67, 0x66, 0x6f)); /* rep outsw */
+    expect_length(CODE(0x0f, 0x01, 0xd8));       /* vmrun */
+    expect_length(CODE(0x0f, 0x01, 0xde));       /* skinit */
+    expect_length(CODE(0xcd, 0x80));             /* int */
     expect_length(CODE(0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8));
     expect_length(CODE(0xf0, 0x48, 0x81, 0x84, 0xc8, 1, 2, 3, 4, 5, 6, 7, 8));
     guest_set_mode(f, GUEST_REAL);
@@ -75,8 +75,8 @@ static void lengths_of_what_exits(void **state)
 /* The short way of decoding moves must say what Zydis says, or that it does not know. */
 static void simple_moves_decode_alike(void **state)
 {
-    static const uint8_t opcode_table[] = {0x88, 0x89, 0x8a, 0x8b, 0xc6, 0xc7, 0xb6, 0xb7, 0xbe, 0xbf,
-                                           0x87, 0x8c, 0xc5, 0xc8, 0x03, 0xa3};
+    static const uint8_t opcode_table[] = {0x88, 0x89, 0x8a, 0x8b, 0xc6, 0xc7, 0xb6, 0xb7,
+                                           0xbe, 0xbf, 0x87, 0x8c, 0xc5, 0xc8, 0x03, 0xa3};
     static const uint8_t sib_table[] = {0x00, 0x25, 0x65, 0x64, 0x8d, 0xe5, 0xff, 0x5c};
     unsigned agreed = 0;
 
@@ -131,7 +131,8 @@ static void no_code_no_length(void **state)
     assert_true(v->event.valid);
 }
 
-static void expect_register(const uint8_t *code, size_t length, bool write, uint8_t number, uint8_t gpr)
+static void expect_register(const uint8_t *code, size_t length, bool write, uint8_t number,
+                            uint8_t gpr)
 {
     struct vmm_exit e = {.kind = VMM_EXIT_cr_access};
 
@@ -240,14 +241,10 @@ static void cache_is_allocated_or_nothing_is(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(lengths_of_what_exits),
-        TEST(simple_moves_decode_alike),
-        TEST(no_code_no_length),
-        TEST(moves_of_control_and_debug_registers),
-        TEST(clts_and_lmsw),
-        TEST(other_instructions_are_refused),
-        TEST(description_of_code),
-        TEST(cache_is_allocated_or_nothing_is),
+        TEST(lengths_of_what_exits), TEST(simple_moves_decode_alike),
+        TEST(no_code_no_length),     TEST(moves_of_control_and_debug_registers),
+        TEST(clts_and_lmsw),         TEST(other_instructions_are_refused),
+        TEST(description_of_code),   TEST(cache_is_allocated_or_nothing_is),
     };
 
     return cmocka_run_group_tests_name("decode", tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* The emulator's corners: faults, segments, restart, stack, odd sizes, what it refuses. That results and
- * flags are the processor's is test_native.c's matter. */
+/* The emulator's corners: faults, segments, restart, stack, odd sizes, what it refuses. That
+ * results and flags are the processor's is test_native.c's matter. */
 #include "guest_cpu.h"
 #include "test_device.h"
 
@@ -79,7 +79,8 @@ static uint64_t device_u64(unsigned offset)
     return value;
 }
 
-/* --- sizes and splitting ------------------------------------------------------------------------- */
+/* --- sizes and splitting -------------------------------------------------------------------------
+ */
 
 static void one_access_of_the_operand_size(void **state)
 {
@@ -129,7 +130,8 @@ static void operand_across_two_pages(void **state)
 static void instruction_across_two_pages(void **state)
 {
     static const uint8_t code[] = {0xc7, 0x83, 0x10, 0, 0, 0, 1, 2, 3, 4};
-    struct vmm_exit e = {.kind = VMM_EXIT_nested_fault, .fault = {.gpa = {DEVICE + 0x10}, .write = true}};
+    struct vmm_exit e = {.kind = VMM_EXIT_nested_fault,
+                         .fault = {.gpa = {DEVICE + 0x10}, .write = true}};
 
     (void)state;
     v->gpr[VMM_RBX] = DEVICE;
@@ -160,7 +162,8 @@ static void instruction_across_two_pages(void **state)
     assert_int_equal(v->rip, 0x2000);
 }
 
-/* --- faults ---------------------------------------------------------------------------------------- */
+/* --- faults
+ * ---------------------------------------------------------------------------------------- */
 
 static void page_faults(void **state)
 {
@@ -220,10 +223,10 @@ static void wrong_encodings(void **state)
     expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x39, 0x0b));       /* lock cmp */
     expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x0f, 0xa3, 0x0b)); /* lock bt */
     expect_exception(VECTOR_UD, -1, CODE(0x0f, 0x04, 0x0b));
-    expect_exception(VECTOR_UD, -1, CODE(0x06));                   /* push es */
+    expect_exception(VECTOR_UD, -1, CODE(0x06)); /* push es */
     expect_exception(VECTOR_GP, 0,
-                     CODE(0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
-                          0x66, 0x89, 0x0b));
+                     CODE(0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
+                          0x66, 0x66, 0x89, 0x0b));
 }
 
 static void cannot_be_emulated(void **state)
@@ -235,7 +238,8 @@ static void cannot_be_emulated(void **state)
     assert_non_null(strstr(posix_host_log(f->host), "0f ae 03"));
 }
 
-/* --- string instructions ------------------------------------------------------------------------- */
+/* --- string instructions -------------------------------------------------------------------------
+ */
 
 static void long_repetitions_give_turns(void **state)
 {
@@ -321,10 +325,10 @@ static void sixteen_bit_addressing(void **state)
         unsigned disp_size;
         uint16_t expected; /* BX 0x100, BP 0x200, SI 0x10, DI 0x20 */
     } row_table[] = {
-        {0x00, 0, 0, 0x110},          {0x01, 0, 0, 0x120},      {0x02, 0, 0, 0x210},
-        {0x03, 0, 0, 0x220},          {0x04, 0, 0, 0x010},      {0x05, 0, 0, 0x020},
-        {0x06, 0x345, 2, 0x345},      {0x07, 0, 0, 0x100},      {0x40, 0x7f, 1, 0x18f},
-        {0x46, 0xff, 1, 0x1ff},       {0x82, 0x1000, 2, 0x1210}, {0x87, 0xff80, 2, 0x080},
+        {0x00, 0, 0, 0x110},     {0x01, 0, 0, 0x120},       {0x02, 0, 0, 0x210},
+        {0x03, 0, 0, 0x220},     {0x04, 0, 0, 0x010},       {0x05, 0, 0, 0x020},
+        {0x06, 0x345, 2, 0x345}, {0x07, 0, 0, 0x100},       {0x40, 0x7f, 1, 0x18f},
+        {0x46, 0xff, 1, 0x1ff},  {0x82, 0x1000, 2, 0x1210}, {0x87, 0xff80, 2, 0x080},
     };
 
     (void)state;
@@ -448,7 +452,8 @@ static void rip_relative(void **state)
     assert_int_equal(v->gpr[VMM_RCX], 0x12);
 }
 
-/* --- stack and branches -------------------------------------------------------------------------- */
+/* --- stack and branches --------------------------------------------------------------------------
+ */
 
 static void push_and_pop(void **state)
 {
@@ -496,7 +501,8 @@ static void calls_and_jumps(void **state)
     assert_int_equal(v->rip, 0x3456);
 }
 
-/* --- others -------------------------------------------------------------------------------------- */
+/* --- others --------------------------------------------------------------------------------------
+ */
 
 static void sse_moves(void **state)
 {

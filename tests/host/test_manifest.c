@@ -146,7 +146,8 @@ static const struct row row_table[] = {
     {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":1}", "line 2: cpus: must be a list, not a number"},
     {"{" NAME "," BOOT "," MACHINE ",\n\"lazy_memory\":1}",
      "line 2: lazy_memory: must be true or false, not a number"},
-    {"{" NAME "," BOOT "," MACHINE ",\n\"power\":null}", "line 2: power: must be a string, not null"},
+    {"{" NAME "," BOOT "," MACHINE ",\n\"power\":null}",
+     "line 2: power: must be a string, not null"},
     /* values */
     {"{\"name\":\"\"," BOOT "," MACHINE "}", "line 1: name: is empty"},
     {"{\"name\":\"a b\"," BOOT "," MACHINE "}",
@@ -176,10 +177,13 @@ static const struct row row_table[] = {
      "line 1: machine-config.mem_size_mib: must be a whole number from 2 to 16777216"},
     {"{" NAME "," BOOT ",\"machine-config\":{\"vcpu_count\":1,\"mem_size_mib\":1e300}}",
      "line 1: machine-config.mem_size_mib: must be a whole number from 2 to 16777216"},
-    {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":[0,\n7]}", "line 3: cpus: cpu 7: this node has CPUs 0-1"},
+    {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":[0,\n7]}",
+     "line 3: cpus: cpu 7: this node has CPUs 0-1"},
     {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":[0]}", "line 2: cpus: 1 named, the VM has 2"},
-    {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":[0,1,\n0]}", "line 3: cpus: more CPUs than the VM's 2"},
-    {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":[0,\"1\"]}", "line 2: cpus: must be a number, not a string"},
+    {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":[0,1,\n0]}",
+     "line 3: cpus: more CPUs than the VM's 2"},
+    {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":[0,\"1\"]}",
+     "line 2: cpus: must be a number, not a string"},
     {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":[0,-1]}",
      "line 2: cpus: must be a whole number from 0 to 2147483647"},
     {"{" NAME "," BOOT "," MACHINE ",\"numa_node\":64}",
@@ -228,7 +232,8 @@ static void a_vm_of_that_name(void **state)
 /* Every way to cut or damage a good manifest gives one line or is still good. */
 static void damaged(void **state)
 {
-    static const char good[] = "{\n" NAME ",\n" BOOT ",\n" MACHINE ",\n\"cpus\":[0,1],\"power\":\"stop\"}";
+    static const char good[] =
+        "{\n" NAME ",\n" BOOT ",\n" MACHINE ",\n\"cpus\":[0,1],\"power\":\"stop\"}";
     char text[sizeof(good)];
 
     (void)state;

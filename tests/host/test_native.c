@@ -1,5 +1,6 @@
-/* The emulator against the processor: each instruction runs natively on a buffer and emulated on device
- * memory with the same bytes, registers and data; registers, defined flags and memory must agree. */
+/* The emulator against the processor: each instruction runs natively on a buffer and emulated on
+ * device memory with the same bytes, registers and data; registers, defined flags and memory must
+ * agree. */
 #include "guest_cpu.h"
 #include "native.h"
 #include "test_device.h"
@@ -10,12 +11,12 @@
 #define ROUNDS 150
 #define MIDDLE 0x800 /* where operands lie in the device and in the native buffer */
 
-#define CF UINT64_C(0x001)
-#define PF UINT64_C(0x004)
-#define AF UINT64_C(0x010)
-#define ZF UINT64_C(0x040)
-#define SF UINT64_C(0x080)
-#define OF UINT64_C(0x800)
+#define CF    UINT64_C(0x001)
+#define PF    UINT64_C(0x004)
+#define AF    UINT64_C(0x010)
+#define ZF    UINT64_C(0x040)
+#define SF    UINT64_C(0x080)
+#define OF    UINT64_C(0x800)
 #define ALL   (CF | PF | AF | ZF | SF | OF)
 #define LOGIC (ALL & ~AF) /* AF is undefined */
 
@@ -26,7 +27,10 @@ struct row {
     uint64_t flags; /* that are defined afterwards */
 };
 
-#define ROW(text, defined, ...) {text, {__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}), defined}
+#define ROW(text, defined, ...)                                                                    \
+    {                                                                                              \
+        text, {__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}), defined                             \
+    }
 
 /* All sizes of r/m, r and of r, r/m: 8, 16, 32, 64 bits. The high-byte register AH is reg 4. */
 #define ALU(text, base, defined)                                                                   \
@@ -128,7 +132,7 @@ static const struct row row_table[] = {
     ROW("movbe r/m64, rcx", ALL, 0x48, 0x0f, 0x38, 0xf1, 0x0b),
     PAIR_0F("xadd", 0xc0, ALL),
     PAIR_0F("cmpxchg", 0xb0, ALL),
-    ROW("cmpxchg8b", ALL, 0x0f, 0xc7, 0x0e),          /* at [rsi]: rbx is an operand */
+    ROW("cmpxchg8b", ALL, 0x0f, 0xc7, 0x0e), /* at [rsi]: rbx is an operand */
     ROW("lock cmpxchg16b", ALL, 0xf0, 0x48, 0x0f, 0xc7, 0x0e),
     WIDE_0F("bt r", 0xa3, CF),
     WIDE_0F("bts r", 0xab, CF),
@@ -163,9 +167,19 @@ static uint8_t native_buffer[TEST_DEVICE_SIZE] __attribute__((aligned(4096)));
 static uint64_t random_u64(void)
 {
     /* Often a value at the edge of something. */
-    static const uint64_t edge[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x7fffffff, 0x80000000,
-                                    0xffffffff, UINT64_C(0x7fffffffffffffff),
-                                    UINT64_C(0x8000000000000000), ~UINT64_C(0)};
+    static const uint64_t edge[] = {0,
+                                    1,
+                                    0x7f,
+                                    0x80,
+                                    0xff,
+                                    0x7fff,
+                                    0x8000,
+                                    0x7fffffff,
+                                    0x80000000,
+                                    0xffffffff,
+                                    UINT64_C(0x7fffffffffffffff),
+                                    UINT64_C(0x8000000000000000),
+                                    ~UINT64_C(0)};
     uint64_t value = ((uint64_t)random() << 42) ^ ((uint64_t)random() << 21) ^ (uint64_t)random();
 
     return random() % 3 == 0 ? edge[(unsigned)random() % VMM_ARRAY_COUNT(edge)] : value;
@@ -181,8 +195,8 @@ static bool is_string(const struct row *r)
 /* Registers for one round; addresses are relative to `base`. */
 static void fill(const struct row *r, struct native_registers *n, uint64_t base)
 {
-    bool strings = is_string(r) && r->bytes[0] != 0x0f && r->bytes[1] != 0x0f && r->bytes[1] != 0x63 &&
-                   r->bytes[0] != 0x63;
+    bool strings = is_string(r) && r->bytes[0] != 0x0f && r->bytes[1] != 0x0f &&
+                   r->bytes[1] != 0x63 && r->bytes[0] != 0x63;
 
     n->gpr[VMM_RBX] = base;
     if (strstr(r->name, "cmpxchg8b") != NULL || strstr(r->name, "16b") != NULL) {

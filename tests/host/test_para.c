@@ -122,7 +122,8 @@ static void moved_tsc(void **state)
 
 static void scale_of_any_frequency(void **state)
 {
-    static const uint64_t khz_table[] = {50000, 1000000, 999999, 1000001, 2500000, 4000000, 5700000};
+    static const uint64_t khz_table[] = {50000,   1000000, 999999, 1000001,
+                                         2500000, 4000000, 5700000};
     struct time_info *t = vmm_memory_ptr(f->vm, VMM_GPA(0x3000), sizeof(*t));
 
     (void)state;
@@ -237,8 +238,10 @@ static void hypercalls(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(time_by_the_record), TEST(one_time_line_on_all_vcpus), TEST(moved_tsc),
-        TEST(scale_of_any_frequency), TEST(wall_clock), TEST(refused_values), TEST(hypercalls),
+        TEST(time_by_the_record), TEST(one_time_line_on_all_vcpus),
+        TEST(moved_tsc),          TEST(scale_of_any_frequency),
+        TEST(wall_clock),         TEST(refused_values),
+        TEST(hypercalls),
     };
 
     return cmocka_run_group_tests_name("para", tests, NULL, NULL);

@@ -30,7 +30,8 @@ static int teardown(void **state)
 
 #define CODE(...) (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})
 
-static void run(bool in, bool string, unsigned size, uint16_t port, const uint8_t *code, size_t length)
+static void run(bool in, bool string, unsigned size, uint16_t port, const uint8_t *code,
+                size_t length)
 {
     struct vmm_exit e = {.kind = VMM_EXIT_pio,
                          .insn_length = string ? 0 : (uint8_t)length,

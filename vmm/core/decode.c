@@ -1,6 +1,6 @@
 /* Fetching and decoding guest instructions: Zydis (minimal mode) finds lengths and fields, a cache
- * per vCPU keeps the result by linear address. The bytes are compared at each use, so that code that
- * was changed is decoded again. */
+ * per vCPU keeps the result by linear address. The bytes are compared at each use, so that code
+ * that was changed is decoded again. */
 #include "core/decode.h"
 
 #include <Zydis/Zydis.h>
@@ -29,7 +29,8 @@ static uint64_t room_of(const struct vcpu *v, const struct vmm_address_mode *m, 
     return v->rip > m->cs_limit ? 0 : m->cs_limit - v->rip + 1;
 }
 
-/* --- from Zydis's fields to ours --------------------------------------------------------------- */
+/* --- from Zydis's fields to ours ---------------------------------------------------------------
+ */
 
 static const uint8_t segment_prefix_table[][2] = {
     {0x26, VMM_SEG_ES}, {0x2e, VMM_SEG_CS}, {0x36, VMM_SEG_SS},
@@ -83,7 +84,7 @@ static void take_prefixes(struct insn *i, const ZydisDecodedInstruction *z)
 
 /* APM vol. 3 table A-33: base and index of 16-bit addressing by r/m. */
 static const uint8_t address16_table[8][2] = {
-    {VMM_RBX, VMM_RSI}, {VMM_RBX, VMM_RDI}, {VMM_RBP, VMM_RSI}, {VMM_RBP, VMM_RDI},
+    {VMM_RBX, VMM_RSI},     {VMM_RBX, VMM_RDI},     {VMM_RBP, VMM_RSI},     {VMM_RBP, VMM_RDI},
     {VMM_RSI, INSN_NO_REG}, {VMM_RDI, INSN_NO_REG}, {VMM_RBP, INSN_NO_REG}, {VMM_RBX, INSN_NO_REG},
 };
 
@@ -121,7 +122,8 @@ static inline void take_memory_operand(struct insn *i, const struct address_fiel
 
 static uint64_t sign_extend(uint64_t value, unsigned bits)
 {
-    return bits == 0 || bits >= 64 ? value : (uint64_t)((int64_t)(value << (64 - bits)) >> (64 - bits));
+    return bits == 0 || bits >= 64 ? value
+                                   : (uint64_t)((int64_t)(value << (64 - bits)) >> (64 - bits));
 }
 
 static void take_fields(struct insn *i, const ZydisDecodedInstruction *z)
@@ -141,7 +143,8 @@ static void take_fields(struct insn *i, const ZydisDecodedInstruction *z)
     i->length = z->length;
     i->opcode = z->opcode;
     i->map = INSN_MAP_OTHER;
-    if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && z->opcode_map <= ZYDIS_OPCODE_MAP_0F38) {
+    if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+        z->opcode_map <= ZYDIS_OPCODE_MAP_0F38) {
         i->map = (uint8_t)(z->opcode_map - ZYDIS_OPCODE_MAP_DEFAULT + INSN_MAP_1);
     }
     i->disp = sign_extend((uint64_t)z->raw.disp.value, z->raw.disp.size);
@@ -183,7 +186,8 @@ static enum parse_result parse_any(struct insn *i, unsigned available)
     return status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? PARSE_TOO_LONG : PARSE_INVALID;
 }
 
-/* MOV between memory and a register or an immediate, MOVZX, MOVSX: bytes of immediate, -1 for others. */
+/* MOV between memory and a register or an immediate, MOVZX, MOVSX: bytes of immediate, -1 for
+ * others. */
 static int simple_immediate(const struct insn *i)
 {
     if (i->map == INSN_MAP_0F) {
@@ -202,12 +206,13 @@ static uint64_t take_signed(const uint8_t *bytes, unsigned size)
 {
     uint32_t value;
 
-    __builtin_memcpy(&value, bytes, sizeof(value)); /* may be beyond the instruction, not the array */
+    __builtin_memcpy(&value, bytes,
+                     sizeof(value)); /* may be beyond the instruction, not the array */
     return size != 0 ? sign_extend(value, size * 8) : 0;
 }
 
-/* The instructions that device memory sees nearly always, in a tenth of the time. PARSE_INVALID: not
- * one of them, or not all of it is there. */
+/* The instructions that device memory sees nearly always, in a tenth of the time. PARSE_INVALID:
+ * not one of them, or not all of it is there. */
 static enum parse_result parse_simple(struct insn *i, unsigned available)
 {
     const uint8_t *p = (const uint8_t *)i->bytes;
@@ -247,7 +252,10 @@ static enum parse_result parse_simple(struct insn *i, unsigned available)
         a.sib_index = sib >> 3 & 7;
         a.sib_scale = sib >> 6;
     }
-    disp_size = a.mod == 1 ? 1 : a.mod == 2 ? 4 : a.rm == 5 || (a.rm == 4 && a.sib_base == 5) ? 4 : 0;
+    disp_size = a.mod == 1                                    ? 1
+                : a.mod == 2                                  ? 4
+                : a.rm == 5 || (a.rm == 4 && a.sib_base == 5) ? 4
+                                                              : 0;
     if (at + disp_size + (unsigned)imm_size > available) {
         return PARSE_INVALID;
     }
@@ -286,7 +294,8 @@ static enum parse_result parse(struct insn *i, unsigned available)
     return result;
 }
 
-/* --- fetching ---------------------------------------------------------------------------------- */
+/* --- fetching ----------------------------------------------------------------------------------
+ */
 
 bool decode_same_bytes(const struct insn *i, const uint8_t *code, unsigned offset)
 {
@@ -365,7 +374,8 @@ enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode 
     return DECODE_OK;
 }
 
-/* --- for the exit handlers --------------------------------------------------------------------- */
+/* --- for the exit handlers ---------------------------------------------------------------------
+ */
 
 unsigned vmm_decode_length(struct vcpu *v)
 {

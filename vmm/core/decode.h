@@ -20,8 +20,8 @@ enum insn_prefix {
     INSN_REX = 1 << 4, /* SPL, BPL, SIL, DIL instead of AH, CH, DH, BH */
 };
 
-/* Moves between a register or immediate and one memory operand, the bulk of what drivers do: they are
- * executed without the general machinery. */
+/* Moves between a register or immediate and one memory operand, the bulk of what drivers do: they
+ * are executed without the general machinery. */
 enum insn_quick { QUICK_NONE, QUICK_LOAD, QUICK_STORE, QUICK_STORE_IMM };
 
 struct insn {
@@ -31,34 +31,34 @@ struct insn {
     uint8_t quick, quick_size; /* enum insn_quick; bytes */
     bool has_modrm;
     struct walk_entry *walk; /* of the page its first byte is on */
-    uint64_t bytes[2]; /* the instruction, and whatever follows it */
+    uint64_t bytes[2];       /* the instruction, and whatever follows it */
     uint64_t disp, imm, quick_mask;
-    uint8_t mode;     /* bytes: 2, 4, 8, default address size of the code segment */
-    uint8_t map;      /* enum insn_map */
+    uint8_t mode; /* bytes: 2, 4, 8, default address size of the code segment */
+    uint8_t map;  /* enum insn_map */
     uint8_t opcode;
-    uint8_t prefixes; /* enum insn_prefix */
+    uint8_t prefixes;                   /* enum insn_prefix */
     uint8_t operand_size, address_size; /* bytes; an operand of byte size is the opcode's matter */
-    uint8_t segment;  /* enum vmm_segment of the override, INSN_NO_SEG: none */
-    uint8_t mod, reg, rm; /* reg and rm extended by REX */
-    uint8_t base, index, scale; /* of the memory operand; scale as a shift */
-    uint8_t pad[128 - 85];      /* to a power of two: it is found by a shift */
+    uint8_t segment;                    /* enum vmm_segment of the override, INSN_NO_SEG: none */
+    uint8_t mod, reg, rm;               /* reg and rm extended by REX */
+    uint8_t base, index, scale;         /* of the memory operand; scale as a shift */
+    uint8_t pad[128 - 85];              /* to a power of two: it is found by a shift */
 };
 _Static_assert(sizeof(struct insn) == 128, "a power of two");
 
-/* A finished guest page walk. It still holds while every entry it read is unchanged, which is cheaper
- * to check than to walk again and needs no tracking of guest TLB flushes. */
+/* A finished guest page walk. It still holds while every entry it read is unchanged, which is
+ * cheaper to check than to walk again and needs no tracking of guest TLB flushes. */
 #define WALK_LEVELS_MAX 5
 #define WALK_NO_PAGE    (~UINT64_C(0)) /* in `page`: nothing is remembered here */
 struct walk_entry {
-    uint64_t page;  /* linear page number */
+    uint64_t page; /* linear page number */
     uint64_t cr3;
     uint32_t mode;  /* control bits the walk depended on */
     uint8_t count;  /* entries read; slots beyond it hold for ever */
     uint8_t rights; /* enum walk_right */
     const uint64_t *slot[WALK_LEVELS_MAX];
     uint64_t value[WALK_LEVELS_MAX];
-    gpa_t gpa;      /* of the page */
-    uint8_t *host;  /* NULL: not RAM */
+    gpa_t gpa;     /* of the page */
+    uint8_t *host; /* NULL: not RAM */
 };
 
 #define INSN_CACHE_COUNT 64 /* a power of two */
@@ -70,8 +70,9 @@ struct zydis_cache {
     struct insn scratch; /* of an instruction that is not kept */
 };
 
-/* Fill i from i->bytes, of which `available` are there, and i->mode. simple: not by Zydis; only moves of
- * 64-bit code are known then. Inner to decode.c, but for the test that the two ways agree. */
+/* Fill i from i->bytes, of which `available` are there, and i->mode. simple: not by Zydis; only
+ * moves of 64-bit code are known then. Inner to decode.c, but for the test that the two ways agree.
+ */
 enum parse_result { PARSE_OK, PARSE_MORE, PARSE_TOO_LONG, PARSE_INVALID };
 enum parse_result decode_parse(struct insn *i, unsigned available, bool simple);
 
@@ -113,7 +114,8 @@ static inline struct walk_entry *walk_slot(struct vcpu *v, uint64_t linear)
     return &v->decode_cache->walk[(linear >> 12) % WALK_CACHE_COUNT];
 }
 
-/* Is this the walk for the address, and are the entries it read unchanged? Rights are not checked. */
+/* Is this the walk for the address, and are the entries it read unchanged? Rights are not checked.
+ */
 static inline bool walk_holds(const struct walk_entry *w, const struct vmm_address_mode *m,
                               uint64_t linear)
 {
@@ -129,7 +131,8 @@ static inline bool walk_holds(const struct walk_entry *w, const struct vmm_addre
     return true;
 }
 
-/* --- a remembered instruction, on the hot path ------------------------------------------------- */
+/* --- a remembered instruction, on the hot path -------------------------------------------------
+ */
 
 /* CS's attributes and whether long mode is active: together they say how code is read. Never 0. */
 static inline uint32_t insn_code(const struct vmm_address_mode *m)
@@ -152,9 +155,8 @@ bool decode_same_bytes(const struct insn *i, const uint8_t *code, unsigned offse
 
 /* The instruction at CS:RIP if it is remembered and its bytes are still there, else NULL. The
  * processor has just fetched them, so rights and limits need no check. e may be NULL. */
-static inline const struct insn *decode_remembered(struct vcpu *v,
-                                                   const struct vmm_address_mode *mode,
-                                                   const struct vmm_exit *e)
+static inline const struct insn *
+decode_remembered(struct vcpu *v, const struct vmm_address_mode *mode, const struct vmm_exit *e)
 {
     const struct insn *i = insn_slot(v);
     const struct walk_entry *w = i->walk;

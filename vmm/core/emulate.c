@@ -1,17 +1,34 @@
-/* Execution of instructions that touch device memory or ROM. A table gives each opcode its operation
- * and the form of its operands. Spec: APM vol. 3. */
+/* Execution of instructions that touch device memory or ROM. A table gives each opcode its
+ * operation and the form of its operands. Spec: APM vol. 3. */
 #include "core/emulate_inner.h"
 
 enum op {
-    OP_NONE, /* not done: the VM crashes with the bytes */
-    OP_ALU,  /* ADD OR ADC SBB AND SUB XOR CMP, by bits 5:3 of the opcode */
+    OP_NONE,   /* not done: the VM crashes with the bytes */
+    OP_ALU,    /* ADD OR ADC SBB AND SUB XOR CMP, by bits 5:3 of the opcode */
     OP_GROUP1, /* the same by bits of ModRM */
-    OP_TEST, OP_XCHG, OP_MOV, OP_MOV_SREG,
+    OP_TEST,
+    OP_XCHG,
+    OP_MOV,
+    OP_MOV_SREG,
     OP_GROUP3, /* TEST, NOT, NEG */
     OP_GROUP5, /* INC, DEC, CALL, JMP, PUSH */
-    OP_POP, OP_STRING, OP_MOVSXD,
-    OP_MOVZX, OP_MOVSX, OP_CMOV, OP_SETCC, OP_BIT, OP_GROUP8, OP_CMPXCHG, OP_XADD, OP_MOVNTI,
-    OP_CMPXCHG8B, OP_MOVBE, OP_HINT, OP_CACHE_LINE, OP_SSE,
+    OP_POP,
+    OP_STRING,
+    OP_MOVSXD,
+    OP_MOVZX,
+    OP_MOVSX,
+    OP_CMOV,
+    OP_SETCC,
+    OP_BIT,
+    OP_GROUP8,
+    OP_CMPXCHG,
+    OP_XADD,
+    OP_MOVNTI,
+    OP_CMPXCHG8B,
+    OP_MOVBE,
+    OP_HINT,
+    OP_CACHE_LINE,
+    OP_SSE,
 };
 
 /* How the operands are encoded. */
@@ -36,8 +53,14 @@ struct op_info {
     [(base) + 2] = {OP_ALU, FORM_R_RM, BYTE}, [(base) + 3] = {OP_ALU, FORM_R_RM, BYTE}
 
 static const struct op_info map_1_table[256] = {
-    ALU_ROW(0x00), ALU_ROW(0x08), ALU_ROW(0x10), ALU_ROW(0x18),
-    ALU_ROW(0x20), ALU_ROW(0x28), ALU_ROW(0x30), ALU_ROW(0x38),
+    ALU_ROW(0x00),
+    ALU_ROW(0x08),
+    ALU_ROW(0x10),
+    ALU_ROW(0x18),
+    ALU_ROW(0x20),
+    ALU_ROW(0x28),
+    ALU_ROW(0x30),
+    ALU_ROW(0x38),
     [0x63] = {OP_MOVSXD, FORM_R_RM, 0},
     [0x80] = {OP_GROUP1, FORM_RM_IMM, BYTE},
     [0x81] = {OP_GROUP1, FORM_RM_IMM, BYTE},
@@ -77,35 +100,21 @@ static const struct op_info map_1_table[256] = {
 
 static const struct op_info map_0f_table[256] = {
     [0x0d] = {OP_HINT, FORM_NONE, 0}, /* PREFETCHW */
-    [0x10] = {OP_SSE, FORM_NONE, 0},
-    [0x11] = {OP_SSE, FORM_NONE, 0},
+    [0x10] = {OP_SSE, FORM_NONE, 0},          [0x11] = {OP_SSE, FORM_NONE, 0},
     [0x18] = {OP_HINT, FORM_NONE, 0}, /* PREFETCHh */
-    [0x28] = {OP_SSE, FORM_NONE, 0},
-    [0x29] = {OP_SSE, FORM_NONE, 0},
-    [0x2b] = {OP_SSE, FORM_NONE, 0},
-    [0x40 ... 0x4f] = {OP_CMOV, FORM_R_RM, 0},
-    [0x6e] = {OP_SSE, FORM_NONE, 0},
-    [0x6f] = {OP_SSE, FORM_NONE, 0},
-    [0x7e] = {OP_SSE, FORM_NONE, 0},
-    [0x7f] = {OP_SSE, FORM_NONE, 0},
-    [0x90 ... 0x9f] = {OP_SETCC, FORM_RM, 0},
-    [0xa3] = {OP_BIT, FORM_RM_R, 0},
-    [0xab] = {OP_BIT, FORM_RM_R, 0},
-    [0xae] = {OP_CACHE_LINE, FORM_NONE, 0},
-    [0xb0] = {OP_CMPXCHG, FORM_RM_R, BYTE},
-    [0xb1] = {OP_CMPXCHG, FORM_RM_R, BYTE},
-    [0xb3] = {OP_BIT, FORM_RM_R, 0},
-    [0xb6] = {OP_MOVZX, FORM_R_RM, 0},
-    [0xb7] = {OP_MOVZX, FORM_R_RM, 0},
-    [0xba] = {OP_GROUP8, FORM_RM_IMM, 0},
-    [0xbb] = {OP_BIT, FORM_RM_R, 0},
-    [0xbe] = {OP_MOVSX, FORM_R_RM, 0},
-    [0xbf] = {OP_MOVSX, FORM_R_RM, 0},
-    [0xc0] = {OP_XADD, FORM_RM_R, BYTE},
-    [0xc1] = {OP_XADD, FORM_RM_R, BYTE},
-    [0xc3] = {OP_MOVNTI, FORM_RM_R, 0},
-    [0xc7] = {OP_CMPXCHG8B, FORM_RM, 0},
-    [0xd6] = {OP_SSE, FORM_NONE, 0},
+    [0x28] = {OP_SSE, FORM_NONE, 0},          [0x29] = {OP_SSE, FORM_NONE, 0},
+    [0x2b] = {OP_SSE, FORM_NONE, 0},          [0x40 ... 0x4f] = {OP_CMOV, FORM_R_RM, 0},
+    [0x6e] = {OP_SSE, FORM_NONE, 0},          [0x6f] = {OP_SSE, FORM_NONE, 0},
+    [0x7e] = {OP_SSE, FORM_NONE, 0},          [0x7f] = {OP_SSE, FORM_NONE, 0},
+    [0x90 ... 0x9f] = {OP_SETCC, FORM_RM, 0}, [0xa3] = {OP_BIT, FORM_RM_R, 0},
+    [0xab] = {OP_BIT, FORM_RM_R, 0},          [0xae] = {OP_CACHE_LINE, FORM_NONE, 0},
+    [0xb0] = {OP_CMPXCHG, FORM_RM_R, BYTE},   [0xb1] = {OP_CMPXCHG, FORM_RM_R, BYTE},
+    [0xb3] = {OP_BIT, FORM_RM_R, 0},          [0xb6] = {OP_MOVZX, FORM_R_RM, 0},
+    [0xb7] = {OP_MOVZX, FORM_R_RM, 0},        [0xba] = {OP_GROUP8, FORM_RM_IMM, 0},
+    [0xbb] = {OP_BIT, FORM_RM_R, 0},          [0xbe] = {OP_MOVSX, FORM_R_RM, 0},
+    [0xbf] = {OP_MOVSX, FORM_R_RM, 0},        [0xc0] = {OP_XADD, FORM_RM_R, BYTE},
+    [0xc1] = {OP_XADD, FORM_RM_R, BYTE},      [0xc3] = {OP_MOVNTI, FORM_RM_R, 0},
+    [0xc7] = {OP_CMPXCHG8B, FORM_RM, 0},      [0xd6] = {OP_SSE, FORM_NONE, 0},
     [0xe7] = {OP_SSE, FORM_NONE, 0},
 };
 
@@ -127,8 +136,8 @@ static enum emu_result rm_resolve(struct emu *m, unsigned size, enum emu_intent 
 {
     rm->is_memory = m->i->mod != 3;
     rm->size = size;
-    return rm->is_memory ? emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), size, intent,
-                                      &rm->linear)
+    return rm->is_memory ? emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), size,
+                                      intent, &rm->linear)
                          : EMU_OK;
 }
 
@@ -169,7 +178,8 @@ static enum emu_result rm_put(struct emu *m, unsigned size, uint64_t value)
     return r == EMU_OK ? rm_store(m, &rm, value) : r;
 }
 
-/* --- groups of operations ------------------------------------------------------------------------ */
+/* --- groups of operations ------------------------------------------------------------------------
+ */
 
 static enum emu_result do_alu(struct emu *m, enum alu_op op, enum form form, unsigned size)
 {
@@ -329,7 +339,8 @@ static enum emu_result do_cmpxchg8b(struct emu *m)
     if ((m->i->reg & 7) != 1 || m->i->mod == 3) {
         return EMU_CANNOT;
     }
-    r = emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), half * 2, EMU_MODIFY, &linear);
+    r = emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), half * 2, EMU_MODIFY,
+                   &linear);
     if (r != EMU_OK) {
         return r;
     }
@@ -429,7 +440,8 @@ static enum emu_result do_movbe(struct emu *m, enum form form)
     return r;
 }
 
-/* --- stack and branches -------------------------------------------------------------------------- */
+/* --- stack and branches --------------------------------------------------------------------------
+ */
 
 static unsigned stack_address_size(struct emu *m)
 {
@@ -479,7 +491,8 @@ static enum emu_result do_pop(struct emu *m, unsigned size)
     return r;
 }
 
-/* CALL and JMP through memory: rip is set so that the step past the instruction leads to the target. */
+/* CALL and JMP through memory: rip is set so that the step past the instruction leads to the
+ * target. */
 static enum emu_result branch(struct emu *m, uint64_t target, unsigned size, bool is_call)
 {
     uint64_t next = m->v->rip + m->i->length;
@@ -559,8 +572,8 @@ static enum emu_result do_mov_sreg(struct emu *m)
     return rm_put(m, m->i->mod == 3 ? m->i->operand_size : 2, s.selector);
 }
 
-/* CLFLUSH, CLFLUSHOPT and CLWB reach device memory; nothing is cached there. The other members of the
- * group (FXSAVE, ...) are not done. */
+/* CLFLUSH, CLFLUSHOPT and CLWB reach device memory; nothing is cached there. The other members of
+ * the group (FXSAVE, ...) are not done. */
 static enum emu_result do_cache_line(const struct emu *m)
 {
     unsigned which = m->i->reg & 7;
@@ -572,8 +585,7 @@ static enum emu_result do_cache_line(const struct emu *m)
 static enum emu_result execute(struct emu *m, const struct op_info *info, bool *again)
 {
     uint8_t opcode = m->i->opcode;
-    unsigned size =
-        (info->flags & BYTE) != 0 && (opcode & 1) == 0 ? 1 : m->i->operand_size;
+    unsigned size = (info->flags & BYTE) != 0 && (opcode & 1) == 0 ? 1 : m->i->operand_size;
     /* 83 has bit 0 set, but only its immediate is a byte; 82 is 80 again. */
     enum form form = (enum form)info->form;
 
@@ -675,7 +687,8 @@ static enum vmm_action crash(struct vcpu *v, const struct vmm_exit *e, const cha
     return VMM_LEAVE;
 }
 
-/* --- the quick way ------------------------------------------------------------------------------- */
+/* --- the quick way -------------------------------------------------------------------------------
+ */
 
 void emu_classify(struct insn *i)
 {

@@ -16,8 +16,8 @@ enum vmm_action vmm_emulate_pio(struct vcpu *v, struct vmm_exit *e);
 /* Length of the instruction at CS:RIP; 0: not fetched, fault queued. */
 unsigned vmm_decode_length(struct vcpu *v);
 
-/* Fill e->reg by decoding when the hardware gives no operand: MOV to and from CR and DR; for CLTS and
- * LMSW the value that CR0 is to get. Errors: -VMM_EFAULT a fault is queued, -VMM_EINVAL another
+/* Fill e->reg by decoding when the hardware gives no operand: MOV to and from CR and DR; for CLTS
+ * and LMSW the value that CR0 is to get. Errors: -VMM_EFAULT a fault is queued, -VMM_EINVAL another
  * instruction. */
 int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e) VMM_MUST_CHECK;
 
@@ -43,9 +43,9 @@ struct vmm_walk_fault {
 int vmm_walk(struct vcpu *v, gva_t gva, enum vmm_access access, bool user, gpa_t *out,
              struct vmm_walk_fault *fault) VMM_MUST_CHECK;
 
-/* Copy between guest linear memory and a buffer, RAM only (writes to ROM vanish). At most 4096 bytes:
- * one page boundary may be crossed, and nothing is copied unless both pages can be.
- * Errors: -VMM_EFAULT page fault (*fault), -VMM_ENOENT some byte is not RAM. */
+/* Copy between guest linear memory and a buffer, RAM only (writes to ROM vanish). At most 4096
+ * bytes: one page boundary may be crossed, and nothing is copied unless both pages can be. Errors:
+ * -VMM_EFAULT page fault (*fault), -VMM_ENOENT some byte is not RAM. */
 int vmm_linear_read(struct vcpu *v, gva_t gva, void *out, unsigned len, enum vmm_access access,
                     struct vmm_walk_fault *fault) VMM_MUST_CHECK;
 int vmm_linear_write(struct vcpu *v, gva_t gva, const void *data, unsigned len,

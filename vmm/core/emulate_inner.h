@@ -4,15 +4,14 @@
 #include "core/decode.h"
 #include "core/vm.h"
 
-#define RFLAGS_CF (UINT64_C(1) << 0)
-#define RFLAGS_PF (UINT64_C(1) << 2)
-#define RFLAGS_AF (UINT64_C(1) << 4)
-#define RFLAGS_ZF (UINT64_C(1) << 6)
-#define RFLAGS_SF (UINT64_C(1) << 7)
-#define RFLAGS_DF (UINT64_C(1) << 10)
-#define RFLAGS_OF (UINT64_C(1) << 11)
-#define RFLAGS_ARITHMETIC                                                                          \
-    (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
+#define RFLAGS_CF         (UINT64_C(1) << 0)
+#define RFLAGS_PF         (UINT64_C(1) << 2)
+#define RFLAGS_AF         (UINT64_C(1) << 4)
+#define RFLAGS_ZF         (UINT64_C(1) << 6)
+#define RFLAGS_SF         (UINT64_C(1) << 7)
+#define RFLAGS_DF         (UINT64_C(1) << 10)
+#define RFLAGS_OF         (UINT64_C(1) << 11)
+#define RFLAGS_ARITHMETIC (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 
 #define VECTOR_UD 6
 #define VECTOR_SS 12
@@ -52,8 +51,8 @@ enum emu_result emu_linear(struct emu *m, enum vmm_segment segment, uint64_t off
 /* Access 1 to 16 bytes at a linear address; RAM and device memory, across pages. */
 enum emu_result emu_load(struct emu *m, uint64_t linear, void *out, unsigned size,
                          enum emu_intent intent) VMM_MUST_CHECK;
-enum emu_result emu_store(struct emu *m, uint64_t linear, const void *data, unsigned size)
-    VMM_MUST_CHECK;
+enum emu_result emu_store(struct emu *m, uint64_t linear, const void *data,
+                          unsigned size) VMM_MUST_CHECK;
 /* Raise the fault that a store would raise, without storing. */
 enum emu_result emu_check_write(struct emu *m, uint64_t linear, unsigned size) VMM_MUST_CHECK;
 /* Segment checks and access together, for up to 8 bytes. */
@@ -65,8 +64,18 @@ enum emu_result emu_exception(struct emu *m, uint8_t vector, bool has_error);
 
 /* Arithmetic (emulate_alu.c). The first eight are numbered as the encoding numbers them. */
 enum alu_op {
-    ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP,
-    ALU_TEST, ALU_INC, ALU_DEC, ALU_NEG,
+    ALU_ADD,
+    ALU_OR,
+    ALU_ADC,
+    ALU_SBB,
+    ALU_AND,
+    ALU_SUB,
+    ALU_XOR,
+    ALU_CMP,
+    ALU_TEST,
+    ALU_INC,
+    ALU_DEC,
+    ALU_NEG,
 };
 uint64_t alu_execute(enum alu_op op, uint64_t a, uint64_t b, unsigned size, uint64_t *rflags);
 bool alu_condition(unsigned code, uint64_t rflags); /* of Jcc, SETcc, CMOVcc */

@@ -1,11 +1,11 @@
 /* Operands of emulated instructions: registers, addresses, segments, memory. */
 #include "core/emulate_inner.h"
 
-#define ATTRIBUTE_TYPE_RW       (1U << 1) /* data: writable, code: readable */
-#define ATTRIBUTE_TYPE_DOWN     (1U << 2) /* data: expand-down */
-#define ATTRIBUTE_TYPE_CODE     (1U << 3)
-#define ATTRIBUTE_PRESENT       (1U << 7)
-#define ATTRIBUTE_DB            (1U << 10)
+#define ATTRIBUTE_TYPE_RW   (1U << 1) /* data: writable, code: readable */
+#define ATTRIBUTE_TYPE_DOWN (1U << 2) /* data: expand-down */
+#define ATTRIBUTE_TYPE_CODE (1U << 3)
+#define ATTRIBUTE_PRESENT   (1U << 7)
+#define ATTRIBUTE_DB        (1U << 10)
 
 static bool is_high_byte(const struct emu *m, unsigned reg, unsigned size)
 {
@@ -143,7 +143,8 @@ enum emu_result emu_linear(struct emu *m, enum vmm_segment segment, uint64_t off
     return EMU_OK;
 }
 
-/* --- memory ------------------------------------------------------------------------------------ */
+/* --- memory ------------------------------------------------------------------------------------
+ */
 
 /* A part of an operand within one page. */
 struct piece {
@@ -151,8 +152,8 @@ struct piece {
     unsigned size;
 };
 
-/* Did the exit itself tell where this operand lies? A write's rights are known to be fine only if the
- * exit was for a write. */
+/* Did the exit itself tell where this operand lies? A write's rights are known to be fine only if
+ * the exit was for a write. */
 static bool is_known(const struct emu *m, uint64_t linear, enum emu_intent intent)
 {
     const struct vmm_exit *e = m->e;
@@ -168,7 +169,8 @@ static bool is_known(const struct emu *m, uint64_t linear, enum emu_intent inten
                               : ((e->fault.gpa.v ^ linear) & (VMM_PAGE_SIZE - 1)) == 0;
 }
 
-/* Translate all of an operand before any of it is touched. Returns the number of pieces, 0: fault. */
+/* Translate all of an operand before any of it is touched. Returns the number of pieces, 0: fault.
+ */
 static unsigned translate(struct emu *m, uint64_t linear, unsigned size, enum emu_intent intent,
                           struct piece piece[2])
 {

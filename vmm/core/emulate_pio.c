@@ -1,12 +1,12 @@
-/* IN, OUT and their string forms. The hardware has checked IOPL and the I/O bitmap before the exit. */
+/* IN, OUT and their string forms. The hardware has checked IOPL and the I/O bitmap before the exit.
+ */
 #include "core/emulate_inner.h"
 
 #define ITERATIONS_PER_EXIT 256
 
 static uint64_t port_read(struct vcpu *v, const struct vmm_exit *e)
 {
-    struct vdev_access a = {
-        .value = ~UINT64_C(0), .size = e->pio.size, .write = false, .vcpu = v};
+    struct vdev_access a = {.value = ~UINT64_C(0), .size = e->pio.size, .write = false, .vcpu = v};
 
     vmm_bus_access(&v->vm->pio, e->pio.port, &a);
     return a.value;
@@ -14,8 +14,8 @@ static uint64_t port_read(struct vcpu *v, const struct vmm_exit *e)
 
 static void port_write(struct vcpu *v, const struct vmm_exit *e, uint64_t value)
 {
-    struct vdev_access a = {.value = value & emu_mask(e->pio.size), .size = e->pio.size,
-                            .write = true, .vcpu = v};
+    struct vdev_access a = {
+        .value = value & emu_mask(e->pio.size), .size = e->pio.size, .write = true, .vcpu = v};
 
     vmm_bus_access(&v->vm->pio, e->pio.port, &a);
 }
@@ -86,8 +86,8 @@ static enum emu_result string(struct emu *m, bool *again)
     return EMU_OK;
 }
 
-/* Segment, address size and REP are taken from the instruction: not every processor reports them, and
- * one that does may be wrong about 16-bit code. */
+/* Segment, address size and REP are taken from the instruction: not every processor reports them,
+ * and one that does may be wrong about 16-bit code. */
 static enum vmm_action emulate_string(struct vcpu *v, struct vmm_exit *e)
 {
     struct emu m = {.v = v, .e = e};

@@ -34,7 +34,7 @@ static const struct sse_move move_table[] = {
     {INSN_MAP_0F, 0x7f, SSE_F3, 16, true, false},
     {INSN_MAP_0F, 0x7e, SSE_F3, 8, false, false}, /* MOVQ */
     {INSN_MAP_0F, 0xd6, SSE_66, 8, true, false},
-    {INSN_MAP_0F, 0xe7, SSE_66, 16, true, true},     /* MOVNTDQ */
+    {INSN_MAP_0F, 0xe7, SSE_66, 16, true, true},    /* MOVNTDQ */
     {INSN_MAP_0F38, 0x2a, SSE_66, 16, false, true}, /* MOVNTDQA */
 };
 

@@ -12,8 +12,8 @@ static int decode_lmsw(struct emu *m)
         source = emu_gpr_read(m, m->i->rm, 2);
     } else {
         source = 0;
-        if (emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), 2, EMU_READ, &linear) !=
-                EMU_OK ||
+        if (emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), 2, EMU_READ,
+                       &linear) != EMU_OK ||
             emu_load(m, linear, &source, 2, EMU_READ) != EMU_OK) {
             return -VMM_EFAULT;
         }

@@ -3,19 +3,19 @@
 #include "core/decode.h"
 #include "core/vm.h"
 
-#define CR0_WP     (UINT64_C(1) << 16)
-#define CR4_SMEP   (UINT64_C(1) << 20)
-#define CR4_SMAP   (UINT64_C(1) << 21)
-#define RFLAGS_AC  (UINT64_C(1) << 18)
+#define CR0_WP    (UINT64_C(1) << 16)
+#define CR4_SMEP  (UINT64_C(1) << 20)
+#define CR4_SMAP  (UINT64_C(1) << 21)
+#define RFLAGS_AC (UINT64_C(1) << 18)
 
-#define PTE_PRESENT  (UINT64_C(1) << 0)
-#define PTE_WRITE    (UINT64_C(1) << 1)
-#define PTE_USER     (UINT64_C(1) << 2)
-#define PTE_ACCESSED (UINT64_C(1) << 5)
-#define PTE_DIRTY    (UINT64_C(1) << 6)
-#define PTE_LARGE    (UINT64_C(1) << 7)
-#define PTE_NX       (UINT64_C(1) << 63)
-#define PTE_ADDRESS  UINT64_C(0x000ffffffffff000)
+#define PTE_PRESENT        (UINT64_C(1) << 0)
+#define PTE_WRITE          (UINT64_C(1) << 1)
+#define PTE_USER           (UINT64_C(1) << 2)
+#define PTE_ACCESSED       (UINT64_C(1) << 5)
+#define PTE_DIRTY          (UINT64_C(1) << 6)
+#define PTE_LARGE          (UINT64_C(1) << 7)
+#define PTE_NX             (UINT64_C(1) << 63)
+#define PTE_ADDRESS        UINT64_C(0x000ffffffffff000)
 #define PDPTE_PAE_RESERVED UINT64_C(0x1e6) /* bits that a PAE directory pointer must not have */
 #define PDE4M_RESERVED     (UINT64_C(1) << 21)
 
@@ -68,7 +68,8 @@ static bool allowed(const struct vcpu *v, const struct vmm_address_mode *p, unsi
     return true;
 }
 
-/* Set A, and D for a write, in the entries of the walk. False: one changed meanwhile, walk again. */
+/* Set A, and D for a write, in the entries of the walk. False: one changed meanwhile, walk again.
+ */
 static bool mark_used(struct walk_entry *w, bool write, bool is_32bit)
 {
     for (unsigned i = 0; i < w->count; i++) {
@@ -83,8 +84,8 @@ static bool mark_used(struct walk_entry *w, bool write, bool is_32bit)
         if (is_32bit) {
             uint32_t seen32 = (uint32_t)seen;
 
-            if (!__atomic_compare_exchange_n((uint32_t *)slot, &seen32, (uint32_t)wanted,
-                                             false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+            if (!__atomic_compare_exchange_n((uint32_t *)slot, &seen32, (uint32_t)wanted, false,
+                                             __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
                 return false;
             }
         } else if (!__atomic_compare_exchange_n((uint64_t *)slot, &seen, wanted, false,
@@ -145,7 +146,8 @@ static int walk_32bit(struct vcpu *v, const struct vmm_address_mode *p, uint32_t
     return 0;
 }
 
-static bool reserved_set(const struct vmm_address_mode *p, uint64_t entry, unsigned level, bool pae32)
+static bool reserved_set(const struct vmm_address_mode *p, uint64_t entry, unsigned level,
+                         bool pae32)
 {
     if ((entry & PTE_NX) != 0 && (p->efer & EFER_NXE) == 0) {
         return true;
@@ -216,8 +218,9 @@ static bool is_rom(const struct vm *vm, gpa_t gpa)
 }
 
 /* Walk the tables into *w; *w is right for this access afterwards, A and D included. */
-static int walk_slow(struct vcpu *v, const struct vmm_address_mode *p, gva_t gva, enum vmm_access access,
-                     bool user, struct walk_entry *w, struct vmm_walk_fault *fault)
+static int walk_slow(struct vcpu *v, const struct vmm_address_mode *p, gva_t gva,
+                     enum vmm_access access, bool user, struct walk_entry *w,
+                     struct vmm_walk_fault *fault)
 {
     bool is_32bit = (p->cr4 & CR4_PAE) == 0;
     int bits;
@@ -347,8 +350,7 @@ int vmm_linear_write(struct vcpu *v, gva_t gva, const void *data, unsigned len,
 {
     struct translation first, second;
     unsigned first_len;
-    int result =
-        translate_span(v, gva, len, VMM_ACCESS_WRITE, &first, &second, &first_len, fault);
+    int result = translate_span(v, gva, len, VMM_ACCESS_WRITE, &first, &second, &first_len, fault);
 
     if (result != 0) {
         return result;

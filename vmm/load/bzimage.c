@@ -16,44 +16,44 @@
 #define SECTOR      512
 
 /* boot_params and the header inside it (at 0x1f1), which begins the file. */
-#define PARAMS_SIZE      4096
-#define P_ACPI_RSDP      0x070
-#define P_E820_COUNT     0x1e8
-#define P_HEADER         0x1f1
-#define P_SETUP_SECTS    0x1f1
-#define P_SYSSIZE        0x1f4
-#define P_BOOT_FLAG      0x1fe
-#define P_HEADER_LENGTH  0x201 /* of what follows 0x202 */
-#define P_MAGIC          0x202
-#define P_VERSION        0x206
-#define P_LOADER_TYPE    0x210
-#define P_LOADFLAGS      0x211
-#define P_RAMDISK_IMAGE  0x218
-#define P_RAMDISK_SIZE   0x21c
-#define P_ARGS           0x228
-#define P_INITRD_MAX     0x22c
-#define P_ALIGNMENT      0x230
-#define P_RELOCATABLE    0x234
-#define P_XLOADFLAGS     0x236
-#define P_ARGS_SIZE      0x238
-#define P_SETUP_DATA     0x250
-#define P_PREF_ADDRESS   0x258
-#define P_INIT_SIZE      0x260
-#define P_HEADER_END     0x268
-#define P_E820           0x2d0
-#define E820_MAX         128
+#define PARAMS_SIZE     4096
+#define P_ACPI_RSDP     0x070
+#define P_E820_COUNT    0x1e8
+#define P_HEADER        0x1f1
+#define P_SETUP_SECTS   0x1f1
+#define P_SYSSIZE       0x1f4
+#define P_BOOT_FLAG     0x1fe
+#define P_HEADER_LENGTH 0x201 /* of what follows 0x202 */
+#define P_MAGIC         0x202
+#define P_VERSION       0x206
+#define P_LOADER_TYPE   0x210
+#define P_LOADFLAGS     0x211
+#define P_RAMDISK_IMAGE 0x218
+#define P_RAMDISK_SIZE  0x21c
+#define P_ARGS          0x228
+#define P_INITRD_MAX    0x22c
+#define P_ALIGNMENT     0x230
+#define P_RELOCATABLE   0x234
+#define P_XLOADFLAGS    0x236
+#define P_ARGS_SIZE     0x238
+#define P_SETUP_DATA    0x250
+#define P_PREF_ADDRESS  0x258
+#define P_INIT_SIZE     0x260
+#define P_HEADER_END    0x268
+#define P_E820          0x2d0
+#define E820_MAX        128
 
-#define BOOT_FLAG         0xaa55
-#define HEADER_MAGIC      0x53726448 /* "HdrS" */
-#define VERSION_MIN       0x020c     /* xloadflags */
-#define LOADED_HIGH       (1U << 0)
-#define XLF_KERNEL_64     (1U << 0)
-#define LOADER_UNDEFINED  0xff
-#define ENTRY_64          0x200
+#define BOOT_FLAG        0xaa55
+#define HEADER_MAGIC     0x53726448 /* "HdrS" */
+#define VERSION_MIN      0x020c     /* xloadflags */
+#define LOADED_HIGH      (1U << 0)
+#define XLF_KERNEL_64    (1U << 0)
+#define LOADER_UNDEFINED 0xff
+#define ENTRY_64         0x200
 
-#define BOOT_CS 0x10
-#define BOOT_DS 0x18
-#define BOOT_TR 0x20
+#define BOOT_CS     0x10
+#define BOOT_DS     0x18
+#define BOOT_TR     0x20
 #define GDT_ENTRIES 6 /* the TSS descriptor takes two */
 
 /* What the header says, checked. */
@@ -80,8 +80,8 @@ static void set_field(uint8_t *p, unsigned offset, unsigned size, uint64_t value
 
 static int refuse(struct vm *vm, struct vmm_error *err, const char *why)
 {
-    return vmm_fail(vm->vmm, err, VMM_EINVAL, "%s: %s: %s", vm->config.name,
-                    vm->config.kernel_path, why);
+    return vmm_fail(vm->vmm, err, VMM_EINVAL, "%s: %s: %s", vm->config.name, vm->config.kernel_path,
+                    why);
 }
 
 /* Is this a kernel that can be entered in 64-bit mode at all? */
@@ -170,12 +170,10 @@ static int place_kernel(struct vm *vm, const struct kernel *k, uint64_t *address
         *address = lowest;
         return 0;
     }
-    return vmm_fail(vm->vmm, err, VMM_ENOSPC,
-                    "%s: %s: needs %llu KiB of RAM at %#llx, and RAM ends at %#llx",
-                    vm->config.name, vm->config.kernel_path,
-                    (unsigned long long)((k->init_size + 1023) / 1024),
-                    (unsigned long long)(k->relocatable ? lowest : k->preferred),
-                    (unsigned long long)ram_end);
+    return vmm_fail(
+        vm->vmm, err, VMM_ENOSPC, "%s: %s: needs %llu KiB of RAM at %#llx, and RAM ends at %#llx",
+        vm->config.name, vm->config.kernel_path, (unsigned long long)((k->init_size + 1023) / 1024),
+        (unsigned long long)(k->relocatable ? lowest : k->preferred), (unsigned long long)ram_end);
 }
 
 /* As high as the kernel can reach, as boot loaders do: out of the way of what it unpacks. */
@@ -192,8 +190,8 @@ static int place_initrd(struct vm *vm, const struct kernel *k, uint64_t kernel_e
         return vmm_fail(vm->vmm, err, VMM_ENOSPC,
                         "%s: %s: %llu KiB do not fit between the kernel's end at %#llx and %#llx",
                         vm->config.name, vm->config.initrd_path,
-                        (unsigned long long)((size + 1023) / 1024),
-                        (unsigned long long)kernel_end, (unsigned long long)end);
+                        (unsigned long long)((size + 1023) / 1024), (unsigned long long)kernel_end,
+                        (unsigned long long)end);
     }
     *address = (end - size) & ~(VMM_PAGE_SIZE - 1);
     return 0;
@@ -236,7 +234,8 @@ static int write_params(struct vm *vm, const struct kernel *k, uint64_t initrd,
     return 0;
 }
 
-/* Flat segments at the selectors the protocol names, and a task state segment, which VMX demands. */
+/* Flat segments at the selectors the protocol names, and a task state segment, which VMX demands.
+ */
 static int write_gdt(struct vm *vm)
 {
     static const uint64_t gdt[GDT_ENTRIES] = {

@@ -4,7 +4,8 @@
 #include <vmm/types.h>
 #include "core/vm.h"
 
-/* Load what the VM's configuration names; vCPUs have just been reset. Errors with one line in err. */
+/* Load what the VM's configuration names; vCPUs have just been reset. Errors with one line in err.
+ */
 int vmm_load(struct vm *vm, struct vmm_error *err) VMM_MUST_CHECK;
 
 /* Linux boot protocol, 64-bit entry. Spec: Linux Documentation/arch/x86/boot.rst. */

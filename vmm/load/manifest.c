@@ -37,12 +37,14 @@ struct schema {
     unsigned count;
 };
 
-/* --- messages ------------------------------------------------------------------------------------ */
+/* --- messages ------------------------------------------------------------------------------------
+ */
 
-static int fail_at(struct reader *r, const cJSON *item, const struct path *path, const char *fmt, ...)
-    VMM_PRINTF(4, 5);
+static int fail_at(struct reader *r, const cJSON *item, const struct path *path, const char *fmt,
+                   ...) VMM_PRINTF(4, 5);
 
-static int fail_at(struct reader *r, const cJSON *item, const struct path *path, const char *fmt, ...)
+static int fail_at(struct reader *r, const cJSON *item, const struct path *path, const char *fmt,
+                   ...)
 {
     size_t offset = manifest_offset_of(r->text, r->length, r->root, item);
     struct manifest_place place = manifest_place_of(r->text, offset);
@@ -99,7 +101,8 @@ static int wrong_type(struct reader *r, const cJSON *item, const struct path *pa
     return fail_at(r, item, path, "must be %s, not %s", wanted, type_name(item));
 }
 
-/* --- objects and their keys ---------------------------------------------------------------------- */
+/* --- objects and their keys ----------------------------------------------------------------------
+ */
 
 static unsigned min_unsigned(unsigned a, unsigned b)
 {
@@ -210,7 +213,8 @@ static int take_object(struct reader *r, const cJSON *object, const struct path 
     return 0;
 }
 
-/* --- values -------------------------------------------------------------------------------------- */
+/* --- values --------------------------------------------------------------------------------------
+ */
 
 static int take_number(struct reader *r, const cJSON *item, const struct path *path, long min,
                        long max, long *out)
@@ -263,7 +267,8 @@ static int take_path(struct reader *r, const cJSON *item, const struct path *pat
     return 0;
 }
 
-/* --- the keys ------------------------------------------------------------------------------------ */
+/* --- the keys ------------------------------------------------------------------------------------
+ */
 
 static bool is_name_character(char c)
 {
@@ -284,7 +289,8 @@ static int take_name(struct reader *r, const cJSON *item, const struct path *pat
     }
     for (const char *c = name; *c != '\0'; c++) {
         if (!is_name_character(*c)) {
-            return fail_at(r, item, path, "only letters, digits, \"-\", \"_\" and \".\" are possible");
+            return fail_at(r, item, path,
+                           "only letters, digits, \"-\", \"_\" and \".\" are possible");
         }
     }
     if (vmm_vm_find(r->vmm, name) != NULL) {
@@ -444,7 +450,8 @@ static int take_root(struct reader *r)
     return take_object(r, r->root, &top, &s);
 }
 
-/* --- text to tree -------------------------------------------------------------------------------- */
+/* --- text to tree --------------------------------------------------------------------------------
+ */
 
 static int parse_text(struct reader *r, cJSON **tree)
 {
@@ -475,8 +482,8 @@ static int parse_text(struct reader *r, cJSON **tree)
 int vmm_manifest_parse(struct vmm *vmm, const char *file_name, const char *text, size_t length,
                        struct vm_config *out, struct vmm_error *err)
 {
-    struct reader r = {.vmm = vmm, .file = file_name, .text = text, .length = length,
-                       .config = out, .err = err};
+    struct reader r = {
+        .vmm = vmm, .file = file_name, .text = text, .length = length, .config = out, .err = err};
     cJSON *tree = NULL;
     int error;
 

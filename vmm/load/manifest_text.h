@@ -15,7 +15,7 @@ struct manifest_place manifest_place_of(const char *text, size_t offset);
  * line ends. NULL: fine; else why not, and *offset says where. */
 const char *manifest_check_text(const char *text, size_t length, size_t *offset);
 
-/* Where an item's key (in an object) or value (in an array) begins, in text that cJSON has parsed into
- * the tree `root`. The root itself: 0. */
+/* Where an item's key (in an object) or value (in an array) begins, in text that cJSON has parsed
+ * into the tree `root`. The root itself: 0. */
 size_t manifest_offset_of(const char *text, size_t length, const struct cJSON *root,
                           const struct cJSON *item);
