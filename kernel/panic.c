@@ -64,13 +64,19 @@ static NK_NORETURN void stop_here(void)
     }
 }
 
+/* For the reporting CPU to read: this one does nothing any more. */
+static NK_NORETURN void leave_frame(const struct nk_trap_frame *f)
+{
+    __atomic_store_n(&this_cpu->self->panic_frame, f, __ATOMIC_RELEASE);
+    stop_here();
+}
+
 void panic_stop_if_asked(const struct nk_trap_frame *f)
 {
     if (__atomic_load_n(&owner, __ATOMIC_ACQUIRE) == NO_OWNER || owner == this_cpu->id) {
         return;
     }
-    __atomic_store_n(&this_cpu->self->panic_frame, f, __ATOMIC_RELEASE);
-    stop_here();
+    leave_frame(f);
 }
 
 static void print_place(const char *prefix, uint64_t rip)
@@ -89,7 +95,7 @@ static const char *thread_name(const struct nk_cpu *cpu)
     return cpu->current != NULL ? nk_thread_name(cpu->current) : "none yet";
 }
 
-/* Makes this CPU the reporting one. A CPU that comes second waits for its NMI; the reporting CPU
+/* Makes this CPU the reporting one. A CPU that comes second is reported on; the reporting CPU
  * coming again means that the report faulted: it ends there. */
 static void become_owner(const char *why, const struct nk_trap_frame *f)
 {
@@ -100,7 +106,7 @@ static void become_owner(const char *why, const struct nk_trap_frame *f)
         return;
     }
     if (none != this_cpu->id) {
-        stop_here();
+        leave_frame(f);
     }
     if (!finishing) {
         finishing = true;
