@@ -31,11 +31,11 @@ struct vmm_memory {
     unsigned region_count;
 };
 
-/* Add a region and, unless the VM is lazy, back and map all of it with the largest blocks there are.
- * Units: bytes, multiples of 4 KiB. Context: control.
- * Errors: -VMM_EINVAL unaligned, -VMM_EEXIST overlap, -VMM_ENOSPC too many, -VMM_ENOMEM. */
-int vmm_memory_add(struct vm *vm, gpa_t base, uint64_t size, enum vmm_region_kind kind)
-    VMM_MUST_CHECK;
+/* Add a region and, unless the VM is lazy, back and map all of it with the largest blocks there
+ * are. Units: bytes, multiples of 4 KiB. Context: control. Errors: -VMM_EINVAL unaligned,
+ * -VMM_EEXIST overlap, -VMM_ENOSPC too many, -VMM_ENOMEM. */
+int vmm_memory_add(struct vm *vm, gpa_t base, uint64_t size,
+                   enum vmm_region_kind kind) VMM_MUST_CHECK;
 void vmm_memory_destroy(struct vm *vm);
 
 /* A host pointer to [gpa, gpa+len) if one block backs all of it, else NULL (lazy pages are backed

@@ -9,7 +9,7 @@
 #include <stdarg.h>
 #include <vmm/types.h>
 
-struct vmm_thread; /* the host's thread; the library only passes the pointer round */
+struct vmm_thread;     /* the host's thread; the library only passes the pointer round */
 struct vmm_host_timer; /* the host's one-shot timer */
 
 enum vmm_log_level { VMM_LOG_ERROR, VMM_LOG_WARN, VMM_LOG_INFO, VMM_LOG_DEBUG };
@@ -51,7 +51,8 @@ struct vmm_host_ops {
     /* --- pages ------------------------------------------------------------------------------ */
     /* `count` contiguous 4 KiB pages, aligned to `align` bytes (power of two), not zeroed, on NUMA
      * node `node` (-1: any). Guests get them as they are: they hold nothing that a guest must not
-     * see. The library scrubs what it gives back. Errors: -VMM_ENOMEM. Any thread context, exit context included. */
+     * see. The library scrubs what it gives back. Errors: -VMM_ENOMEM. Any thread context, exit
+     * context included. */
     int (*pages_alloc)(void *host, uint64_t count, uint64_t align, int node, hpa_t *out);
     void (*pages_free)(void *host, hpa_t base, uint64_t count);
     /* Bytes of RAM a VM could get now. */

@@ -39,13 +39,13 @@ enum vmm_errno {
     VMM_ENOTSUP = 95,
 };
 
-#define VMM_MUST_CHECK     __attribute__((warn_unused_result))
-#define VMM_PRINTF(fmt, a) __attribute__((format(printf, fmt, a)))
-#define VMM_NORETURN       __attribute__((noreturn))
-#define VMM_ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define VMM_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-#define vmm_likely(x)   __builtin_expect(!!(x), 1)
-#define vmm_unlikely(x) __builtin_expect(!!(x), 0)
+#define VMM_MUST_CHECK                      __attribute__((warn_unused_result))
+#define VMM_PRINTF(fmt, a)                  __attribute__((format(printf, fmt, a)))
+#define VMM_NORETURN                        __attribute__((noreturn))
+#define VMM_ARRAY_COUNT(a)                  (sizeof(a) / sizeof((a)[0]))
+#define VMM_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define vmm_likely(x)                       __builtin_expect(!!(x), 1)
+#define vmm_unlikely(x)                     __builtin_expect(!!(x), 0)
 
 #define VMM_PAGE_SIZE UINT64_C(4096)
 #define VMM_KIB(n)    ((uint64_t)(n) << 10)

@@ -30,8 +30,8 @@ struct vdev_stream {
 
 struct vdev_class {
     const char *name;
-    size_t state_size;             /* bytes of instance state, zeroed before create */
-    uint32_t version;              /* of the saved form */
+    size_t state_size;               /* bytes of instance state, zeroed before create */
+    uint32_t version;                /* of the saved form */
     int (*create)(struct vdev *dev); /* claim ranges; errors undo themselves through destroy */
     void (*reset)(struct vdev *dev); /* power-on state */
     void (*destroy)(struct vdev *dev);

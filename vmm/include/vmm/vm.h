@@ -10,7 +10,8 @@
 struct vmm; /* the instance: hooks, backend, per-CPU state */
 struct vm;
 
-/* --- the instance ------------------------------------------------------------------------------ */
+/* --- the instance ------------------------------------------------------------------------------
+ */
 
 /* Validate the hooks, find the hardware virtualisation and switch it on, on every CPU.
  * Errors: -VMM_EINVAL bad hook table, -VMM_ENODEV no hardware virtualisation (err says why:
@@ -22,7 +23,8 @@ int vmm_destroy(struct vmm *vmm) VMM_MUST_CHECK; /* -VMM_EBUSY while VMs exist *
 /* "AMD SVM: nested paging, 16 ASIDs, ..." for the boot log. */
 const char *vmm_describe(const struct vmm *vmm);
 
-/* --- configuration ----------------------------------------------------------------------------- */
+/* --- configuration -----------------------------------------------------------------------------
+ */
 
 enum vm_power_action {
     VM_POWER_STOP, /* the guest's power-off ends the VM */
@@ -49,19 +51,20 @@ struct vm_config {
 int vmm_manifest_parse(struct vmm *vmm, const char *file_name, const char *text, size_t length,
                        struct vm_config *out, struct vmm_error *err) VMM_MUST_CHECK;
 
-/* --- life of a VM ------------------------------------------------------------------------------ */
+/* --- life of a VM ------------------------------------------------------------------------------
+ */
 
 enum vm_state { VM_CREATED, VM_RUNNING, VM_PAUSED, VM_STOPPED, VM_CRASHED };
 
 enum vm_reason { /* why it is STOPPED or CRASHED */
-    VM_REASON_NONE,
-    VM_REASON_POWER_OFF,     /* guest: ACPI S5 */
-    VM_REASON_STOPPED,       /* host: stop or kill */
-    VM_REASON_TRIPLE_FAULT,
-    VM_REASON_ENTRY_FAILED,  /* hardware refused the guest state */
-    VM_REASON_UNKNOWN_EXIT,
-    VM_REASON_EMULATION,     /* an instruction the emulator does not do */
-    VM_REASON_HOST_ERROR,    /* memory ran out, ... */
+                 VM_REASON_NONE,
+                 VM_REASON_POWER_OFF, /* guest: ACPI S5 */
+                 VM_REASON_STOPPED,   /* host: stop or kill */
+                 VM_REASON_TRIPLE_FAULT,
+                 VM_REASON_ENTRY_FAILED, /* hardware refused the guest state */
+                 VM_REASON_UNKNOWN_EXIT,
+                 VM_REASON_EMULATION,  /* an instruction the emulator does not do */
+                 VM_REASON_HOST_ERROR, /* memory ran out, ... */
 };
 
 /* All or nothing: on failure err has one line and nothing is left behind.
