@@ -141,22 +141,22 @@ static void mock_vcpu_reset(struct vcpu *v)
     v->rflags = X86_RFLAGS_FIXED;
 }
 
-static void mock_run(struct vcpu *v)
+static void mock_run(struct vcpu *v, struct vmm_exit *e)
 {
     struct mock_vcpu *m = mock_vcpu(v);
 
     __atomic_store_n(&v->in_guest, 1, __ATOMIC_SEQ_CST);
     v->running_cpu = (int)v->ops->cpu_current(v->host);
-    memset(&v->exit, 0, sizeof(v->exit));
+    memset(e, 0, sizeof(*e));
     if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) != 0) {
-        v->exit.kind = VMM_EXIT_retry;
+        e->kind = VMM_EXIT_retry;
     } else {
         m->entries++;
         if (m->script != NULL) {
-            m->script(v, m->script_arg);
+            m->script(v, e, m->script_arg);
         } else {
-            v->exit.kind = VMM_EXIT_hlt;
-            v->exit.insn_length = 1;
+            e->kind = VMM_EXIT_hlt;
+            e->insn_length = 1;
         }
         m->injected.valid = false;
     }

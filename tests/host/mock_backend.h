@@ -1,5 +1,5 @@
 /* A back end without hardware: registers are memory, an entry is a call of the test's script, which
- * fills v->exit as hardware would. What the library asked of it can be inspected. */
+ * fills the exit as hardware would. What the library asked of it can be inspected. */
 #pragma once
 
 #include "core/backend.h"
@@ -7,8 +7,8 @@
 
 #define MOCK_MAPPINGS_MAX 4096
 
-/* One entry into the guest: change registers, fill v->exit, return. */
-typedef void (*mock_script_fn)(struct vcpu *v, void *arg);
+/* One entry into the guest: change registers, fill *e (zeroed), return. */
+typedef void (*mock_script_fn)(struct vcpu *v, struct vmm_exit *e, void *arg);
 
 struct mock_vcpu {
     struct vmm_segment_state segment[VMM_SEG_COUNT];

@@ -36,10 +36,10 @@ struct vmm_backend {
     void (*vcpu_reset)(struct vcpu *v); /* the state after RESET (APM vol. 2 table 14-1) */
 
     /* --- entry context ---------------------------------------------------------------------- */
-    /* Enter the guest once and fill v->exit. Holds interrupts off from the choice of per-CPU state
+    /* Enter the guest once and fill *e. Holds interrupts off from the choice of per-CPU state
      * to the exit, so that the thread neither moves nor misses a kick in between; kind is
      * VMM_EXIT_retry, without an entry, when a request arrived before that. */
-    void (*run)(struct vcpu *v);
+    void (*run)(struct vcpu *v, struct vmm_exit *e);
     /* May a maskable interrupt be taken at the next entry (IF, shadow, no event pending)? */
     bool (*intr_allowed)(struct vcpu *v);
     void (*inject_intr)(struct vcpu *v, uint8_t vector);

@@ -66,15 +66,14 @@ static void dump_code(struct vcpu *v)
 
 static void dump_trace(struct vcpu *v)
 {
-    uint32_t count = v->trace_next < VMM_TRACE_COUNT ? v->trace_next : VMM_TRACE_COUNT;
+    uint32_t count = v->exit_next < VMM_EXITS_KEPT ? v->exit_next : VMM_EXITS_KEPT;
 
     vmm_vm_log(v->vm, VMM_LOG_ERROR, "  last exits, latest first:");
     for (uint32_t i = 0; i < count; i++) {
-        const struct vmm_trace_entry *t = &v->trace[(v->trace_next - 1 - i) % VMM_TRACE_COUNT];
+        const struct vmm_exit *e = &v->exit[(v->exit_next - 1 - i) % VMM_EXITS_KEPT];
 
-        vmm_vm_log(v->vm, VMM_LOG_ERROR, "    %-12s rip %016llx code %llx info %llx %llx",
-                   vmm_exit_name((enum vmm_exit_kind)t->kind), (ull)t->rip, (ull)t->code,
-                   (ull)t->info1, (ull)t->info2);
+        vmm_vm_log(v->vm, VMM_LOG_ERROR, "    %-12s rip %016llx code %x info %llx %llx",
+                   vmm_exit_name(e->kind), (ull)e->rip, e->code, (ull)e->info1, (ull)e->info2);
     }
 }
 

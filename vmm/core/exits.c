@@ -247,15 +247,14 @@ enum vmm_action vmm_handle_task_switch(struct vcpu *v, struct vmm_exit *e)
 
 enum vmm_action vmm_handle_entry_failed(struct vcpu *v, struct vmm_exit *e)
 {
-    vmm_vm_crash(v, VM_REASON_ENTRY_FAILED, "the hardware refused the guest's state (code 0x%llx)",
-                 (unsigned long long)e->code);
+    vmm_vm_crash(v, VM_REASON_ENTRY_FAILED, "the hardware refused the guest's state (code 0x%x)",
+                 e->code);
     return VMM_LEAVE;
 }
 
 enum vmm_action vmm_handle_unknown(struct vcpu *v, struct vmm_exit *e)
 {
-    vmm_vm_crash(v, VM_REASON_UNKNOWN_EXIT, "unknown exit 0x%llx (info 0x%llx 0x%llx)",
-                 (unsigned long long)e->code, (unsigned long long)e->info1,
-                 (unsigned long long)e->info2);
+    vmm_vm_crash(v, VM_REASON_UNKNOWN_EXIT, "unknown exit 0x%x (info 0x%llx 0x%llx)", e->code,
+                 (unsigned long long)e->info1, (unsigned long long)e->info2);
     return VMM_LEAVE;
 }

@@ -5,32 +5,32 @@
 #include <vmm/types.h>
 
 #define VMM_EXIT_LIST(X)                                                                           \
-    X(unknown)    /* first: 0 is what a table does not name */                                     \
-    X(cpuid)      /* CPUID */                                                                      \
-    X(msr_read)   /* RDMSR that is not passed through */                                           \
-    X(msr_write)  /* WRMSR */                                                                      \
-    X(pio)        /* IN, OUT, INS, OUTS, REP */                                                    \
+    X(unknown)      /* first: 0 is what a table does not name */                                   \
+    X(cpuid)        /* CPUID */                                                                    \
+    X(msr_read)     /* RDMSR that is not passed through */                                         \
+    X(msr_write)    /* WRMSR */                                                                    \
+    X(pio)          /* IN, OUT, INS, OUTS, REP */                                                  \
     X(nested_fault) /* no nested mapping, or it forbids the access: MMIO or RAM on first touch */  \
     X(hlt)                                                                                         \
-    X(intr)       /* a physical interrupt: the host has handled it */                              \
+    X(intr) /* a physical interrupt: the host has handled it */                                    \
     X(nmi)                                                                                         \
     X(intr_window) /* the guest can take an interrupt now */                                       \
-    X(exception)  /* an intercepted exception */                                                   \
+    X(exception)   /* an intercepted exception */                                                  \
     X(cr_access)                                                                                   \
     X(dr_access)                                                                                   \
     X(xsetbv)                                                                                      \
     X(wbinvd)                                                                                      \
     X(invd)                                                                                        \
-    X(shutdown)   /* triple fault */                                                               \
-    X(hypercall)  /* VMMCALL, VMCALL */                                                            \
+    X(shutdown)  /* triple fault */                                                                \
+    X(hypercall) /* VMMCALL, VMCALL */                                                             \
     X(monitor)                                                                                     \
     X(mwait)                                                                                       \
     X(pause)                                                                                       \
-    X(refused)    /* SVM/VMX instructions, SKINIT: #UD */                                          \
+    X(refused) /* SVM/VMX instructions, SKINIT: #UD */                                             \
     X(task_switch)                                                                                 \
-    X(rdpmc)      /* #GP: no counters are offered */                                               \
+    X(rdpmc)        /* #GP: no counters are offered */                                             \
     X(entry_failed) /* the hardware refused the guest state */                                     \
-    X(retry)      /* nothing happened: go round the loop */
+    X(retry)        /* nothing happened: go round the loop */
 
 enum vmm_exit_kind {
 #define X(name) VMM_EXIT_##name,
@@ -45,6 +45,7 @@ const char *vmm_exit_name(enum vmm_exit_kind kind);
 
 struct vmm_exit {
     enum vmm_exit_kind kind;
+    uint32_t code;       /* the hardware's, for dumps; its information in info1, info2 */
     uint8_t insn_length; /* 0: not known, decode */
     uint8_t insn_count;  /* valid bytes in insn (decode assist), 0: fetch them */
     uint8_t insn[VMM_INSN_MAX];
@@ -70,12 +71,11 @@ struct vmm_exit {
         } exception;
         struct {
             uint8_t number;
-            uint8_t gpr;     /* valid when known */
+            uint8_t gpr; /* valid when known */
             bool write, gpr_valid;
             bool value_valid; /* CLTS, LMSW: no register holds what is to be written ... */
             uint64_t value;   /* ... to CR0 */
-        } reg; /* cr_access, dr_access */
+        } reg;                /* cr_access, dr_access */
     };
-    /* For dumps. */
-    uint64_t code, info1, info2;
+    uint64_t rip, info1, info2;
 };

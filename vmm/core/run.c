@@ -132,24 +132,14 @@ static bool prepare(struct vcpu *v)
     }
 }
 
-static void trace(struct vcpu *v, const struct vmm_exit *e)
-{
-    struct vmm_trace_entry *t = &v->trace[v->trace_next++ % VMM_TRACE_COUNT];
-
-    t->rip = v->rip;
-    t->code = e->code;
-    t->info1 = e->info1;
-    t->info2 = e->info2;
-    t->kind = (uint16_t)e->kind;
-}
-
 void vmm_vcpu_thread(void *vcpu)
 {
     struct vcpu *v = vcpu;
-    struct vmm_exit *e = &v->exit;
     enum vmm_action action = VMM_CONTINUE;
 
     while (action != VMM_LEAVE) {
+        struct vmm_exit *e = &v->exit[v->exit_next++ % VMM_EXITS_KEPT];
+        struct vmm_exit_stat *stat;
         uint64_t start;
 
         if (vmm_unlikely(__atomic_load_n(&v->requests, __ATOMIC_RELAXED) != 0 ||
@@ -157,12 +147,12 @@ void vmm_vcpu_thread(void *vcpu)
             !prepare(v)) {
             break;
         }
-        v->backend->run(v);
+        v->backend->run(v, e);
         start = __builtin_ia32_rdtsc();
-        trace(v, e);
+        stat = &v->stat[e->kind];
         action = handler_table[e->kind](v, e);
-        v->stat[e->kind].count++;
-        v->stat[e->kind].cycles += __builtin_ia32_rdtsc() - start;
+        stat->count++;
+        stat->cycles += __builtin_ia32_rdtsc() - start;
     }
     vmm_vm_thread_done(v);
 }

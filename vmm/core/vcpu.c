@@ -135,11 +135,11 @@ static void end_instruction(struct vcpu *v)
     }
 }
 
-bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
+bool vmm_skip_rare(struct vcpu *v, struct vmm_exit *e)
 {
     unsigned length = e->insn_length;
 
-    if (vmm_unlikely(length == 0)) {
+    if (length == 0) {
         length = vmm_decode_length(v);
         if (length == 0) {
             return false;
@@ -147,9 +147,7 @@ bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
     }
     v->rip += length;
     v->intr_shadow = false;
-    if (vmm_unlikely((v->rflags & (X86_RFLAGS_TF | X86_RFLAGS_RF)) != 0)) {
-        end_instruction(v);
-    }
+    end_instruction(v);
     return true;
 }
 

@@ -4,6 +4,7 @@
 #include <vmm/host.h>
 #include <vmm/types.h>
 #include "core/exits.h"
+#include "core/x86.h"
 
 struct vm;
 struct vmm_backend;
@@ -52,8 +53,8 @@ struct vmm_segment_state {
 
 #define VMM_SEGMENT_LONG 0x200 /* attributes: CS.L */
 
-/* All that decides how the guest's code and addresses are read, in one call: the emulator's hot path
- * needs it each time. */
+/* All that decides how the guest's code and addresses are read, in one call: the emulator's hot
+ * path needs it each time. */
 struct vmm_address_mode {
     uint64_t cr0, cr3, cr4, efer, cs_base;
     uint32_t cs_limit;
@@ -115,12 +116,7 @@ struct vmm_exit_stat {
     uint64_t count, cycles;
 };
 
-#define VMM_TRACE_COUNT 32
-
-struct vmm_trace_entry { /* for the dump of a crashed VM */
-    uint64_t rip, code, info1, info2;
-    uint16_t kind;
-};
+#define VMM_EXITS_KEPT 32 /* for the dump of a crashed VM */
 
 struct vcpu {
     /* World switch state first: offsets are generated for assembly. gpr[RSP], rip and rflags
@@ -160,14 +156,13 @@ struct vcpu {
     uint64_t mtrr_var[16];
     uint64_t dr[4];
 
-    struct vmm_exit exit;
     struct zydis_cache *decode_cache; /* core/decode.c */
     struct vmm_timer_queue *timers;   /* core/timer.c */
     void *para;                       /* para/: kvmclock and friends */
 
     struct vmm_exit_stat stat[VMM_EXIT_COUNT];
-    struct vmm_trace_entry trace[VMM_TRACE_COUNT];
-    uint32_t trace_next;
+    struct vmm_exit exit[VMM_EXITS_KEPT]; /* the latest is before exit_next */
+    uint32_t exit_next;
 };
 
 /* What a handler tells the run loop. */
@@ -184,9 +179,18 @@ VMM_EXIT_LIST(X)
 #undef X
 
 /* Past the instruction that exited: rip moves by insn_length (decoded if unknown), the interrupt
- * shadow ends, and RF too. Returns false when the instruction could not be fetched; then a fault
- * has been queued. */
-bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e);
+ * shadow ends, and RF too; TF gives #DB. Returns false when the instruction could not be fetched;
+ * then a fault has been queued. */
+bool vmm_skip_rare(struct vcpu *v, struct vmm_exit *e); /* unknown length, TF or RF set */
+static inline bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
+{
+    if (vmm_unlikely(e->insn_length == 0 || (v->rflags & (X86_RFLAGS_TF | X86_RFLAGS_RF)) != 0)) {
+        return vmm_skip_rare(v, e);
+    }
+    v->rip += e->insn_length;
+    v->intr_shadow = false;
+    return true;
+}
 
 /* Queue an exception for the next entry (#DF and triple fault rules of APM vol. 2 section 8.2.9
  * apply when one is pending). */

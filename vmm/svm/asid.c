@@ -18,6 +18,7 @@ void svm_asid_renew(struct svm_vcpu *s, struct svm_cpu *cpu)
     s->flush_generation = __atomic_load_n(&s->vm->flush_generation, __ATOMIC_ACQUIRE);
     if (valid && (s->svm->features & SVM_FEATURE_FLUSH_BY_ASID) != 0) {
         vmcb_set_tlb_control(s->vmcb, VMCB_TLB_FLUSH_ASID);
+        s->rare |= SVM_RARE_FLUSH;
         return;
     }
     if (s->cpu != cpu) {
@@ -28,6 +29,7 @@ void svm_asid_renew(struct svm_vcpu *s, struct svm_cpu *cpu)
         cpu->generation++;
         cpu->next_asid = 1; /* 0 is the host */
         vmcb_set_tlb_control(s->vmcb, VMCB_TLB_FLUSH_ALL);
+        s->rare |= SVM_RARE_FLUSH;
     }
     s->asid_generation = cpu->generation;
     vmcb_set_asid(s->vmcb, cpu->next_asid++);

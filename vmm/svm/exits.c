@@ -5,43 +5,39 @@
 #include "core/x86.h"
 #include "svm/svm.h"
 
-/* Exits that need no more than this; what is not here is unknown. Without NRIP save the length is the instruction's own,
- * prefixes aside, which no compiler or kernel puts there: a guest that does jumps into its own
- * opcode. */
-static const struct {
-    uint8_t kind; /* enum vmm_exit_kind */
-    uint8_t length;
-} exit_table[VMCB_EXIT_TABLE_END] = {
-    [VMCB_EXIT_CR_READ... VMCB_EXIT_CR_READ + 15] = {VMM_EXIT_cr_access, 0},
-    [VMCB_EXIT_CR_WRITE... VMCB_EXIT_CR_WRITE + 15] = {VMM_EXIT_cr_access, 0},
-    [VMCB_EXIT_DR_READ... VMCB_EXIT_DR_READ + 15] = {VMM_EXIT_dr_access, 0},
-    [VMCB_EXIT_DR_WRITE... VMCB_EXIT_DR_WRITE + 15] = {VMM_EXIT_dr_access, 0},
-    [VMCB_EXIT_EXCEPTION... VMCB_EXIT_EXCEPTION + 31] = {VMM_EXIT_exception, 0},
-    [VMCB_EXIT_INTR] = {VMM_EXIT_intr, 0},
-    [VMCB_EXIT_NMI] = {VMM_EXIT_nmi, 0},
-    [VMCB_EXIT_VINTR] = {VMM_EXIT_intr_window, 0},
-    [VMCB_EXIT_RDPMC] = {VMM_EXIT_rdpmc, 2},
-    [VMCB_EXIT_CPUID] = {VMM_EXIT_cpuid, 2},
-    [VMCB_EXIT_IRET] = {VMM_EXIT_retry, 0},
-    [VMCB_EXIT_INVD] = {VMM_EXIT_invd, 2},
-    [VMCB_EXIT_HLT] = {VMM_EXIT_hlt, 1},
-    [VMCB_EXIT_INVLPGA] = {VMM_EXIT_refused, 3},
-    [VMCB_EXIT_IOIO] = {VMM_EXIT_pio, 0},
-    [VMCB_EXIT_MSR] = {VMM_EXIT_msr_read, 2},
-    [VMCB_EXIT_SHUTDOWN] = {VMM_EXIT_shutdown, 0},
-    [VMCB_EXIT_VMRUN] = {VMM_EXIT_refused, 3},
-    [VMCB_EXIT_VMMCALL] = {VMM_EXIT_hypercall, 3},
-    [VMCB_EXIT_VMLOAD] = {VMM_EXIT_refused, 3},
-    [VMCB_EXIT_VMSAVE] = {VMM_EXIT_refused, 3},
-    [VMCB_EXIT_STGI] = {VMM_EXIT_refused, 3},
-    [VMCB_EXIT_CLGI] = {VMM_EXIT_refused, 3},
-    [VMCB_EXIT_SKINIT] = {VMM_EXIT_refused, 3},
-    [VMCB_EXIT_WBINVD] = {VMM_EXIT_wbinvd, 2},
-    [VMCB_EXIT_MONITOR] = {VMM_EXIT_monitor, 3},
-    [VMCB_EXIT_MWAIT] = {VMM_EXIT_mwait, 3},
-    [VMCB_EXIT_MWAIT_ARMED] = {VMM_EXIT_mwait, 3},
-    [VMCB_EXIT_XSETBV] = {VMM_EXIT_xsetbv, 3},
-    [VMCB_EXIT_RDPRU] = {VMM_EXIT_refused, 3},
+/* What is not here is unknown. Without NRIP save the length is the instruction's own, prefixes
+ * aside, which no compiler or kernel puts there: a guest that does jumps into its own opcode. */
+const struct svm_exit_entry svm_exit_table[VMCB_EXIT_TABLE_END] = {
+    [VMCB_EXIT_CR_READ... VMCB_EXIT_CR_READ + 15] = {VMM_EXIT_cr_access, 0, true},
+    [VMCB_EXIT_CR_WRITE... VMCB_EXIT_CR_WRITE + 15] = {VMM_EXIT_cr_access, 0, true},
+    [VMCB_EXIT_DR_READ... VMCB_EXIT_DR_READ + 15] = {VMM_EXIT_dr_access, 0, true},
+    [VMCB_EXIT_DR_WRITE... VMCB_EXIT_DR_WRITE + 15] = {VMM_EXIT_dr_access, 0, true},
+    [VMCB_EXIT_EXCEPTION... VMCB_EXIT_EXCEPTION + 31] = {VMM_EXIT_exception, 0, true},
+    [VMCB_EXIT_INTR] = {VMM_EXIT_intr, 0, false},
+    [VMCB_EXIT_NMI] = {VMM_EXIT_nmi, 0, false},
+    [VMCB_EXIT_VINTR] = {VMM_EXIT_intr_window, 0, false},
+    [VMCB_EXIT_RDPMC] = {VMM_EXIT_rdpmc, 2, false},
+    [VMCB_EXIT_CPUID] = {VMM_EXIT_cpuid, 2, false},
+    [VMCB_EXIT_IRET] = {VMM_EXIT_retry, 0, true},
+    [VMCB_EXIT_INVD] = {VMM_EXIT_invd, 2, false},
+    [VMCB_EXIT_HLT] = {VMM_EXIT_hlt, 1, false},
+    [VMCB_EXIT_INVLPGA] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_IOIO] = {VMM_EXIT_pio, 0, true},
+    [VMCB_EXIT_MSR] = {VMM_EXIT_msr_read, 2, true},
+    [VMCB_EXIT_SHUTDOWN] = {VMM_EXIT_shutdown, 0, false},
+    [VMCB_EXIT_VMRUN] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_VMMCALL] = {VMM_EXIT_hypercall, 3, false},
+    [VMCB_EXIT_VMLOAD] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_VMSAVE] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_STGI] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_CLGI] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_SKINIT] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_WBINVD] = {VMM_EXIT_wbinvd, 2, false},
+    [VMCB_EXIT_MONITOR] = {VMM_EXIT_monitor, 3, false},
+    [VMCB_EXIT_MWAIT] = {VMM_EXIT_mwait, 3, false},
+    [VMCB_EXIT_MWAIT_ARMED] = {VMM_EXIT_mwait, 3, false},
+    [VMCB_EXIT_XSETBV] = {VMM_EXIT_xsetbv, 3, false},
+    [VMCB_EXIT_RDPRU] = {VMM_EXIT_refused, 3, false},
 };
 
 /* EXITINFO1 of IOIO, figure 15-2. */
@@ -97,7 +93,6 @@ static void decode_nested_fault(struct vcpu *v, struct vmm_exit *e)
     const struct svm_vcpu *s = svm_vcpu(v);
 
     e->kind = VMM_EXIT_nested_fault;
-    e->insn_length = 0;
     e->fault.gpa = VMM_GPA(e->info2);
     e->fault.present = (e->info1 & NPF_PRESENT) != 0;
     e->fault.write = (e->info1 & NPF_WRITE) != 0;
@@ -140,19 +135,19 @@ static void decode_iret(struct vcpu *v)
     struct svm_vcpu *s = svm_vcpu(v);
 
     vmcb_set_intercept_misc1(s->vmcb, vmcb_intercept_misc1(s->vmcb) & ~VMCB_IRET);
-    s->nmi_iret = true;
+    s->rare |= SVM_RARE_IRET;
 }
 
-static void unblock_nmi(struct vcpu *v, struct svm_vcpu *s)
+void svm_unblock_nmi(struct vcpu *v)
 {
-    s->nmi_iret = s->nmi_blocked = false;
+    svm_vcpu(v)->nmi_blocked = false;
     if (v->nmi_pending) {
         __atomic_or_fetch(&v->requests, VMM_REQ_NMI, __ATOMIC_RELAXED);
     }
 }
 
-/* QEMU's emulator ends with this code a guest's run that writes reserved bits of a control register,
- * where processors raise #GP; RIP is on the instruction then. */
+/* QEMU's emulator ends with this code a guest's run that writes reserved bits of a control
+ * register, where processors raise #GP; RIP is on the instruction then. */
 static bool writes_control_register(struct vcpu *v)
 {
     struct vmm_walk_fault fault;
@@ -183,61 +178,38 @@ static void entry_failed(struct vcpu *v, struct svm_vcpu *s, struct vmm_exit *e)
     }
 }
 
-static void decode_rare(struct vcpu *v, struct vmm_exit *e)
+void svm_exit_beyond_table(struct vcpu *v, struct vmm_exit *e)
 {
-    struct svm_vcpu *s = svm_vcpu(v);
-
+    e->insn_length = e->insn_count = 0;
     if (e->code == VMCB_EXIT_NPF) {
         decode_nested_fault(v, e);
-    } else if ((uint32_t)e->code == VMCB_EXIT_INVALID) {
-        entry_failed(v, s, e);
+    } else if (e->code == VMCB_EXIT_INVALID) {
+        entry_failed(v, svm_vcpu(v), e);
     } else {
         e->kind = VMM_EXIT_unknown;
     }
 }
 
-void svm_exit_decode(struct vcpu *v)
+void svm_exit_detail(struct vcpu *v, struct vmm_exit *e)
 {
-    struct svm_vcpu *s = svm_vcpu(v);
-    const struct vmcb *b = s->vmcb;
-    struct vmm_exit *e = &v->exit;
-    uint64_t code = vmcb_exit_code(b);
-
-    e->code = code;
-    e->info1 = vmcb_exit_info1(b);
-    e->info2 = vmcb_exit_info2(b);
     e->insn_count = 0;
-    if (vmm_unlikely((vmcb_exit_int_info(b) & VMCB_EVENT_VALID) != 0)) {
-        svm_event_again(v, vmcb_exit_int_info(b));
-    }
-    if (vmm_unlikely(s->nmi_iret)) {
-        unblock_nmi(v, s);
-    }
-    if (vmm_unlikely(code >= VMCB_EXIT_TABLE_END)) {
-        decode_rare(v, e);
-        return;
-    }
-    e->kind = (enum vmm_exit_kind)exit_table[code].kind;
-    e->insn_length = exit_table[code].length;
-    switch (code) {
-    case VMCB_EXIT_IOIO:
+    switch (e->kind) {
+    case VMM_EXIT_pio:
         decode_pio(v, e);
-        return;
-    case VMCB_EXIT_MSR:
-        e->kind = (e->info1 & 1) != 0 ? VMM_EXIT_msr_write : VMM_EXIT_msr_read;
         break;
-    case VMCB_EXIT_IRET:
-        decode_iret(v);
-        break;
-    default:
-        if (code < VMCB_EXIT_EXCEPTION) {
-            decode_register(v, e);
-        } else if (code < VMCB_EXIT_INTR) {
-            decode_exception(v, e);
+    case VMM_EXIT_msr_read:
+        if ((e->info1 & 1) != 0) {
+            e->kind = VMM_EXIT_msr_write;
         }
         break;
-    }
-    if ((s->svm->features & SVM_FEATURE_NRIP) != 0 && vmcb_next_rip(b) > v->rip) {
-        e->insn_length = (uint8_t)(vmcb_next_rip(b) - v->rip);
+    case VMM_EXIT_retry:
+        decode_iret(v);
+        break;
+    case VMM_EXIT_exception:
+        decode_exception(v, e);
+        break;
+    default:
+        decode_register(v, e);
+        break;
     }
 }

@@ -12,6 +12,7 @@ static void inject(struct svm_vcpu *s, uint64_t event)
 {
     vmcb_set_event_inj(s->vmcb, event);
     s->injected = event;
+    s->rare |= SVM_RARE_INJECTED;
 }
 
 /* An entry that was called off leaves its event in the VMCB. */
@@ -93,7 +94,7 @@ void svm_set_cr8_exits(struct vcpu *v, bool on)
 }
 
 /* NMIs stay blocked until the handler's IRET has run; its intercept comes before it runs, and the
- * next exit after that finds it done (svm_exit_decode). */
+ * next exit after that finds it done (svm_unblock_nmi). */
 void svm_set_nmi_window(struct vcpu *v)
 {
     struct vmcb *b = svm_vcpu(v)->vmcb;

@@ -14,7 +14,7 @@ void svm_dr_acquire(struct vcpu *v)
 {
     struct svm_vcpu *s = svm_vcpu(v);
 
-    s->dr_live = true;
+    s->rare |= SVM_RARE_DR;
     vmcb_set_intercept_dr(s->vmcb, 0);
 }
 
@@ -35,7 +35,7 @@ static void save_debug_registers(struct vcpu *v, struct svm_vcpu *s)
     READ_DR(2, v->dr[2]);
     READ_DR(3, v->dr[3]);
     if ((vmcb_dr7(s->vmcb) & DR7_ENABLED) == 0) {
-        s->dr_live = false;
+        s->rare &= ~(uint32_t)SVM_RARE_DR;
         vmcb_set_intercept_dr(s->vmcb, SVM_DR_INTERCEPTS);
     }
 }
@@ -58,7 +58,7 @@ static void choose_cpu(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
     if (vmm_unlikely(cpu->tsc_aux != v->tsc_aux)) {
         load_tsc_aux(cpu, v->tsc_aux);
     }
-    if (vmm_unlikely(s->dr_live)) {
+    if (vmm_unlikely((s->rare & SVM_RARE_DR) != 0)) {
         load_debug_registers(v);
     }
 }
@@ -76,6 +76,26 @@ static void follow_xcr0(struct vcpu *v)
     }
 }
 
+/* GIF is clear. */
+static void after_rare(struct vcpu *v, struct svm_vcpu *s)
+{
+    uint32_t rare = s->rare;
+
+    s->rare = rare & SVM_RARE_DR;
+    if ((rare & SVM_RARE_INJECTED) != 0) {
+        vmcb_set_event_inj(s->vmcb, 0);
+    }
+    if ((rare & SVM_RARE_FLUSH) != 0) {
+        vmcb_set_tlb_control(s->vmcb, VMCB_TLB_KEEP);
+    }
+    if ((rare & SVM_RARE_IRET) != 0) {
+        svm_unblock_nmi(v);
+    }
+    if ((rare & SVM_RARE_DR) != 0) {
+        save_debug_registers(v, s);
+    }
+}
+
 static void save_state(struct vcpu *v, struct svm_vcpu *s)
 {
     struct vmcb *b = s->vmcb;
@@ -85,14 +105,12 @@ static void save_state(struct vcpu *v, struct svm_vcpu *s)
     v->rip = vmcb_rip(b);
     v->rflags = vmcb_rflags(b);
     v->intr_shadow = (vmcb_int_shadow(b) & 1) != 0;
-    b->clean = s->svm->clean_after_exit;
-    vmcb_set_tlb_control(b, VMCB_TLB_KEEP);
-    vmcb_set_event_inj(b, 0);
+    b->clean = s->clean_after_exit;
+    if (vmm_unlikely(s->rare != 0)) {
+        after_rare(v, s);
+    }
     if (v->ops->xcr0_supported != 0) {
         follow_xcr0(v);
-    }
-    if (vmm_unlikely(s->dr_live)) {
-        save_debug_registers(v, s);
     }
 }
 
@@ -118,7 +136,34 @@ static void follow_tpr(struct vcpu *v, struct svm_vcpu *s)
     }
 }
 
-void svm_run(struct vcpu *v)
+static void decode(struct vcpu *v, struct svm_vcpu *s, struct vmm_exit *e)
+{
+    const struct vmcb *b = s->vmcb;
+    const struct svm_exit_entry *entry;
+
+    e->code = (uint32_t)vmcb_exit_code(b);
+    e->rip = v->rip;
+    e->info1 = vmcb_exit_info1(b);
+    e->info2 = vmcb_exit_info2(b);
+    if (vmm_unlikely((vmcb_exit_int_info(b) & VMCB_EVENT_VALID) != 0)) {
+        svm_event_again(v, vmcb_exit_int_info(b));
+    }
+    if (vmm_unlikely(e->code >= VMCB_EXIT_TABLE_END)) {
+        svm_exit_beyond_table(v, e);
+        return;
+    }
+    entry = &svm_exit_table[e->code];
+    e->kind = (enum vmm_exit_kind)entry->kind;
+    e->insn_length = entry->length;
+    if (s->nrip && vmcb_next_rip(b) > v->rip) {
+        e->insn_length = (uint8_t)(vmcb_next_rip(b) - v->rip);
+    }
+    if (entry->detail) {
+        svm_exit_detail(v, e);
+    }
+}
+
+void svm_run(struct vcpu *v, struct vmm_exit *e)
 {
     struct svm_vcpu *s = svm_vcpu(v);
     struct svm_cpu *cpu;
@@ -129,7 +174,7 @@ void svm_run(struct vcpu *v)
     if (vmm_unlikely(__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) != 0)) {
         __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
         svm_stgi();
-        v->exit.kind = VMM_EXIT_retry;
+        e->kind = VMM_EXIT_retry;
         return;
     }
     cpu = &s->svm->cpu[v->running_cpu];
@@ -140,6 +185,5 @@ void svm_run(struct vcpu *v)
     __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
     svm_stgi();
     follow_tpr(v, s);
-    svm_exit_decode(v);
-    s->injected = 0;
+    decode(v, s, e);
 }

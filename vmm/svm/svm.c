@@ -10,8 +10,8 @@
 #define MSR_VM_HSAVE_PA 0xc0010117
 #define VM_CR_SVMDIS    (UINT64_C(1) << 4)
 
-#define LEAF_EXT1      UINT32_C(0x80000001)
-#define LEAF_SVM       UINT32_C(0x8000000a)
+#define LEAF_EXT1 UINT32_C(0x80000001)
+#define LEAF_SVM  UINT32_C(0x8000000a)
 
 /* Names for the boot log, and for the option "svm.features", which takes features away for tests:
  * "svm.features=-nrip,-clean". */
@@ -86,7 +86,6 @@ static void choose_features(struct vmm *vmm, struct svm *svm)
     }
     svm->asid_count = cpuid(LEAF_SVM, 0).ebx;
     svm->page_1g = (cpuid(LEAF_EXT1, 0).edx & 1u << 26) != 0 && !taken_away(option, "1g");
-    svm->clean_after_exit = (svm->features & SVM_FEATURE_CLEAN) != 0 ? VMCB_CLEAN_ALL : 0;
 }
 
 static uint64_t read_cr4(void)

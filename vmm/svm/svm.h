@@ -25,8 +25,7 @@ struct svm_cpu {
 struct svm {
     uint32_t features; /* those in use */
     uint32_t asid_count;
-    uint32_t clean_after_exit; /* clean bits: all, none without the feature */
-    unsigned npt_levels;       /* 4, or 5 */
+    unsigned npt_levels; /* 4, or 5 */
     bool page_1g;
     hpa_t iopm, msrpm;
     unsigned cpu_count;
@@ -38,6 +37,14 @@ struct svm_vm {
     unsigned levels;
     uint64_t table_count;
     uint64_t flush_generation; /* atomic: grows when a mapping goes away */
+};
+
+/* Work that most entries and exits do not have. */
+enum svm_rare {
+    SVM_RARE_DR = 1 << 0,       /* DR0-3 are loaded, accesses to them cause no exit */
+    SVM_RARE_INJECTED = 1 << 1, /* event_inj was set */
+    SVM_RARE_FLUSH = 1 << 2,    /* tlb_control was set */
+    SVM_RARE_IRET = 1 << 3,     /* the IRET that ends an NMI's handler is about to run */
 };
 
 struct svm_vcpu {
@@ -52,10 +59,11 @@ struct svm_vcpu {
 
     uint64_t injected; /* event_inj of the entry under way: VMRUN may refuse, and forget it */
     uint64_t tpr;      /* V_TPR as the LAPIC knows it */
-    bool dr_live;      /* DR0-3 are loaded, accesses to them cause no exit */
-    bool nmi_blocked;  /* between the injection of an NMI and its IRET */
-    bool nmi_iret;     /* that IRET is about to run */
-    bool window;       /* V_IRQ is set to get an exit when interrupts are possible */
+    uint32_t rare;     /* enum svm_rare */
+    uint32_t clean_after_exit; /* clean bits: all, none without the feature */
+    bool nrip;
+    bool nmi_blocked; /* between the injection of an NMI and its IRET */
+    bool window;      /* V_IRQ is set to get an exit when interrupts are possible */
     bool cr8_exits;
 };
 
@@ -73,8 +81,16 @@ static inline struct svm_vcpu *svm_vcpu(struct vcpu *v)
 /* --- switch.asm ------------------------------------------------------------------------------- */
 
 /* GIF is clear. Enter the guest with gpr (but RAX and RSP, which are the VMCB's) until its exit;
- * guest and host are physical addresses of VMCBs for VMLOAD and VMSAVE. */
-void svm_switch(uint64_t *gpr, uint64_t guest, uint64_t host);
+ * guest and host are physical addresses of VMCBs for VMLOAD and VMSAVE. The routine keeps RBP and
+ * RSP alone, so that nothing is saved twice: the compiler saves what its caller needs. */
+static inline void svm_switch(uint64_t *gpr, uint64_t guest, uint64_t host)
+{
+    __asm__ volatile("call svm_world_switch"
+                     : "+D"(gpr), "+S"(guest), "+d"(host)
+                     :
+                     : "rax", "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+                       "memory", "cc");
+}
 
 static inline void svm_stgi(void)
 {
@@ -88,7 +104,7 @@ static inline void svm_clgi(void)
 
 /* --- run.c ------------------------------------------------------------------------------------ */
 
-void svm_run(struct vcpu *v);
+void svm_run(struct vcpu *v, struct vmm_exit *e);
 void svm_dr_acquire(struct vcpu *v);
 
 /* --- asid.c ----------------------------------------------------------------------------------- */
@@ -100,8 +116,19 @@ void svm_asid_renew(struct svm_vcpu *s, struct svm_cpu *cpu);
 
 /* --- exits.c ---------------------------------------------------------------------------------- */
 
-/* From the VMCB to v->exit. */
-void svm_exit_decode(struct vcpu *v);
+/* What an exit code means when EXITINFO has nothing to add. */
+struct svm_exit_entry {
+    uint8_t kind;   /* enum vmm_exit_kind */
+    uint8_t length; /* of the instruction, prefixes aside */
+    bool detail;    /* EXITINFO has something to add */
+};
+extern const struct svm_exit_entry svm_exit_table[VMCB_EXIT_TABLE_END];
+
+/* Fill in what EXITINFO adds, or all of an exit whose code is not in the table. */
+void svm_exit_detail(struct vcpu *v, struct vmm_exit *e);
+void svm_exit_beyond_table(struct vcpu *v, struct vmm_exit *e);
+/* The exit after the one before an NMI handler's IRET: it has run. */
+void svm_unblock_nmi(struct vcpu *v);
 
 /* --- inject.c --------------------------------------------------------------------------------- */
 

@@ -25,17 +25,13 @@ section .text
 %define R14_AT 14 * 8
 %define R15_AT 15 * 8
 
-; void svm_switch(uint64_t *gpr, uint64_t guest, uint64_t host);
+; void svm_world_switch(uint64_t *gpr, uint64_t guest, uint64_t host);
+; Called by svm_switch() in svm.h, which names the registers that do not survive: all but RBP, RSP.
 ; GIF is clear: nothing interrupts, so guest values may stand in FS, GS and TR meanwhile. IF is set,
 ; which makes a physical interrupt end the guest's run.
-global svm_switch:function
-svm_switch:
+global svm_world_switch:function
+svm_world_switch:
     push rbp
-    push rbx
-    push r12
-    push r13
-    push r14
-    push r15
     push rdi                    ; gpr
     push rdx                    ; host
 
@@ -77,10 +73,5 @@ svm_switch:
     mov [rax + R14_AT], r14
     mov [rax + R15_AT], r15
 
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbx
     pop rbp
     ret

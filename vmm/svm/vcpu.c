@@ -33,6 +33,8 @@ int svm_vcpu_create(struct vcpu *v)
     s->vmcb = v->ops->hpa_to_va(v->host, page);
     s->svm = v->vm->vmm->arch;
     s->vm = v->vm->arch;
+    s->nrip = (s->svm->features & SVM_FEATURE_NRIP) != 0;
+    s->clean_after_exit = (s->svm->features & SVM_FEATURE_CLEAN) != 0 ? VMCB_CLEAN_ALL : 0;
     v->arch = s;
     return 0;
 }
@@ -94,7 +96,8 @@ void svm_vcpu_reset(struct vcpu *v)
     s->asid_generation = 0; /* no CPU's: a new ASID at the next entry */
     s->injected = 0;
     s->tpr = 0;
-    s->dr_live = s->nmi_blocked = s->nmi_iret = s->window = s->cr8_exits = false;
+    s->rare = 0;
+    s->nmi_blocked = s->window = s->cr8_exits = false;
     v->rip = 0xfff0;
     v->rflags = X86_RFLAGS_FIXED;
 }
