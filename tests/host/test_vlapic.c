@@ -798,20 +798,32 @@ static void a_lapic_that_is_off_passes_the_pic(void **state)
     fixture_destroy(f);
 }
 
-static void a_question_costs_one_load_when_nothing_came(void **state)
+static void a_question_costs_one_load(void **state)
 {
     struct fixture *f = apic_create(1);
 
     (void)state;
     vmm_irq_pending(f->vcpu);
-    assert_int_equal(f->vcpu->irq_look, 0);
+    assert_int_equal(f->vcpu->irq_look, VMM_IRQ_QUIET);
     vlapic_accept(vlapic_of(f->vcpu), 0x50, false);
-    assert_int_equal(f->vcpu->irq_look, 1);
+    assert_int_equal(f->vcpu->irq_look, VMM_IRQ_LOOK);
     assert_int_equal(vmm_irq_pending(f->vcpu), 0x50);
-    assert_int_equal(f->vcpu->irq_look, 1); /* until it is taken */
-    pc_serve(f, f->vcpu);
-    vmm_irq_pending(f->vcpu);
-    assert_int_equal(f->vcpu->irq_look, 0);
+    assert_int_equal(f->vcpu->irq_look, VMM_IRQ_FOUND | 0x50);
+    vlapic_accept(vlapic_of(f->vcpu), 0x60, false); /* overtaken */
+    assert_int_equal(vmm_irq_pending(f->vcpu), 0x60);
+    assert_int_equal(pc_take(f->vcpu), 0x60);
+    assert_int_equal(f->vcpu->irq_look, VMM_IRQ_QUIET);
+    set(f, EOI, 0);
+    assert_int_equal(vmm_irq_pending(f->vcpu), 0x50);
+    vlapic_cr8_write(f->vcpu, 5); /* what was found is held back now */
+    assert_int_equal(vmm_irq_pending(f->vcpu), -1);
+    assert_int_equal(vmm_irq_acknowledge(f->vcpu), -1);
+    vlapic_cr8_write(f->vcpu, 0);
+    assert_int_equal(vmm_irq_pending(f->vcpu), 0x50);
+    set(f, SVR, 0xff); /* and now the LAPIC is off */
+    assert_int_equal(vmm_irq_acknowledge(f->vcpu), -1);
+    set(f, SVR, 0x1ff);
+    assert_int_equal(pc_take(f->vcpu), 0x50);
     fixture_destroy(f);
 }
 
@@ -885,5 +897,5 @@ PC_TEST_MAIN(cmocka_unit_test(values_after_reset), cmocka_unit_test(accesses_of_
              cmocka_unit_test(deadline_follows_the_tsc), cmocka_unit_test(a_change_of_mode_disarms),
              cmocka_unit_test(timers_are_of_their_vcpu), cmocka_unit_test(lint0_as_fixed_and_nmi),
              cmocka_unit_test(a_lapic_that_is_off_passes_the_pic),
-             cmocka_unit_test(a_question_costs_one_load_when_nothing_came),
-             cmocka_unit_test(random_accesses), cmocka_unit_test(random_msrs))
+             cmocka_unit_test(a_question_costs_one_load), cmocka_unit_test(random_accesses),
+             cmocka_unit_test(random_msrs))

@@ -5,19 +5,18 @@
 #define NS_PER_S  UINT64_C(1000000000)
 #define NS_PER_MS UINT64_C(1000000)
 
-/* value * mul / div by whole and remaining parts of div: exact, and nothing overflows as long as
- * mul and div stay below 2^32, because the remainder is below div. */
-static uint64_t scale(uint64_t value, uint64_t mul, uint64_t div, bool up)
+/* value * mul / div through 128 bits: exact. By DIV itself, since the compiler's 128-bit division
+ * is a library function. */
+static inline uint64_t scale(uint64_t value, uint64_t mul, uint64_t div, bool up)
 {
-    uint64_t part = value % div * mul;
-    uint64_t whole;
+    unsigned __int128 product = (unsigned __int128)value * mul + (up ? div - 1 : 0);
+    uint64_t quotient = (uint64_t)product, rest = (uint64_t)(product >> 64);
 
-    part = part / div + (up && part % div != 0);
-    if (__builtin_mul_overflow(value / div, mul, &whole) ||
-        __builtin_add_overflow(whole, part, &whole)) {
-        return UINT64_MAX;
+    if (vmm_unlikely(rest >= div)) {
+        return UINT64_MAX; /* the quotient does not fit: DIV would fault */
     }
-    return whole;
+    __asm__("divq %2" : "+a"(quotient), "+d"(rest) : "r"(div) : "cc");
+    return quotient;
 }
 
 uint64_t vmm_cycles_to_ns(uint64_t cycles, uint64_t khz)

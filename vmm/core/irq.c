@@ -224,16 +224,29 @@ static int requested_above(const struct vlapic *a, uint32_t priority)
     return (uint32_t)vector >> 4 > priority >> 4 && vlapic_accepts(a) ? vector : -1;
 }
 
-int vmm_irq_look(struct vcpu *v)
+/* The PIC goes first: it is wired to the CPU past the priorities. */
+static int search(struct vcpu *v, bool *external)
 {
     struct vlapic *a = vlapic_of(v);
+
+    *external = extint_pending(v);
+    return *external ? vpic_peek(v->vm) : requested_above(a, a->ppr);
+}
+
+int vmm_irq_look(struct vcpu *v)
+{
+    uint32_t quiet = VMM_IRQ_QUIET;
+    bool external;
     int vector;
 
-    /* Before the search: what arrives during it sets it again. */
-    __atomic_store_n(&v->irq_look, 0, __ATOMIC_SEQ_CST);
-    vector = extint_pending(v) ? vpic_peek(v->vm) : requested_above(a, a->ppr);
-    if (vector >= 0) {
-        __atomic_store_n(&v->irq_look, 1, __ATOMIC_RELAXED);
+    /* Before the search: what arrives during it sets it again, and the result is not kept. */
+    __atomic_store_n(&v->irq_look, VMM_IRQ_QUIET, __ATOMIC_SEQ_CST);
+    vector = search(v, &external);
+    if (external) { /* the PIC may take it back */
+        __atomic_store_n(&v->irq_look, VMM_IRQ_LOOK, __ATOMIC_RELAXED);
+    } else if (vector >= 0) {
+        __atomic_compare_exchange_n(&v->irq_look, &quiet, VMM_IRQ_FOUND | (uint32_t)vector, false,
+                                    __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     }
     return vector;
 }
@@ -255,25 +268,35 @@ int vmm_irq_tpr_blocked(struct vcpu *v)
     return vector >= 0 && (uint32_t)vector >> 4 <= a->tpr >> 4 ? vector : -1;
 }
 
+static int acknowledge_external(struct vcpu *v)
+{
+    int vector = vpic_acknowledge(v->vm);
+
+    if (extint_pending(v)) { /* no edge announces the next one */
+        vlapic_notice(vlapic_of(v));
+    }
+    return vector;
+}
+
 int vmm_irq_acknowledge(struct vcpu *v)
 {
     struct vlapic *a = vlapic_of(v);
-    int vector;
+    uint32_t look = __atomic_load_n(&v->irq_look, __ATOMIC_ACQUIRE);
+    bool external = false;
+    int vector = (look & VMM_IRQ_FOUND) != 0 ? (int)(look & 0xff) : search(v, &external);
 
-    if (extint_pending(v)) {
-        vector = vpic_acknowledge(v->vm);
-        if (extint_pending(v)) { /* no edge announces the next one */
-            vlapic_notice(a);
-        }
-        return vector;
+    if (external) {
+        return acknowledge_external(v);
     }
-    vector = requested_above(a, a->ppr);
-    if (vector >= 0) {
-        uint64_t bit = UINT64_C(1) << (vector % 64);
-
-        __atomic_fetch_and(&a->irr[vector / 64], ~bit, __ATOMIC_SEQ_CST);
-        a->nested[++a->nested_count] = (uint8_t)vector;
-        a->ppr = (uint32_t)vector & 0xf0; /* it was above the old one */
+    if (vector < 0) {
+        return -1;
+    }
+    __atomic_fetch_and(&a->irr[vector / 64], ~(UINT64_C(1) << (vector % 64)), __ATOMIC_SEQ_CST);
+    a->nested[++a->nested_count] = (uint8_t)vector;
+    a->ppr = (uint32_t)vector & 0xf0; /* it was above the old one, and nothing else is above it */
+    if ((look & VMM_IRQ_FOUND) != 0) {
+        __atomic_compare_exchange_n(&v->irq_look, &look, VMM_IRQ_QUIET, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_RELAXED);
     }
     return vector;
 }

@@ -22,13 +22,23 @@ struct vmm_irq_fabric {
 int vmm_irq_create(struct vm *vm) VMM_MUST_CHECK;
 void vmm_irq_destroy(struct vm *vm);
 
+/* Values of vcpu->irq_look. */
+#define VMM_IRQ_QUIET 0     /* nothing came since a search that found nothing */
+#define VMM_IRQ_LOOK  1     /* something may have changed */
+#define VMM_IRQ_FOUND 0x100 /* | vector: what the last search found in the LAPIC still holds */
+
 /* The highest-priority interrupt this vCPU could take now by its LAPIC's priorities, -1: none.
- * Does not acknowledge. One load when nothing arrived since the last look that found nothing.
+ * Does not acknowledge. One load when nothing changed since the last question.
  * Context: the vCPU's thread. */
 int vmm_irq_look(struct vcpu *v);
 static inline int vmm_irq_pending(struct vcpu *v)
 {
-    return vmm_likely(!__atomic_load_n(&v->irq_look, __ATOMIC_ACQUIRE)) ? -1 : vmm_irq_look(v);
+    uint32_t look = __atomic_load_n(&v->irq_look, __ATOMIC_ACQUIRE);
+
+    if (look == VMM_IRQ_QUIET) {
+        return -1;
+    }
+    return (look & VMM_IRQ_FOUND) != 0 ? (int)(look & 0xff) : vmm_irq_look(v);
 }
 /* The vector that only TPR (CR8) holds back, -1: none. While there is one, a guest's write to CR8
  * that causes no exit would let it pass unseen. */

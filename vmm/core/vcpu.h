@@ -130,7 +130,7 @@ struct vcpu {
     bool wait_sipi;      /* after INIT: only a startup IPI ends `halted` */
     uint8_t sipi_vector; /* set before VMM_REQ_SIPI */
     unsigned id;
-    uint32_t irq_look; /* atomic: an interrupt may be pending, see core/irq.h */
+    uint32_t irq_look; /* atomic: VMM_IRQ_..., core/irq.h */
     int cpu;           /* pinned to, or -1 */
     int running_cpu;   /* where its thread runs now */
 

@@ -56,9 +56,15 @@ static const uint32_t lvt_valid_table[VLAPIC_LVT_COUNT] = {
 
 /* --- priorities ------------------------------------------------------------------------------- */
 
+/* What the last search found may not hold any more. */
+static void forget_found(struct vlapic *a)
+{
+    __atomic_store_n(&a->vcpu->irq_look, VMM_IRQ_LOOK, __ATOMIC_SEQ_CST);
+}
+
 void vlapic_notice(struct vlapic *a)
 {
-    __atomic_store_n(&a->vcpu->irq_look, 1, __ATOMIC_SEQ_CST);
+    forget_found(a);
     vmm_vcpu_request(a->vcpu, VMM_REQ_INTR);
 }
 
@@ -76,6 +82,7 @@ static inline void update_ppr(struct vlapic *a)
 static void set_tpr(struct vlapic *a, uint32_t tpr)
 {
     a->tpr = tpr;
+    forget_found(a);
     update_ppr(a);
 }
 
@@ -180,6 +187,7 @@ static void write_lvt(struct vlapic *a, enum vlapic_lvt which, uint32_t value)
 static void write_svr(struct vlapic *a, uint32_t value)
 {
     a->svr = value & SVR_VALID;
+    forget_found(a);
     if ((a->svr & VLAPIC_SVR_ENABLED) == 0) {
         for (unsigned i = 0; i < VLAPIC_LVT_COUNT; i++) {
             write_lvt(a, i, a->lvt[i]);
@@ -508,6 +516,7 @@ static void reset_registers(struct vlapic *a)
         a->tmr[i] = 0;
     }
     a->nested_count = 0;
+    forget_found(a);
     a->tpr = 0;
     a->ppr = 0;
     a->ldr = vlapic_x2apic(a) ? x2apic_ldr(a->vcpu->id) : 0;

@@ -318,17 +318,10 @@ static uint8_t chip_read(struct vpic_chip *c, unsigned port)
     return c->read_isr ? c->isr : c->irr;
 }
 
-static void vpic_access_chip(struct vdev *dev, struct vpic_chip *c, struct vdev_access *a)
+static void chip_write(struct vdev *dev, struct vpic_chip *c, struct vdev_access *a)
 {
-    uint8_t polled = c->poll, imr = c->imr;
+    uint8_t imr = c->imr;
 
-    if (!a->write) {
-        a->value = chip_read(c, (unsigned)a->offset);
-        if (polled) {
-            vpic_update(dev->vm);
-        }
-        return;
-    }
     if (a->offset == 0) {
         chip_write_command(c, (uint8_t)a->value);
     } else {
@@ -337,6 +330,23 @@ static void vpic_access_chip(struct vdev *dev, struct vpic_chip *c, struct vdev_
     vpic_update(dev->vm);
     if ((imr & ~c->imr & 1) != 0) { /* of the slave's line 8 too: a look too many */
         vmm_irq_line0_unmasked(dev->vm);
+    }
+}
+
+/* Systems write their masks again and again: what changes nothing is soon done. */
+static void vpic_access_chip(struct vdev *dev, struct vpic_chip *c, struct vdev_access *a)
+{
+    uint8_t polled = c->poll;
+
+    if (a->write) {
+        if (a->offset == 0 || c->step != STEP_READY || c->imr != (uint8_t)a->value) {
+            chip_write(dev, c, a);
+        }
+        return;
+    }
+    a->value = chip_read(c, (unsigned)a->offset);
+    if (polled) {
+        vpic_update(dev->vm);
     }
 }
 

@@ -115,15 +115,12 @@ static void write_half(struct vdev *dev, unsigned offset, uint16_t value, uint16
     update(dev);
 }
 
-static void vpm_access(struct vdev *dev, struct vdev_access *a)
+/* Any part of any registers. */
+static void access_halves(struct vdev *dev, struct vdev_access *a)
 {
     unsigned offset = (unsigned)a->offset, end = offset + a->size;
     uint64_t value = 0;
 
-    if (!a->write && offset == OFFSET_TIMER && a->size == 4) {
-        a->value = (uint32_t)pm_ticks(dev);
-        return;
-    }
     for (unsigned half = offset & ~1u; half < end; half += 2) {
         /* The part of the access that falls into this 16-bit register. */
         unsigned first = half < offset ? 1 : 0, last = half + 1 < end ? 1 : 0;
@@ -137,6 +134,15 @@ static void vpm_access(struct vdev *dev, struct vdev_access *a)
         }
     }
     a->value = value;
+}
+
+static void vpm_access(struct vdev *dev, struct vdev_access *a)
+{
+    if (vmm_likely(a->offset == OFFSET_TIMER && a->size == 4 && !a->write)) {
+        a->value = (uint32_t)pm_ticks(dev);
+    } else {
+        access_halves(dev, a);
+    }
 }
 
 static void vpm_command(struct vdev *dev, struct vdev_access *a)
