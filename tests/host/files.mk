@@ -2,6 +2,7 @@
 host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c fixture.c mock_backend.c pc.c guest_cpu.c test_device.c xmm.c native.c
 
 # instruction emulation, guest page tables, loaders, manifest, paravirtual interface
+host-test-y += test_posix_host.c
 host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.c \
 	test_bzimage.c test_manifest.c test_para.c
 

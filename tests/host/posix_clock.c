@@ -204,6 +204,8 @@ void posix_clock_init(struct posix_host *h)
 
 unsigned posix_clock_exit(struct posix_host *h)
 {
+    unsigned leaks = 0;
+
     if (h->clock == POSIX_CLOCK_REAL) {
         pthread_mutex_lock(&h->mutex);
         h->closing = true;
@@ -211,6 +213,10 @@ unsigned posix_clock_exit(struct posix_host *h)
         pthread_mutex_unlock(&h->mutex);
         pthread_join(h->timer_thread, NULL);
     }
+    while (h->timers != NULL) {
+        leaks += posix_leak("timer", 1);
+        host_timer_destroy(h, h->timers);
+    }
     pthread_cond_destroy(&h->timer_change);
-    return posix_leak("timers", h->timers != NULL);
+    return leaks;
 }
