@@ -100,8 +100,8 @@ struct rule {
 #define EXT1_ECX_CMP_LEGACY B(1)
 /* Not SVM, no OS-visible workarounds, IBS, SKINIT, watchdog, LWP, counters or MWAITX. */
 #define EXT1_ECX                                                                                   \
-    (B(0) /* LAHF */ | B(5) /* ABM */ | B(6) /* SSE4A */ |                  \
-     B(7) /* MisAlignSse */ | B(8) /* 3DNowPrefetch */ | B(21) /* TBM */ | EXT1_ECX_AVX)
+    (B(0) /* LAHF */ | B(5) /* ABM */ | B(6) /* SSE4A */ | B(7) /* MisAlignSse */ |                \
+     B(8) /* 3DNowPrefetch */ | B(21) /* TBM */ | EXT1_ECX_AVX)
 #define EXT1_EDX_NX    B(20)
 #define EXT1_EDX_FFXSR B(25)
 #define EXT1_EDX                                                                                   \
@@ -480,10 +480,11 @@ static void add_dynamic(struct vcpu *v, enum dynamic what, struct vmm_cpuid_regs
 static const struct answer *answer_find(struct vmm_cpuid *c, uint32_t leaf, uint32_t subleaf)
 {
     static const struct answer nothing;
-    const struct leaf *l = leaf_find(c, leaf);
+    const struct leaf *l =
+        vmm_likely(leaf < LEAVES_PER_GROUP) ? &c->leaf[BASIC][leaf] : leaf_find(c, leaf);
     unsigned i;
 
-    if (vmm_unlikely(l == NULL || l->count == 0)) {
+    if (vmm_unlikely(l == NULL)) {
         return &nothing;
     }
     i = l->indexed ? subleaf : 0;
@@ -495,23 +496,33 @@ void vmm_cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct vmm
     const struct answer *a = answer_find(v->vm->cpuid, leaf, subleaf);
 
     *out = a->regs;
-    if (vmm_unlikely(a->dynamic != STATIC)) {
-        add_dynamic(v, (enum dynamic)a->dynamic, out);
-    }
+    add_dynamic(v, (enum dynamic)a->dynamic, out);
+}
+
+static void answer(struct vcpu *v, const struct vmm_cpuid_regs *r)
+{
+    v->gpr[VMM_RAX] = r->eax;
+    v->gpr[VMM_RBX] = r->ebx;
+    v->gpr[VMM_RCX] = r->ecx;
+    v->gpr[VMM_RDX] = r->edx;
 }
 
 enum vmm_action vmm_handle_cpuid(struct vcpu *v, struct vmm_exit *e)
 {
-    struct vmm_cpuid_regs r;
+    const struct answer *a =
+        answer_find(v->vm->cpuid, (uint32_t)v->gpr[VMM_RAX], (uint32_t)v->gpr[VMM_RCX]);
 
     if (!vmm_skip_instruction(v, e)) {
         return VMM_CONTINUE;
     }
-    vmm_cpuid_query(v, (uint32_t)v->gpr[VMM_RAX], (uint32_t)v->gpr[VMM_RCX], &r);
-    v->gpr[VMM_RAX] = r.eax;
-    v->gpr[VMM_RBX] = r.ebx;
-    v->gpr[VMM_RCX] = r.ecx;
-    v->gpr[VMM_RDX] = r.edx;
+    if (vmm_unlikely(a->dynamic != STATIC)) {
+        struct vmm_cpuid_regs r = a->regs;
+
+        add_dynamic(v, (enum dynamic)a->dynamic, &r);
+        answer(v, &r);
+    } else {
+        answer(v, &a->regs);
+    }
     return VMM_CONTINUE;
 }
 

@@ -64,16 +64,18 @@ static void dump_code(struct vcpu *v)
     vmm_vm_log(v->vm, VMM_LOG_ERROR, "  instruction: %s", text);
 }
 
-static void dump_trace(struct vcpu *v)
+static void dump_exits(struct vcpu *v)
 {
-    uint32_t count = v->exit_next < VMM_EXITS_KEPT ? v->exit_next : VMM_EXITS_KEPT;
+    const struct vmm_exit *e = v->exit_last;
 
+    if (e == NULL) {
+        return;
+    }
     vmm_vm_log(v->vm, VMM_LOG_ERROR, "  last exits, latest first:");
-    for (uint32_t i = 0; i < count; i++) {
-        const struct vmm_exit *e = &v->exit[(v->exit_next - 1 - i) % VMM_EXITS_KEPT];
-
+    for (unsigned i = 0; i < VMM_EXITS_KEPT && (e->rip | e->code) != 0; i++) {
         vmm_vm_log(v->vm, VMM_LOG_ERROR, "    %-12s rip %016llx code %x info %llx %llx",
                    vmm_exit_name(e->kind), (ull)e->rip, e->code, (ull)e->info1, (ull)e->info2);
+        e = e == v->exit ? &v->exit[VMM_EXITS_KEPT - 1] : e - 1;
     }
 }
 
@@ -83,7 +85,7 @@ static void dump_vcpu(struct vcpu *v)
     dump_system(v);
     dump_code(v);
     v->backend->dump(v);
-    dump_trace(v);
+    dump_exits(v);
 }
 
 void vmm_vm_dump(struct vm *vm)

@@ -20,33 +20,36 @@ static enum vmm_action skip(struct vcpu *v, struct vmm_exit *e)
 
 /* --- ports and memory ------------------------------------------------------------------------- */
 
-static enum vmm_action simple_pio(struct vcpu *v, struct vmm_exit *e)
+static enum vmm_action simple_in(struct vcpu *v, struct vmm_exit *e)
 {
-    struct vdev_access a = {
-        .size = e->pio.size,
-        .write = !e->pio.in,
-        .vcpu = v,
-        .value = e->pio.in ? ~UINT64_C(0) : v->gpr[VMM_RAX],
-    };
-    uint64_t mask = ~UINT64_C(0) >> (64 - 8 * e->pio.size);
+    struct vdev_access a = {.size = e->pio.size, .vcpu = v, .value = ~UINT64_C(0)};
 
-    a.value &= mask;
     vmm_bus_access(&v->vm->pio, e->pio.port, &a);
-    if (e->pio.in) {
-        /* A 32-bit result clears the upper half of RAX, smaller ones leave the rest. */
-        uint64_t kept = e->pio.size == 4 ? 0 : v->gpr[VMM_RAX] & ~mask;
+    if (e->pio.size == 4) {
+        v->gpr[VMM_RAX] = (uint32_t)a.value; /* clears the upper half, as 32-bit results do */
+    } else {
+        uint64_t mask = e->pio.size == 1 ? 0xff : 0xffff;
 
-        v->gpr[VMM_RAX] = kept | (a.value & mask);
+        v->gpr[VMM_RAX] = (v->gpr[VMM_RAX] & ~mask) | (a.value & mask);
     }
+    return skip(v, e);
+}
+
+static enum vmm_action simple_out(struct vcpu *v, struct vmm_exit *e)
+{
+    struct vdev_access a = {.size = e->pio.size, .write = true, .vcpu = v};
+
+    a.value = v->gpr[VMM_RAX] & ~UINT64_C(0) >> (64 - 8 * e->pio.size);
+    vmm_bus_access(&v->vm->pio, e->pio.port, &a);
     return skip(v, e);
 }
 
 enum vmm_action vmm_handle_pio(struct vcpu *v, struct vmm_exit *e)
 {
-    if (vmm_unlikely(e->pio.string || e->pio.rep || e->insn_length == 0)) {
+    if (vmm_unlikely(e->pio.string || e->insn_length == 0)) {
         return vmm_emulate_pio(v, e);
     }
-    return simple_pio(v, e);
+    return e->pio.in ? simple_in(v, e) : simple_out(v, e);
 }
 
 enum vmm_action vmm_handle_nested_fault(struct vcpu *v, struct vmm_exit *e)

@@ -311,8 +311,9 @@ static bool write_debugctl(struct vcpu *v, const struct row *row, uint32_t msr, 
     return value == 0;
 }
 
-/* Sorted; the look-up is a binary search. */
+/* Sorted: a binary search finds what the index of low numbers does not have. */
 static const struct row row_table[] = {
+    {0, 1, NULL, NULL, 0}, /* stands for all that are not here */
     {0x10, 1, read_tsc, write_tsc, 0},
     {0x1b, 1, read_apic_base, write_apic_base, 0},
     {0x3b, 1, read_tsc_adjust, write_tsc_adjust, 0},
@@ -358,7 +359,7 @@ void vmm_msr_reset(struct vcpu *v)
     __builtin_memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
 }
 
-static const struct row *row_find(uint32_t msr)
+static const struct row *row_search(uint32_t msr)
 {
     unsigned low = 0;
     unsigned high = VMM_ARRAY_COUNT(row_table);
@@ -375,7 +376,21 @@ static const struct row *row_find(uint32_t msr)
             return row;
         }
     }
-    return NULL;
+    return &row_table[0];
+}
+
+void vmm_msr_create(struct vmm *vmm)
+{
+    for (uint32_t msr = 0; msr < VMM_MSR_INDEX_COUNT; msr++) {
+        vmm->msr_index[msr] = (uint8_t)(row_search(msr) - row_table);
+    }
+}
+
+/* The LAPIC's, the TSC's and the deadline are what guests use all the time. */
+static const struct row *row_find(const struct vcpu *v, uint32_t msr)
+{
+    return vmm_likely(msr < VMM_MSR_INDEX_COUNT) ? &row_table[v->vm->vmm->msr_index[msr]]
+                                                 : row_search(msr);
 }
 
 /* Guests probe; one line for each MSR is enough. */
@@ -392,9 +407,9 @@ static void warn_once(struct vcpu *v, const char *what, uint32_t msr, uint64_t v
 
 bool vmm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
-    const struct row *row = row_find(msr);
+    const struct row *row = row_find(v, msr);
 
-    if (row != NULL && row->read != NULL && row->read(v, row, msr, value)) {
+    if (vmm_likely(row->read != NULL) && row->read(v, row, msr, value)) {
         return true;
     }
     warn_once(v, "read", msr, 0);
@@ -403,9 +418,9 @@ bool vmm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
 
 bool vmm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
 {
-    const struct row *row = row_find(msr);
+    const struct row *row = row_find(v, msr);
 
-    if (row != NULL && row->write != NULL && row->write(v, row, msr, value)) {
+    if (vmm_likely(row->write != NULL) && row->write(v, row, msr, value)) {
         return true;
     }
     warn_once(v, "write", msr, value);

@@ -5,6 +5,9 @@
 #include <vmm/types.h>
 #include "core/vcpu.h"
 
+struct vmm;
+
+void vmm_msr_create(struct vmm *vmm); /* the index of the policy's rows */
 void vmm_msr_reset(struct vcpu *v);
 
 /* False: #GP. */

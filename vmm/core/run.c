@@ -135,10 +135,10 @@ static bool prepare(struct vcpu *v)
 void vmm_vcpu_thread(void *vcpu)
 {
     struct vcpu *v = vcpu;
+    struct vmm_exit *e = v->exit;
     enum vmm_action action = VMM_CONTINUE;
 
     while (action != VMM_LEAVE) {
-        struct vmm_exit *e = &v->exit[v->exit_next++ % VMM_EXITS_KEPT];
         struct vmm_exit_stat *stat;
         uint64_t start;
 
@@ -149,8 +149,12 @@ void vmm_vcpu_thread(void *vcpu)
         }
         v->backend->run(v, e);
         start = __builtin_ia32_rdtsc();
+        v->exit_last = e;
         stat = &v->stat[e->kind];
         action = handler_table[e->kind](v, e);
+        if (++e == &v->exit[VMM_EXITS_KEPT]) {
+            e = v->exit;
+        }
         stat->count++;
         stat->cycles += __builtin_ia32_rdtsc() - start;
     }

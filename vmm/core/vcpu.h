@@ -161,8 +161,8 @@ struct vcpu {
     void *para;                       /* para/: kvmclock and friends */
 
     struct vmm_exit_stat stat[VMM_EXIT_COUNT];
-    struct vmm_exit exit[VMM_EXITS_KEPT]; /* the latest is before exit_next */
-    uint32_t exit_next;
+    struct vmm_exit exit[VMM_EXITS_KEPT]; /* a ring */
+    struct vmm_exit *exit_last;           /* NULL: there was none */
 };
 
 /* What a handler tells the run loop. */

@@ -11,6 +11,8 @@
 
 struct vmm_cpuid;
 
+#define VMM_MSR_INDEX_COUNT 0x900 /* to the end of x2APIC's range */
+
 struct vmm {
     const struct vmm_host_ops *ops;
     void *host;
@@ -19,6 +21,7 @@ struct vmm {
     struct vmm_lock lock; /* protects: the list of VMs */
     struct vm *vms;
     char description[160];
+    uint8_t msr_index[VMM_MSR_INDEX_COUNT]; /* core/msr.c */
 };
 
 struct vm {

@@ -1,17 +1,19 @@
 /* The instance: hooks, back end, the list of VMs. */
 #include <vmm/vm.h>
 
+#include "core/msr.h"
 #include "core/vm.h"
 
 /* Every hook that is not optional, so that a host learns by name which one it forgot. */
 #define HOOK_LIST(X)                                                                               \
     X(print)                                                                                       \
-    X(format) X(panic) X(pages_alloc) X(pages_free) X(pages_available) X(alloc) X(free)            \
-        X(hpa_to_va) X(va_to_hpa) X(thread_create) X(thread_run) X(thread_join) X(thread_park)     \
-            X(thread_wake) X(thread_yield) X(thread_current) X(thread_set_xcr0) X(lock) X(unlock)  \
-                X(cpu_count) X(cpu_current) X(cpu_kick) X(cpu_call) X(preempt_disable)             \
-                    X(preempt_enable) X(cycles) X(wall_clock_ns) X(timer_create) X(timer_arm)      \
-                        X(timer_cancel) X(timer_destroy) X(rdmsr_safe) X(wrmsr_safe) X(vm_event)
+    X(format)                                                                                      \
+    X(panic) X(pages_alloc) X(pages_free) X(pages_available) X(alloc) X(free) X(hpa_to_va)         \
+        X(va_to_hpa) X(thread_create) X(thread_run) X(thread_join) X(thread_park) X(thread_wake)   \
+            X(thread_yield) X(thread_current) X(thread_set_xcr0) X(lock) X(unlock) X(cpu_count)    \
+                X(cpu_current) X(cpu_kick) X(cpu_call) X(preempt_disable) X(preempt_enable)        \
+                    X(cycles) X(wall_clock_ns) X(timer_create) X(timer_arm) X(timer_cancel)        \
+                        X(timer_destroy) X(rdmsr_safe) X(wrmsr_safe) X(vm_event)
 
 /* Without the hook that formats text, words have to do. */
 static int refuse(struct vmm_error *err, int error, const char *why, const char *what)
@@ -77,6 +79,7 @@ int vmm_create(const struct vmm_host_ops *ops, void *host, struct vmm **out, str
     }
     vmm->ops = ops;
     vmm->host = host;
+    vmm_msr_create(vmm);
     error = choose_backend(vmm, err);
     if (error == 0) {
         error = vmm->backend->create(vmm, err);

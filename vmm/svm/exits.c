@@ -68,23 +68,29 @@ static uint8_t default_address_size(struct vcpu *v)
     return (b->cs.attributes & CS_DB) != 0 ? 4 : 2;
 }
 
+/* String forms: where the memory operand is. */
+static void decode_string_pio(struct vcpu *v, struct vmm_exit *e)
+{
+    bool assists = (svm_vcpu(v)->svm->features & SVM_FEATURE_ASSISTS) != 0;
+    /* QEMU's emulator leaves the 16-bit bit out. */
+    uint8_t address = e->info1 >> IO_ADDRESS_SHIFT & 7;
+
+    e->pio.address_size = address != 0 ? (uint8_t)(address * 2) : default_address_size(v);
+    e->pio.segment = assists ? e->info1 >> IO_SEGMENT_SHIFT & 7 : VMM_SEG_DS;
+}
+
 static void decode_pio(struct vcpu *v, struct vmm_exit *e)
 {
-    uint64_t info = e->info1;
-    bool assists = (svm_vcpu(v)->svm->features & SVM_FEATURE_ASSISTS) != 0;
+    uint32_t info = (uint32_t)e->info1;
 
-    e->insn_length = (uint8_t)(e->info2 - v->rip); /* EXITINFO2 is the next RIP */
+    e->insn_length = (uint8_t)(e->info2 - e->rip); /* EXITINFO2 is the next RIP */
     e->pio.port = (uint16_t)(info >> IO_PORT_SHIFT);
     e->pio.size = info >> IO_SIZE_SHIFT & 7;
     e->pio.in = (info & IO_IN) != 0;
     e->pio.string = (info & IO_STRING) != 0;
     e->pio.rep = (info & IO_REP) != 0;
     if (vmm_unlikely(e->pio.string)) {
-        /* QEMU's emulator leaves the 16-bit bit out. */
-        uint8_t address = info >> IO_ADDRESS_SHIFT & 7;
-
-        e->pio.address_size = address != 0 ? (uint8_t)(address * 2) : default_address_size(v);
-        e->pio.segment = assists ? info >> IO_SEGMENT_SHIFT & 7 : VMM_SEG_DS;
+        decode_string_pio(v, e);
     }
 }
 
@@ -193,23 +199,15 @@ void svm_exit_beyond_table(struct vcpu *v, struct vmm_exit *e)
 void svm_exit_detail(struct vcpu *v, struct vmm_exit *e)
 {
     e->insn_count = 0;
-    switch (e->kind) {
-    case VMM_EXIT_pio:
+    if (e->kind == VMM_EXIT_pio) { /* the frequent ones first */
         decode_pio(v, e);
-        break;
-    case VMM_EXIT_msr_read:
-        if ((e->info1 & 1) != 0) {
-            e->kind = VMM_EXIT_msr_write;
-        }
-        break;
-    case VMM_EXIT_retry:
-        decode_iret(v);
-        break;
-    case VMM_EXIT_exception:
+    } else if (e->kind == VMM_EXIT_msr_read) {
+        e->kind = (e->info1 & 1) != 0 ? VMM_EXIT_msr_write : VMM_EXIT_msr_read;
+    } else if (e->kind == VMM_EXIT_exception) {
         decode_exception(v, e);
-        break;
-    default:
+    } else if (e->kind == VMM_EXIT_retry) {
+        decode_iret(v);
+    } else {
         decode_register(v, e);
-        break;
     }
 }

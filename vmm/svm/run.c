@@ -104,7 +104,7 @@ static void save_state(struct vcpu *v, struct svm_vcpu *s)
     v->gpr[VMM_RSP] = vmcb_rsp(b);
     v->rip = vmcb_rip(b);
     v->rflags = vmcb_rflags(b);
-    v->intr_shadow = (vmcb_int_shadow(b) & 1) != 0;
+    v->intr_shadow = vmcb_int_shadow(b) & 1;
     b->clean = s->clean_after_exit;
     if (vmm_unlikely(s->rare != 0)) {
         after_rare(v, s);
@@ -177,10 +177,11 @@ void svm_run(struct vcpu *v, struct vmm_exit *e)
         e->kind = VMM_EXIT_retry;
         return;
     }
-    cpu = &s->svm->cpu[v->running_cpu];
+    cpu = &s->cpus[v->running_cpu];
     choose_cpu(v, s, cpu);
     load_state(v, s);
-    svm_switch(v->gpr, s->vmcb_pa, cpu->host_pa);
+    v = svm_switch(v, s->vmcb_pa, cpu->host_pa);
+    s = svm_vcpu(v);
     save_state(v, s);
     __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
     svm_stgi();

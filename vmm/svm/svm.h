@@ -52,6 +52,7 @@ struct svm_vcpu {
     uint64_t vmcb_pa;
     struct svm *svm;
     struct svm_vm *vm;
+    struct svm_cpu *cpus; /* svm->cpu */
 
     struct svm_cpu *cpu; /* where it ran last */
     uint64_t asid_generation;
@@ -80,16 +81,21 @@ static inline struct svm_vcpu *svm_vcpu(struct vcpu *v)
 
 /* --- switch.asm ------------------------------------------------------------------------------- */
 
-/* GIF is clear. Enter the guest with gpr (but RAX and RSP, which are the VMCB's) until its exit;
- * guest and host are physical addresses of VMCBs for VMLOAD and VMSAVE. The routine keeps RBP and
- * RSP alone, so that nothing is saved twice: the compiler saves what its caller needs. */
-static inline void svm_switch(uint64_t *gpr, uint64_t guest, uint64_t host)
+/* GIF is clear. Enter the guest until its exit, with v->gpr but for RAX and RSP, which are the
+ * VMCB's; guest and host are physical addresses of VMCBs for VMLOAD and VMSAVE. Returns v. The
+ * routine keeps RBP and RSP alone, so that nothing is saved twice: the compiler saves what its
+ * caller needs, which is little once v is handed back. */
+static inline struct vcpu *svm_switch(struct vcpu *v, uint64_t guest, uint64_t host)
 {
+    struct vcpu *again;
+
+    _Static_assert(offsetof(struct vcpu, gpr) == 0, "the routine takes v for gpr");
     __asm__ volatile("call svm_world_switch"
-                     : "+D"(gpr), "+S"(guest), "+d"(host)
+                     : "=a"(again), "+D"(v), "+S"(guest), "+d"(host)
                      :
-                     : "rax", "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-                       "memory", "cc");
+                     : "rbx", "rcx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory",
+                       "cc");
+    return again;
 }
 
 static inline void svm_stgi(void)

@@ -25,7 +25,7 @@ section .text
 %define R14_AT 14 * 8
 %define R15_AT 15 * 8
 
-; void svm_world_switch(uint64_t *gpr, uint64_t guest, uint64_t host);
+; uint64_t *svm_world_switch(uint64_t *gpr, uint64_t guest, uint64_t host); returns gpr
 ; Called by svm_switch() in svm.h, which names the registers that do not survive: all but RBP, RSP.
 ; GIF is clear: nothing interrupts, so guest values may stand in FS, GS and TR meanwhile. IF is set,
 ; which makes a physical interrupt end the guest's run.

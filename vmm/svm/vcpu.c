@@ -33,6 +33,7 @@ int svm_vcpu_create(struct vcpu *v)
     s->vmcb = v->ops->hpa_to_va(v->host, page);
     s->svm = v->vm->vmm->arch;
     s->vm = v->vm->arch;
+    s->cpus = s->svm->cpu;
     s->nrip = (s->svm->features & SVM_FEATURE_NRIP) != 0;
     s->clean_after_exit = (s->svm->features & SVM_FEATURE_CLEAN) != 0 ? VMCB_CLEAN_ALL : 0;
     v->arch = s;
