@@ -13,6 +13,24 @@ void nk_waitqueue_init(struct nk_waitqueue *wq)
     nk_list_init(&wq->waiters);
 }
 
+bool waitqueue_await(struct nk_waitqueue *wq, struct waiter *w, uint64_t tsc)
+{
+    uint32_t *word = &w->thread->wait;
+    if (sched_wait_until(word, tsc) == WAIT_TOKEN) {
+        return true;
+    }
+    uint64_t flags = nk_spin_lock_irqsave(&wq->lock);
+    bool in_line = !nk_list_empty(&w->link);
+    if (in_line) {
+        nk_list_remove(&w->link);
+    }
+    nk_spin_unlock_irqrestore(&wq->lock, flags);
+    if (!in_line) {
+        sched_wait(word); /* somebody has taken the waiter off the line: the signal comes */
+    }
+    return !in_line;
+}
+
 void waitqueue_take_all(struct nk_waitqueue *wq, struct nk_list *out)
 {
     nk_list_init(out);
@@ -233,8 +251,8 @@ void nk_mutex_unlock(struct nk_mutex *m)
     }
 }
 
-/* Events. A waiter always takes the lock, also when the event is set: the event may lie on its
- * stack, and nk_event_set() must have let go of it before the waiter returns. */
+/* Events. A waiter always takes the lock before it returns, whether it slept or not: the event may
+ * lie on its stack, and nk_event_set() must have let go of it. */
 
 void nk_event_init(struct nk_event *e)
 {
@@ -244,12 +262,14 @@ void nk_event_init(struct nk_event *e)
 
 void nk_event_set(struct nk_event *e)
 {
-    struct nk_list waiters;
     uint64_t flags = nk_spin_lock_irqsave(&e->wq.lock);
     e->set = true;
-    waitqueue_take_all(&e->wq, &waiters);
-    nk_spin_unlock_irqrestore(&e->wq.lock, flags);
-    waitqueue_signal_all(&waiters);
+    while (!nk_list_empty(&e->wq.waiters)) {
+        struct nk_thread *t = waitqueue_pop(&e->wq);
+        sched_signal_irqs_off(t, &t->wait);
+    }
+    nk_spinlock_release(&e->wq.lock);
+    sched_after_wake(flags);
 }
 
 void nk_event_wait(struct nk_event *e)
@@ -260,6 +280,8 @@ void nk_event_wait(struct nk_event *e)
         return;
     }
     waitqueue_sleep(&e->wq);
+    waitqueue_lock_to_block(&e->wq);
+    waitqueue_unlock(&e->wq);
 }
 
 bool nk_event_wait_until(struct nk_event *e, uint64_t tsc)
@@ -272,18 +294,8 @@ bool nk_event_wait_until(struct nk_event *e, uint64_t tsc)
     struct waiter w;
     waitqueue_enter(&e->wq, &w);
     nk_spin_unlock_irqrestore(&e->wq.lock, flags);
-    uint32_t *word = &w.thread->wait;
-    if (sched_wait_until(word, tsc) == WAIT_TOKEN) {
-        return true;
-    }
-    flags = nk_spin_lock_irqsave(&e->wq.lock);
-    bool set = e->set;
-    if (!set) {
-        nk_list_remove(&w.link);
-    }
-    nk_spin_unlock_irqrestore(&e->wq.lock, flags);
-    if (set) {
-        sched_wait(word); /* nk_event_set() has taken the waiter off the line: its signal comes */
-    }
+    bool set = waitqueue_await(&e->wq, &w, tsc);
+    waitqueue_lock_to_block(&e->wq);
+    waitqueue_unlock(&e->wq);
     return set;
 }

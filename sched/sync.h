@@ -43,3 +43,52 @@ void nk_event_init(struct nk_event *e);
 void nk_event_set(struct nk_event *e);
 void nk_event_wait(struct nk_event *e);
 bool nk_event_wait_until(struct nk_event *e, uint64_t tsc);
+
+/* Condition: threads wait, with a mutex given up meanwhile, until they are told to look again. The
+ * mutex is held again when a wait returns, whichever way; a mutex taken several times is given up
+ * altogether. No wait returns without a signal. */
+struct nk_condition {
+    struct nk_waitqueue wq;
+};
+void nk_condition_init(struct nk_condition *c);
+void nk_condition_wait(struct nk_condition *c, struct nk_mutex *m);
+bool nk_condition_wait_until(struct nk_condition *c, struct nk_mutex *m, uint64_t tsc);
+void nk_condition_signal(struct nk_condition *c);    /* one waiter, if there is one */
+void nk_condition_broadcast(struct nk_condition *c); /* all there are now */
+
+/* Reader-writer lock, first come first served: nobody starves. Not recursive. */
+struct nk_rwlock {
+    struct nk_waitqueue wq;
+    int active; /* wq.lock; readers inside, or -1: a writer */
+};
+void nk_rwlock_init(struct nk_rwlock *l);
+void nk_rwlock_read_lock(struct nk_rwlock *l);
+void nk_rwlock_read_unlock(struct nk_rwlock *l);
+void nk_rwlock_write_lock(struct nk_rwlock *l);
+void nk_rwlock_write_unlock(struct nk_rwlock *l);
+
+/* Barrier: `count` threads wait for each other, as often as they like. True for one of them. */
+struct nk_barrier {
+    struct nk_waitqueue wq;
+    unsigned count, arrived;
+};
+void nk_barrier_init(struct nk_barrier *b, unsigned count);
+bool nk_barrier_wait(struct nk_barrier *b);
+
+/* Messages of one size, first in first out, copied into and out of the owner's memory.
+ * The try_ forms may be called from any context but NMI. Bool: false at the deadline, or when the
+ * queue is full or empty. */
+struct nk_queue {
+    struct nk_spinlock lock; /* the ring */
+    struct nk_semaphore space, filled;
+    char *ring;
+    size_t message_size;
+    unsigned capacity, first, last;
+};
+void nk_queue_init(struct nk_queue *q, void *ring, size_t message_size, unsigned capacity);
+void nk_queue_send(struct nk_queue *q, const void *message);
+bool nk_queue_send_until(struct nk_queue *q, const void *message, uint64_t tsc);
+bool nk_queue_try_send(struct nk_queue *q, const void *message);
+void nk_queue_receive(struct nk_queue *q, void *message);
+bool nk_queue_receive_until(struct nk_queue *q, void *message, uint64_t tsc);
+bool nk_queue_try_receive(struct nk_queue *q, void *message);

@@ -51,6 +51,10 @@ static inline void waitqueue_sleep(struct nk_waitqueue *wq)
     sched_wait_irqs_off(current, &current->wait);
 }
 
-/* Move everybody to a list of the caller's (lock held), and wake them (no lock held). */
+/* Block until taken off the line, or leave it at the deadline: false. The lock is not held. */
+bool waitqueue_await(struct nk_waitqueue *wq, struct waiter *w, uint64_t tsc);
+
+/* Move everybody to a list of the caller's (lock held), and wake them (no lock held). Not for a
+ * line that waitqueue_await() leaves. */
 void waitqueue_take_all(struct nk_waitqueue *wq, struct nk_list *out);
 void waitqueue_signal_all(struct nk_list *waiters);
