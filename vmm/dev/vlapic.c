@@ -33,20 +33,15 @@ enum vlapic_register {
     REG_COUNT = 0x40,
 };
 
-#define X2APIC_MSR_BASE   0x800
-#define VERSION           (0x14 | (VLAPIC_LVT_COUNT - 1) << 16)
-#define SVR_VALID         0x3ff
-#define DIVIDE_VALID      0xb
-#define DFR_FLAT          UINT32_MAX
-#define LVT_MODE(lvt)     ((lvt) >> 8 & 7)
-#define FIRST_VECTOR      16 /* those below are illegal in messages */
-#define ICR_DELIVERY(icr) ((icr) >> 8 & 7)
-#define ICR_LOGICAL       (1u << 11)
-#define ICR_BUSY          (1u << 12)
-#define ICR_ASSERT        (1u << 14)
-#define ICR_LEVEL         (1u << 15)
-#define ICR_VALID         0xcdfffu /* low half, delivery status included */
-#define BASE_SETTABLE     (VLAPIC_BASE_X2APIC | VLAPIC_BASE_ENABLED)
+#define X2APIC_MSR_BASE 0x800
+#define VERSION         (0x14 | (VLAPIC_LVT_COUNT - 1) << 16)
+#define SVR_VALID       0x3ff
+#define DIVIDE_VALID    0xb
+#define DFR_FLAT        UINT32_MAX
+#define LVT_MODE(lvt)   ((lvt) >> 8 & 7)
+#define ICR_BUSY        (1u << 12)
+#define ICR_VALID       0xcdfffu /* low half, delivery status included */
+#define BASE_SETTABLE   (VLAPIC_BASE_X2APIC | VLAPIC_BASE_ENABLED)
 
 /* Bits of each LVT register that exist (SDM vol. 3 figure 10-8). */
 static const uint32_t lvt_valid_table[VLAPIC_LVT_COUNT] = {
@@ -86,7 +81,7 @@ static void set_tpr(struct vlapic *a, uint32_t tpr)
     update_ppr(a);
 }
 
-static void raise_error(struct vlapic *a, uint32_t error)
+void vlapic_error(struct vlapic *a, uint32_t error)
 {
     uint32_t old = __atomic_fetch_or(&a->errors, error, __ATOMIC_RELAXED);
 
@@ -103,8 +98,8 @@ void vlapic_accept(struct vlapic *a, uint8_t vector, bool level)
     if (!vlapic_accepts(a)) {
         return;
     }
-    if (vmm_unlikely(vector < FIRST_VECTOR)) {
-        raise_error(a, VLAPIC_ERROR_RECEIVE_VECTOR);
+    if (vmm_unlikely(vector < VLAPIC_FIRST_VECTOR)) {
+        vlapic_error(a, VLAPIC_ERROR_RECEIVE_VECTOR);
         return;
     }
     if (vlapic_test(a->tmr, vector) != level) {
@@ -194,53 +189,6 @@ static void write_svr(struct vlapic *a, uint32_t value)
         }
     } else {
         update_ppr(a);
-    }
-}
-
-/* --- inter-processor interrupts --------------------------------------------------------------- */
-
-static void send_to_others(struct vlapic *a, struct vmm_irq_message *m, bool self_too)
-{
-    struct vm *vm = a->vcpu->vm;
-
-    m->logical = false;
-    for (unsigned i = 0; i < vm->vcpu_count; i++) {
-        if (self_too || i != a->vcpu->id) {
-            m->destination = i;
-            vmm_irq_deliver(vm, m);
-        }
-    }
-}
-
-static void write_icr(struct vlapic *a, uint64_t icr)
-{
-    struct vmm_irq_message m = {
-        .destination = (uint32_t)(vlapic_x2apic(a) ? icr >> 32 : icr >> 56),
-        .vector = (uint8_t)icr,
-        .delivery_mode = ICR_DELIVERY(icr),
-        .logical = (icr & ICR_LOGICAL) != 0,
-    };
-
-    a->icr = icr;
-    if (m.delivery_mode == VLAPIC_INIT && (icr & ICR_ASSERT) == 0 && (icr & ICR_LEVEL) != 0) {
-        return; /* INIT level de-assert: not of these processors */
-    }
-    if (m.delivery_mode <= VLAPIC_LOWEST && m.vector < FIRST_VECTOR) {
-        raise_error(a, VLAPIC_ERROR_SEND_VECTOR);
-        return;
-    }
-    switch (icr >> 18 & 3) { /* destination shorthand */
-    case 0:
-        vmm_irq_deliver(a->vcpu->vm, &m);
-        break;
-    case 1: /* self: fixed only */
-        if (m.delivery_mode == VLAPIC_FIXED) {
-            vlapic_accept(a, m.vector, false);
-        }
-        break;
-    default:
-        send_to_others(a, &m, (icr >> 18 & 3) == 2);
-        break;
     }
 }
 
@@ -376,7 +324,7 @@ static bool write_xapic(struct vlapic *a, unsigned reg, uint32_t value)
         a->dfr = value | 0x0fffffff;
         break;
     case REG_ICR:
-        write_icr(a, (a->icr & ~UINT64_C(0xffffffff)) | (value & ICR_VALID & ~ICR_BUSY));
+        vlapic_send(a, (a->icr & ~UINT64_C(0xffffffff)) | (value & ICR_VALID & ~ICR_BUSY));
         break;
     case REG_ICR_HIGH:
         a->icr = (a->icr & 0xffffffff) | (uint64_t)(value & 0xff000000) << 32;
@@ -411,7 +359,7 @@ static void vlapic_access(struct vdev *dev, struct vdev_access *access)
         access->value = shift < 32 ? value >> shift : 0;
     }
     if (!known) {
-        raise_error(a, VLAPIC_ERROR_REGISTER);
+        vlapic_error(a, VLAPIC_ERROR_REGISTER);
     }
 }
 
@@ -472,15 +420,15 @@ bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
         if ((value & ~(UINT64_C(0xffffffff) << 32 | ICR_VALID)) != 0) {
             return false;
         }
-        write_icr(a, value & ~(uint64_t)ICR_BUSY);
+        vlapic_send(a, value & ~(uint64_t)ICR_BUSY);
         return true;
     }
     if (reg == REG_SELF_IPI) {
         if (value > 0xff) {
             return false;
         }
-        if (value < FIRST_VECTOR) {
-            raise_error(a, VLAPIC_ERROR_SEND_VECTOR);
+        if (value < VLAPIC_FIRST_VECTOR) {
+            vlapic_error(a, VLAPIC_ERROR_SEND_VECTOR);
         } else {
             vlapic_accept(a, (uint8_t)value, false);
         }

@@ -19,6 +19,7 @@ enum vlapic_lvt { /* in the order of the registers from 0x320 */
                   VLAPIC_LVT_COUNT
 };
 
+#define VLAPIC_FIRST_VECTOR 16 /* those below are illegal in messages */
 #define VLAPIC_LVT_MASKED   (1u << 16)
 #define VLAPIC_SVR_ENABLED  (1u << 8)
 #define VLAPIC_BASE_BSP     (1u << 8)
@@ -119,6 +120,12 @@ void vlapic_local(struct vlapic *a, enum vlapic_lvt which);
 void vlapic_notice(struct vlapic *a);
 /* Does the PIC's INT pin reach this CPU? */
 bool vlapic_extint_enabled(const struct vlapic *a);
+
+/* Something to be told in ESR. Any thread. */
+void vlapic_error(struct vlapic *a, uint32_t error);
+
+/* dev/vlapic_send.c: a write to the ICR. */
+void vlapic_send(struct vlapic *a, uint64_t icr);
 
 /* dev/vlapic_timer.c */
 int vlapic_timer_create(struct vlapic *a) VMM_MUST_CHECK;
