@@ -7,7 +7,6 @@
 #include "load/load.h"
 
 #define ROOM         0x8000
-#define HEADER_SIZE  36
 #define TABLES_MAX   8
 #define OEM_ID       "ORTHO "
 #define OEM_TABLE_ID "ORTHOPC "

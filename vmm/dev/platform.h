@@ -16,8 +16,7 @@ struct vm;
 #define PLATFORM_ACPI_ENABLE  0xf1 /* commands written there */
 #define PLATFORM_ACPI_DISABLE 0xf0
 #define PLATFORM_RESET_PORT   0xcf9
-#define PLATFORM_PCI_HOLE_END PLATFORM_IOAPIC_BASE /* memory for PCI devices ends here */
-#define PLATFORM_ACPI_BASE    UINT64_C(0xe0000)    /* tables, where systems look for the RSDP */
+#define PLATFORM_ACPI_BASE    UINT64_C(0xe0000) /* tables, where systems look for the RSDP */
 #define PLATFORM_SCI_IRQ      9
 #define PLATFORM_COM1         0x3f8
 #define PLATFORM_COM1_IRQ     4

@@ -9,7 +9,6 @@
 #include "core/vm.h"
 #include "dev/vlapic.h"
 
-#define MODE_ONE_SHOT 0
 #define MODE_PERIODIC 1
 #define MODE_DEADLINE 2
 

@@ -18,7 +18,6 @@
 #define SPEAKER_CHANNEL 2
 
 #define SPEAKER_GATE    0x01
-#define SPEAKER_DATA    0x02
 #define SPEAKER_WRITE   0x0f
 #define SPEAKER_REFRESH 0x10 /* toggles with each memory refresh */
 #define SPEAKER_OUT     0x20
