@@ -175,6 +175,18 @@ const struct acpi_header *acpi_find_table(const char signature[4])
     return NULL;
 }
 
+static void read_numa(void)
+{
+    const struct acpi_header *srat = acpi_find_table("SRAT");
+    const struct acpi_header *slit = acpi_find_table("SLIT");
+    if (srat != NULL) {
+        acpi_read_srat(srat);
+    }
+    if (slit != NULL) {
+        acpi_read_slit(slit);
+    }
+}
+
 static void read_tables(void)
 {
     const struct acpi_header *madt = acpi_find_table("APIC");
@@ -186,6 +198,7 @@ static void read_tables(void)
     if (hpet != NULL) {
         acpi_read_hpet(hpet);
     }
+    read_numa();
     if (fadt == NULL) {
         return;
     }

@@ -24,6 +24,25 @@ struct acpi_override { /* an ISA line that is wired elsewhere */
     bool present, level, active_low;
 };
 
+#define ACPI_NODES_MAX  8
+#define ACPI_MEMORY_MAX 64
+
+struct acpi_memory {
+    uint64_t base, length;
+    unsigned node;
+};
+
+struct acpi_numa { /* all counts 0: the machine says nothing of it */
+    unsigned node_count, cpu_count, memory_count;
+    uint32_t domain[ACPI_NODES_MAX]; /* ACPI's number of each node */
+    struct {
+        uint32_t apic_id;
+        unsigned node;
+    } cpu[ACPI_CPUS_MAX];
+    struct acpi_memory memory[ACPI_MEMORY_MAX];
+    uint8_t distance[ACPI_NODES_MAX][ACPI_NODES_MAX]; /* 0: not said */
+};
+
 struct acpi_info {
     unsigned cpu_count, ioapic_count;
     struct acpi_cpu cpu[ACPI_CPUS_MAX];
@@ -40,6 +59,7 @@ struct acpi_info {
     uint8_t cmos_century;                /* RTC register with the century; 0: none */
     uint16_t s5_type_a, s5_type_b;       /* SLP_TYP values from the DSDT's \_S5 package */
     bool has_s5;
+    struct acpi_numa numa;
     struct {
         uint8_t space; /* 0 memory, 1 port */
         uint64_t address;
@@ -62,10 +82,17 @@ struct acpi_header { /* ACPI 6.4 section 5.2.6 */
 };
 _Static_assert(sizeof(struct acpi_header) == 36, "ACPI table header layout");
 
+unsigned acpi_node_of_apic(uint32_t apic_id); /* 0 when the machine does not say */
+
 /* Mapped and checksummed, or NULL. */
 const struct acpi_header *acpi_find_table(const char signature[4]);
 
-/* Inside kernel/acpi*.c: what the tables say (acpi_tables.c). */
+/* Inside kernel/acpi*.c: what the tables say (acpi_tables.c, acpi_numa.c). */
+
+/* The little-endian number of `size` bytes at `offset`; 0 when the table ends before it. */
+uint64_t acpi_field(const struct acpi_header *t, uint32_t offset, uint32_t size);
+void acpi_read_srat(const struct acpi_header *srat);
+void acpi_read_slit(const struct acpi_header *slit); /* after the SRAT */
 void acpi_read_madt(const struct acpi_header *madt);
 void acpi_read_fadt(const struct acpi_header *fadt);
 void acpi_read_hpet(const struct acpi_header *hpet);

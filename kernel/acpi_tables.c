@@ -6,8 +6,7 @@
 #include "base/platform.h"
 #include "kernel/acpi.h"
 
-/* The little-endian number of `size` bytes at `offset`; 0 when the table ends before it. */
-static uint64_t field(const struct acpi_header *t, uint32_t offset, uint32_t size)
+uint64_t acpi_field(const struct acpi_header *t, uint32_t offset, uint32_t size)
 {
     uint64_t value = 0;
     if (offset + size <= t->length) {
@@ -84,23 +83,23 @@ static void read_madt_entry(const struct acpi_header *m, uint32_t at, uint32_t t
     }
     switch (type) {
     case MADT_LAPIC:
-        add_cpu((uint32_t)field(m, at + 3, 1), (uint32_t)field(m, at + 2, 1),
-                (uint32_t)field(m, at + 4, 4));
+        add_cpu((uint32_t)acpi_field(m, at + 3, 1), (uint32_t)acpi_field(m, at + 2, 1),
+                (uint32_t)acpi_field(m, at + 4, 4));
         break;
     case MADT_IOAPIC:
-        add_ioapic((uint32_t)field(m, at + 2, 1), (uint32_t)field(m, at + 4, 4),
-                   (uint32_t)field(m, at + 8, 4));
+        add_ioapic((uint32_t)acpi_field(m, at + 2, 1), (uint32_t)acpi_field(m, at + 4, 4),
+                   (uint32_t)acpi_field(m, at + 8, 4));
         break;
     case MADT_OVERRIDE:
-        add_override((uint32_t)field(m, at + 2, 1), (uint32_t)field(m, at + 3, 1),
-                     (uint32_t)field(m, at + 4, 4), (uint32_t)field(m, at + 8, 2));
+        add_override((uint32_t)acpi_field(m, at + 2, 1), (uint32_t)acpi_field(m, at + 3, 1),
+                     (uint32_t)acpi_field(m, at + 4, 4), (uint32_t)acpi_field(m, at + 8, 2));
         break;
     case MADT_LAPIC_ADDRESS:
-        acpi.lapic_address = field(m, at + 4, 8);
+        acpi.lapic_address = acpi_field(m, at + 4, 8);
         break;
     case MADT_X2APIC:
-        add_cpu((uint32_t)field(m, at + 4, 4), (uint32_t)field(m, at + 12, 4),
-                (uint32_t)field(m, at + 8, 4));
+        add_cpu((uint32_t)acpi_field(m, at + 4, 4), (uint32_t)acpi_field(m, at + 12, 4),
+                (uint32_t)acpi_field(m, at + 8, 4));
         break;
     default:
         break;
@@ -109,16 +108,16 @@ static void read_madt_entry(const struct acpi_header *m, uint32_t at, uint32_t t
 
 void acpi_read_madt(const struct acpi_header *madt)
 {
-    acpi.lapic_address = field(madt, 36, 4);
-    acpi.has_8259 = (field(madt, 40, 4) & MADT_FLAG_PCAT_COMPAT) != 0;
+    acpi.lapic_address = acpi_field(madt, 36, 4);
+    acpi.has_8259 = (acpi_field(madt, 40, 4) & MADT_FLAG_PCAT_COMPAT) != 0;
     uint32_t at = MADT_ENTRIES;
     while (at + 2 <= madt->length) {
-        uint32_t size = (uint32_t)field(madt, at + 1, 1);
+        uint32_t size = (uint32_t)acpi_field(madt, at + 1, 1);
         if (size < 2 || at + size > madt->length) {
             nk_warn("acpi: MADT entry at %u has the bad size %u; the rest was left out", at, size);
             return;
         }
-        read_madt_entry(madt, at, (uint32_t)field(madt, at, 1), size);
+        read_madt_entry(madt, at, (uint32_t)acpi_field(madt, at, 1), size);
         at += size;
     }
 }
@@ -130,34 +129,34 @@ void acpi_read_madt(const struct acpi_header *madt)
 
 void acpi_read_fadt(const struct acpi_header *fadt)
 {
-    uint32_t flags = (uint32_t)field(fadt, 112, 4);
-    acpi.smi_command = (uint32_t)field(fadt, 48, 4);
-    acpi.acpi_enable = (uint8_t)field(fadt, 52, 1);
-    acpi.pm1a_control = (uint32_t)field(fadt, 64, 4);
-    acpi.pm1b_control = (uint32_t)field(fadt, 68, 4);
-    if (field(fadt, 91, 1) == 4) {
-        acpi.pm_timer_port = (uint32_t)field(fadt, 76, 4);
+    uint32_t flags = (uint32_t)acpi_field(fadt, 112, 4);
+    acpi.smi_command = (uint32_t)acpi_field(fadt, 48, 4);
+    acpi.acpi_enable = (uint8_t)acpi_field(fadt, 52, 1);
+    acpi.pm1a_control = (uint32_t)acpi_field(fadt, 64, 4);
+    acpi.pm1b_control = (uint32_t)acpi_field(fadt, 68, 4);
+    if (acpi_field(fadt, 91, 1) == 4) {
+        acpi.pm_timer_port = (uint32_t)acpi_field(fadt, 76, 4);
         acpi.pm_timer_32bit = (flags & FADT_FLAG_TIMER_32BIT) != 0;
     }
-    acpi.cmos_century = (uint8_t)field(fadt, 108, 1);
-    acpi.reset.present = (flags & FADT_FLAG_RESET) != 0 && field(fadt, 120, 8) != 0;
-    acpi.reset.space = (uint8_t)field(fadt, 116, 1);
-    acpi.reset.address = field(fadt, 120, 8);
-    acpi.reset.value = (uint8_t)field(fadt, 128, 1);
+    acpi.cmos_century = (uint8_t)acpi_field(fadt, 108, 1);
+    acpi.reset.present = (flags & FADT_FLAG_RESET) != 0 && acpi_field(fadt, 120, 8) != 0;
+    acpi.reset.space = (uint8_t)acpi_field(fadt, 116, 1);
+    acpi.reset.address = acpi_field(fadt, 120, 8);
+    acpi.reset.value = (uint8_t)acpi_field(fadt, 128, 1);
 }
 
 uint64_t acpi_dsdt_address(const struct acpi_header *fadt)
 {
-    uint64_t extended = field(fadt, 140, 8);
-    return extended != 0 ? extended : field(fadt, 40, 4);
+    uint64_t extended = acpi_field(fadt, 140, 8);
+    return extended != 0 ? extended : acpi_field(fadt, 40, 4);
 }
 
 /* ---- HPET, IA-PC HPET 1.0a section 3.2.4 */
 
 void acpi_read_hpet(const struct acpi_header *hpet)
 {
-    if (field(hpet, 40, 1) == 0) { /* in memory */
-        acpi.hpet_address = field(hpet, 44, 8);
+    if (acpi_field(hpet, 40, 1) == 0) { /* in memory */
+        acpi.hpet_address = acpi_field(hpet, 44, 8);
     }
 }
 
@@ -173,24 +172,25 @@ void acpi_read_hpet(const struct acpi_header *hpet)
 /* One integer constant at *at; false when there is something else. */
 static bool read_constant(const struct acpi_header *t, uint32_t *at, uint16_t *out)
 {
-    uint8_t op = (uint8_t)field(t, *at, 1);
+    uint8_t op = (uint8_t)acpi_field(t, *at, 1);
     uint32_t size = op == AML_BYTE ? 1 : op == AML_WORD ? 2 : 0;
     if (*at + 1 + size > t->length || (size == 0 && op != AML_ZERO && op != AML_ONE)) {
         return false;
     }
-    *out = (uint16_t)(size == 0 ? op : field(t, *at + 1, size));
+    *out = (uint16_t)(size == 0 ? op : acpi_field(t, *at + 1, size));
     *at += 1 + size;
     return true;
 }
 
 static bool read_package(const struct acpi_header *t, uint32_t at)
 {
-    if (field(t, at, 1) != AML_PACKAGE) {
+    if (acpi_field(t, at, 1) != AML_PACKAGE) {
         return false;
     }
     at += 1;
-    at += 1 + ((uint32_t)field(t, at, 1) >> 6); /* PkgLength says in its top bits how long it is */
-    at += 1;                                    /* the number of elements */
+    at += 1 +
+          ((uint32_t)acpi_field(t, at, 1) >> 6); /* PkgLength says in its top bits how long it is */
+    at += 1;                                     /* the number of elements */
     uint16_t a, b;
     if (!read_constant(t, &at, &a) || !read_constant(t, &at, &b)) {
         return false;

@@ -1,5 +1,5 @@
 # Traps, interrupts, time, CPUs, power.
-kernel-y += entry.asm trap.c panic.c symbols.c cpu.c memory.c acpi.c acpi_tables.c
+kernel-y += entry.asm trap.c panic.c symbols.c cpu.c memory.c acpi.c acpi_tables.c acpi_numa.c
 kernel-y += lapic.c lapic_timer.c irq.c ioapic.c pic.c time.c rtc.c
 kernel-y += smp_entry.asm smp.c smp_call.c power.c
 

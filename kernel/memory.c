@@ -1,7 +1,11 @@
 #include "kernel/memory.h"
 
 #include "base/layout.h"
+#include "base/percpu.h"
+#include "base/x86.h"
+#include "kernel/acpi.h"
 #include "mm/bootmem.h"
+#include "mm/numa.h"
 
 extern const uint8_t _text[], _end[];
 
@@ -21,4 +25,25 @@ void memory_init(const struct bootinfo *info)
     for (uint32_t i = 0; i < info->module_count; i++) {
         bootmem_reserve(NK_PA(info->module[i].base), info->module[i].length);
     }
+}
+
+_Static_assert(ACPI_NODES_MAX <= NUMA_NODES_MAX, "every node of ACPI is one of mm/");
+
+void memory_init_nodes(void)
+{
+    const struct acpi_numa *numa = &acpi.numa;
+    for (unsigned from = 0; from < numa->node_count; from++) {
+        numa_add_node(from);
+        for (unsigned to = 0; to < numa->node_count; to++) {
+            if (numa->distance[from][to] != 0) {
+                numa_set_distance(from, to, numa->distance[from][to]);
+            }
+        }
+    }
+    for (unsigned i = 0; i < numa->memory_count; i++) {
+        const struct acpi_memory *m = &numa->memory[i];
+        numa_add_memory(NK_PA(m->base), m->length, m->node);
+    }
+    /* The initial APIC id; the local APIC itself is not there yet. */
+    this_cpu->node = acpi_node_of_apic(x86_cpuid(1, 0).ebx >> 24);
 }

@@ -142,6 +142,7 @@ static void admit(struct smp_ap_slot *slot, unsigned id)
     cpu->self = cpu;
     cpu->id = id;
     cpu->apic_id = slot->apic_id;
+    cpu->node = acpi_node_of_apic(slot->apic_id);
     if (trap_prepare_cpu(cpu) != 0) {
         nk_panic("smp: no memory for the descriptor tables of CPU %u", id);
     }

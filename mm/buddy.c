@@ -26,6 +26,7 @@ uint64_t frame_count;
 
 static struct buddy_node node_table[BUDDY_NODES_MAX];
 static unsigned node_count;
+static uint8_t nearest_table[BUDDY_NODES_MAX][BUDDY_NODES_MAX]; /* [from]: all nodes, by distance */
 
 static struct nk_list *link_of(uint64_t frame)
 {
@@ -119,18 +120,36 @@ static void node_init(struct buddy_node *n)
     }
 }
 
+/* A page that two nodes share goes to the node of its beginning. */
+static void add_by_node(uint64_t base, uint64_t end)
+{
+    while (base < end) {
+        uint64_t until;
+        unsigned node = numa_node_at(NK_PA(base), &until);
+        until = until < end ? nk_align_up(until, NK_PAGE_SIZE) : end;
+        buddy_add_range(NK_PA(base), until - base, (int)node);
+        base = until;
+    }
+}
+
 void buddy_init(void)
 {
     frame_count = bootmem_ram_end() >> NK_PAGE_SHIFT;
     pa_t table = bootmem_alloc(frame_count * sizeof(struct buddy_frame), NK_PAGE_SIZE, 0);
     frame_table = nk_pa_to_va(table);
-    for (unsigned i = 0; i < BUDDY_NODES_MAX; i++) {
-        node_init(&node_table[i]);
+    node_count = numa_node_count();
+    for (unsigned node = 0; node < BUDDY_NODES_MAX; node++) {
+        node_init(&node_table[node]);
+    }
+    for (unsigned from = 0; from < node_count; from++) {
+        for (unsigned i = 0; i < node_count; i++) {
+            nearest_table[from][i] = (uint8_t)numa_nearest(from, i);
+        }
     }
     pa_t base;
     uint64_t length;
     for (unsigned i = 0; bootmem_free_range(i, &base, &length); i++) {
-        buddy_add_range(base, length, 0);
+        add_by_node(base.v, base.v + length);
     }
 }
 
@@ -138,13 +157,10 @@ void buddy_add_range(pa_t base, uint64_t length, int node)
 {
     uint64_t frame = base.v >> NK_PAGE_SHIFT;
     uint64_t count = length >> NK_PAGE_SHIFT;
-    nk_assert(node >= 0 && node < BUDDY_NODES_MAX && frame + count <= frame_count);
+    nk_assert(node >= 0 && node < (int)node_count && frame + count <= frame_count);
     struct buddy_node *n = &node_table[node];
     uint64_t flags = nk_spin_lock_irqsave(&n->lock);
     n->total_pages += count;
-    if ((unsigned)node >= node_count) {
-        node_count = (unsigned)node + 1;
-    }
     while (count > 0) {
         unsigned order = next_order(frame, count);
         node_insert(n, frame, order);
@@ -178,9 +194,9 @@ static int alloc_from(unsigned order, int node, uint64_t *frame)
     if (node != BUDDY_NODE_ANY) {
         return node_alloc((unsigned)node, order, frame);
     }
-    unsigned first = this_cpu->node;
+    const uint8_t *nearest = nearest_table[this_cpu->node];
     for (unsigned i = 0; i < node_count; i++) {
-        if (node_alloc((first + i) % node_count, order, frame) == 0) {
+        if (node_alloc(nearest[i], order, frame) == 0) {
             return 0;
         }
     }
@@ -364,6 +380,12 @@ void buddy_free_pages(pa_t base, size_t count)
         base.v += NK_PAGE_SIZE << order;
         count -= (size_t)1 << order;
     }
+}
+
+unsigned buddy_node_of(pa_t block)
+{
+    nk_assert(block.v >> NK_PAGE_SHIFT < frame_count);
+    return frame_table[block.v >> NK_PAGE_SHIFT].node;
 }
 
 unsigned buddy_node_count(void)

@@ -5,9 +5,10 @@
 #pragma once
 
 #include "base/types.h"
+#include "mm/numa.h"
 
 #define BUDDY_ORDER_MAX 18 /* 1 GiB */
-#define BUDDY_NODES_MAX 8
+#define BUDDY_NODES_MAX NUMA_NODES_MAX
 #define BUDDY_NODE_ANY  (-1)
 
 /* Make the frame table (from the boot allocator) and add all free boot memory. */
@@ -40,6 +41,7 @@ struct buddy_stats {
 void buddy_drain(void);
 
 unsigned buddy_node_count(void);
+unsigned buddy_node_of(pa_t block); /* of the beginning of an allocated block */
 void buddy_get_stats(unsigned node, struct buddy_stats *out);
 
 /* Walk the whole state and panic on a broken invariant (tests, debug shell command). */

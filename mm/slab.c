@@ -60,13 +60,14 @@ static void block_free(struct slab_cache *cache, void *block)
     buddy_free(nk_va_to_pa(block), cache->slab_order);
 }
 
-/* A new slab with all objects free, on the partial list. Lock held. */
-static bool slab_add(struct slab_cache *cache)
+/* A new slab with all objects free, on its node's partial list; NULL: out of memory. Lock held. */
+static struct slab *slab_add(struct slab_cache *cache)
 {
     struct slab *slab = block_alloc(cache);
     if (slab == NULL) {
-        return false;
+        return NULL;
     }
+    slab->node = buddy_node_of(nk_va_to_pa(slab));
     slab->used = 0;
     slab->total = objects_per_slab(cache);
     slab->free = NULL;
@@ -76,11 +77,22 @@ static bool slab_add(struct slab_cache *cache)
         *(void **)object = slab->free;
         slab->free = object;
     }
-    nk_list_push_front(&cache->partial, &slab->link);
+    nk_list_push_front(&cache->partial[slab->node], &slab->link);
     cache->empty_count++;
     cache->slab_free += slab->total;
     cache->object_count += slab->total;
-    return true;
+    return slab;
+}
+
+/* Memory is short: a slab of any node. */
+static struct slab *far_slab(struct slab_cache *cache)
+{
+    for (unsigned node = 0; node < BUDDY_NODES_MAX; node++) {
+        if (!nk_list_empty(&cache->partial[node])) {
+            return nk_list_entry(cache->partial[node].next, struct slab, link);
+        }
+    }
+    return NULL;
 }
 
 /* One free object from the slabs, or NULL. Lock held. */
@@ -94,10 +106,15 @@ static void *object_take(struct slab_cache *cache)
         }
         return block;
     }
-    if (nk_list_empty(&cache->partial) && !slab_add(cache)) {
+    struct nk_list *partial = &cache->partial[this_cpu->node];
+    struct slab *slab =
+        nk_list_empty(partial) ? slab_add(cache) : nk_list_entry(partial->next, struct slab, link);
+    if (slab == NULL) {
+        slab = far_slab(cache);
+    }
+    if (slab == NULL) {
         return NULL;
     }
-    struct slab *slab = nk_list_entry(cache->partial.next, struct slab, link);
     void *object = slab->free;
     slab->free = *(void **)object;
     cache->empty_count -= slab->used == 0;
@@ -121,7 +138,7 @@ static void object_put(struct slab_cache *cache, void *object)
     slab->free = object;
     cache->slab_free++;
     if (slab->used-- == slab->total) {
-        nk_list_push_front(&cache->partial, &slab->link);
+        nk_list_push_front(&cache->partial[slab->node], &slab->link);
     }
     if (slab->used > 0) {
         return;
@@ -222,7 +239,9 @@ struct slab_cache *slab_cache_create(const char *name, size_t size, size_t align
     cache->lock = (struct nk_spinlock)NK_SPINLOCK_INIT(NK_RANK_SLAB);
     cache->index = (uint8_t)index;
     cache->name = name;
-    nk_list_init(&cache->partial);
+    for (unsigned node = 0; node < BUDDY_NODES_MAX; node++) {
+        nk_list_init(&cache->partial[node]);
+    }
     layout(cache, size, align);
     cache->limit = magazine_limit(cache->stride);
     for (unsigned i = 0; i < CONFIG_NR_CPUS; i++) {

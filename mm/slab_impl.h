@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "base/percpu.h"
 #include "base/spinlock.h"
+#include "mm/buddy.h"
 #include "mm/slab.h"
 
 #define SLAB_CACHES_MAX 64
@@ -25,9 +26,10 @@ struct slab_cpu {
 };
 
 struct slab {
-    struct nk_list link; /* on partial or full of its cache */
+    struct nk_list link; /* on partial[node] of its cache, while it has a free object */
     void *free;
     uint32_t used, total;
+    uint32_t node;
 };
 
 struct slab_cache {
@@ -40,7 +42,7 @@ struct slab_cache {
     size_t stride;  /* size with red zone, aligned */
     size_t first;   /* offset of the first object in a slab */
     const char *name;
-    struct nk_list partial; /* slabs with a free object */
+    struct nk_list partial[BUDDY_NODES_MAX]; /* per node: slabs with a free object */
     uint64_t slab_count, object_count;
     uint64_t slab_free;   /* free objects in slabs */
     uint32_t empty_count; /* slabs on `partial` without a used object */

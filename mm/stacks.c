@@ -80,7 +80,7 @@ static NK_NOINLINE struct stack_note *stack_make(int node)
     struct stack_note *note = (struct stack_note *)slot_end(slot) - 1;
     *note = (struct stack_note){
         .pa = pa,
-        .node = node == BUDDY_NODE_ANY ? this_cpu->node : (uint32_t)node,
+        .node = buddy_node_of(pa),
         .slot = slot,
     };
     return note;

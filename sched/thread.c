@@ -50,10 +50,18 @@ static void copy_name(char *to, const char *name)
     to[i] = '\0';
 }
 
+/* A stack of the node where the thread will run, or of another if there is none. */
+static void *stack_near(int cpu)
+{
+    int node = cpu == NK_CPU_ANY ? BUDDY_NODE_ANY : (int)nk_cpu_table[cpu].node;
+    void *top = paging_stack_alloc(node);
+    return top != NULL || node == BUDDY_NODE_ANY ? top : paging_stack_alloc(BUDDY_NODE_ANY);
+}
+
 struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn, void *arg,
                               bool with_stack)
 {
-    void *stack_top = with_stack ? paging_stack_alloc(BUDDY_NODE_ANY) : NULL;
+    void *stack_top = with_stack ? stack_near(attr->cpu) : NULL;
     struct nk_thread *t = slab_alloc(thread_cache);
     if (t == NULL || (with_stack && stack_top == NULL)) {
         if (t != NULL) {

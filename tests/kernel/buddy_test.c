@@ -23,12 +23,27 @@ static uint64_t *last_word(pa_t block, unsigned order)
     return (uint64_t *)((char *)nk_pa_to_va(block) + (NK_PAGE_SIZE << order)) - 1;
 }
 
+/* Of all nodes together. */
+static void get_stats(struct buddy_stats *out)
+{
+    memset(out, 0, sizeof(*out));
+    for (unsigned node = 0; node < buddy_node_count(); node++) {
+        struct buddy_stats s;
+        buddy_get_stats(node, &s);
+        out->total_pages += s.total_pages;
+        out->free_pages += s.free_pages;
+        for (unsigned order = 0; order <= BUDDY_ORDER_MAX; order++) {
+            out->free_blocks[order] += s.free_blocks[order];
+        }
+    }
+}
+
 /* The state to come back to: this CPU keeps nothing at hand. */
 static void settled_stats(struct buddy_stats *out)
 {
     slab_drain();
     buddy_drain();
-    buddy_get_stats(0, out);
+    get_stats(out);
 }
 
 static void expect_same_blocks(const struct buddy_stats *before)
@@ -55,7 +70,7 @@ static void pin_here(bool pin)
 KTEST(buddy_map)
 {
     struct buddy_stats stats;
-    buddy_get_stats(0, &stats);
+    get_stats(&stats);
     EXPECT_GE(buddy_node_count(), 1);
     EXPECT_LE(stats.total_pages << NK_PAGE_SHIFT, bootmem_ram_bytes());
     EXPECT_LE(stats.free_pages, stats.total_pages);
@@ -84,13 +99,13 @@ KTEST(buddy_every_order)
     settled_stats(&before);
     for (unsigned order = 0; order <= BUDDY_ORDER_MAX; order++) {
         pa_t pa;
-        if (buddy_alloc(order, 0, &pa) != 0) {
+        if (buddy_alloc(order, BUDDY_NODE_ANY, &pa) != 0) {
             continue; /* the machine has no block as large as that */
         }
         EXPECT_EQ(pa.v % (NK_PAGE_SIZE << order), 0);
         *first_word(pa) = *last_word(pa, order) = order;
         struct buddy_stats now;
-        buddy_get_stats(0, &now);
+        get_stats(&now);
         EXPECT_EQ(now.free_pages, before.free_pages - (UINT64_C(1) << order));
         buddy_free(pa, order);
     }
@@ -134,7 +149,7 @@ KTEST(buddy_random)
             shadow[i] = shadow[--count];
         }
         if (step % 3000 == 0) {
-            buddy_get_stats(0, &now);
+            get_stats(&now);
             EXPECT_EQ(now.free_pages, before.free_pages - pages);
             buddy_check();
         }
@@ -155,7 +170,7 @@ KTEST(buddy_coalesces)
     settled_stats(&before);
     for (unsigned i = 0; i < CHAIN_MAX; i++) {
         pa_t pa;
-        if (buddy_alloc(0, 0, &pa) != 0) {
+        if (buddy_alloc(0, BUDDY_NODE_ANY, &pa) != 0) {
             break;
         }
         uint64_t *page = first_word(pa);
@@ -184,7 +199,7 @@ KTEST(buddy_page_runs)
         pa_t pa;
         ASSERT_EQ(buddy_alloc_pages(count, align, BUDDY_NODE_ANY, &pa), 0);
         EXPECT_EQ(pa.v % align, 0);
-        buddy_get_stats(0, &now);
+        get_stats(&now);
         EXPECT_EQ(now.free_pages, before.free_pages - count);
         memset(nk_pa_to_va(pa), 0x5a, count << NK_PAGE_SHIFT);
         buddy_check();
@@ -207,7 +222,7 @@ KTEST(buddy_exhaustion)
         count++;
     }
     EXPECT_GT(count, 0);
-    buddy_get_stats(0, &now);
+    get_stats(&now);
     for (unsigned order = 9; order <= BUDDY_ORDER_MAX; order++) {
         EXPECT_EQ(now.free_blocks[order], 0);
     }

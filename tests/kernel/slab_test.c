@@ -165,7 +165,7 @@ KTEST(slab_gives_back)
     for (unsigned round = 0; round < 2; round++) {
         slab_drain();
         buddy_drain();
-        buddy_get_stats(0, round == 0 ? &before : &after);
+        buddy_get_stats(this_cpu->node, round == 0 ? &before : &after);
         for (unsigned i = 0; round == 0 && i < NK_ARRAY_COUNT(object); i++) {
             object[i] = kmalloc(1000);
             ASSERT(object[i] != NULL);

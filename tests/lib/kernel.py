@@ -10,12 +10,31 @@ IMAGE = BUILD / "orthocone-test.elf"
 TIMEOUT = 240
 PASSED = 33  # isa-debug-exit: (0x10 << 1) | 1
 
+
+
+def nodes(memory, cpus, distance):
+    """QEMU's arguments for NUMA nodes: the memory and the CPUs of each, and how far apart they are."""
+    arguments = []
+    for node, size in enumerate(memory):
+        members = "".join(f",cpus={cpu}" for cpu in cpus[node])
+        arguments += ["-object", f"memory-backend-ram,id=m{node},size={size}",
+                      "-numa", f"node,nodeid={node},memdev=m{node}{members}"]
+    for source, row in enumerate(distance):
+        for target, value in enumerate(row):
+            arguments += ["-numa", f"dist,src={source},dst={target},val={value}"]
+    return arguments
+
+
 # name: CPUs, memory, CPU model, further arguments of QEMU
 MACHINES = {
     "1cpu-128m": (1, "128M", "max", []),
     "2cpu-1g": (2, "1G", "max", []),
     "4cpu-6g": (4, "6G", "max", []),
     "2cpu-1g-plain": (2, "1G", "qemu64", []),
+    "4cpu-2nodes": (4, "1G", "max", nodes(["600M", "424M"], [[0, 1], [2, 3]], [[10, 21], [21, 10]])),
+    "4cpu-4nodes": (4, "512M", "max", nodes(
+        ["128M"] * 4, [[0], [1, 2], [3], []],  # the last has memory only
+        [[10, 30, 20, 40], [30, 10, 40, 20], [20, 40, 10, 30], [40, 20, 30, 10]])),
     "1cpu-8259": (1, "128M", "max", ["-no-acpi"]),  # no IOAPIC, no HPET, no PM timer
 }
 
