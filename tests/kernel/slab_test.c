@@ -179,26 +179,36 @@ KTEST(slab_gives_back)
     EXPECT_EQ(nk_thread_pin(nk_thread_current(), NK_CPU_ANY), 0);
 }
 
+/* So that the compiler and its checkers do not see what is wrong below. */
+static void *again(void *p)
+{
+    __asm__ volatile("" : "+r"(p));
+    return p;
+}
+
 KPANIC(slab_double_free)
 {
     void *p = kmalloc(100);
+    void *same = again(p);
     kfree(p);
-    kfree(p);
+    kfree(same);
 }
 
 KPANIC(slab_write_after_free)
 {
-    volatile char *p = kmalloc(100);
-    kfree((void *)p);
-    p[50] = 1;
+    void *p = kmalloc(100);
+    volatile char *same = again(p);
+    kfree(p);
+    same[50] = 1;
     (void)!kmalloc(100);
 }
 
 KPANIC(slab_write_beyond)
 {
-    volatile char *p = kmalloc(64);
-    p[64] = 1;
-    kfree((void *)p);
+    void *p = kmalloc(64);
+    volatile char *same = again(p);
+    same[64] = 1;
+    kfree(p);
 }
 
 KPANIC(slab_free_of_foreign_memory)
