@@ -1,5 +1,5 @@
 # Test programs of the library on the host: one cmocka program per file, each linked with the whole library.
-host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c fixture.c mock_backend.c pc.c guest_cpu.c test_device.c xmm.c native.c
+host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c fixture.c mock_backend.c scripted.c pc.c guest_cpu.c test_device.c xmm.c native.c
 
 # instruction emulation, guest page tables, loaders, manifest, paravirtual interface
 host-test-y += test_posix_host.c
@@ -10,3 +10,6 @@ host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.
 host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vioapic.c
 host-test-y += test_vpit.c test_vuart.c test_vrtc.c test_vpm.c test_vi8042.c test_vpci.c test_vdebug.c
 host-test-y += test_acpi.c test_threads.c
+
+# core: objects, run loop, policies, guest memory
+host-test-y += test_memory.c test_cpuid.c test_msr.c test_exits.c test_run.c

@@ -1,0 +1,351 @@
+/* Exit handlers, one kind after another, as the run loop calls them. */
+#include "scripted.h"
+
+#include <string.h>
+#include "core/irq.h"
+#include "core/x86.h"
+
+static struct scripted *m;
+static struct vcpu *v;
+
+static int setup(void **state)
+{
+    (void)state;
+    m = scripted_create(1);
+    v = m->vcpu;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    m->vm->state = VM_CRASHED; /* those that ended it had no thread to say so */
+    scripted_destroy(m);
+    return 0;
+}
+
+static struct vmm_exit exit_of(enum vmm_exit_kind kind, uint8_t length)
+{
+    struct vmm_exit e = {.kind = kind, .insn_length = length};
+
+    return e;
+}
+
+static void assert_event(uint8_t vector, bool has_error)
+{
+    assert_true(v->event.valid);
+    assert_int_equal(v->event.type, VMM_EVENT_EXCEPTION);
+    assert_int_equal(v->event.vector, vector);
+    assert_int_equal(v->event.has_error, has_error);
+    assert_true((v->requests & VMM_REQ_EVENT) != 0);
+}
+
+static void cache_instructions_are_skipped(void **state)
+{
+    static const enum vmm_exit_kind kinds[] = {VMM_EXIT_wbinvd, VMM_EXIT_invd, VMM_EXIT_pause};
+
+    (void)state;
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(kinds); i++) {
+        struct vmm_exit e = exit_of(kinds[i], 2);
+
+        v->intr_shadow = true;
+        assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+        assert_int_equal(v->rip, 0x1002);
+        assert_false(v->intr_shadow);
+        assert_false(v->event.valid);
+    }
+}
+
+static void what_is_not_offered_is_undefined(void **state)
+{
+    static const enum vmm_exit_kind kinds[] = {VMM_EXIT_monitor, VMM_EXIT_mwait, VMM_EXIT_refused};
+
+    (void)state;
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(kinds); i++) {
+        struct vmm_exit e = exit_of(kinds[i], 3);
+
+        assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+        assert_event(X86_UD, false);
+        assert_int_equal(v->rip, 0x1000);
+    }
+}
+
+static void rdpmc_faults(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_rdpmc, 2);
+
+    (void)state;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_GP, true);
+}
+
+static void nothing_happens_for_the_hosts_own(void **state)
+{
+    static const enum vmm_exit_kind kinds[] = {VMM_EXIT_intr, VMM_EXIT_nmi, VMM_EXIT_retry};
+
+    (void)state;
+    v->requests = 0;
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(kinds); i++) {
+        struct vmm_exit e = exit_of(kinds[i], 0);
+
+        assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+        assert_int_equal(v->rip, 0x1000);
+        assert_int_equal(v->requests, 0);
+    }
+}
+
+static void hlt_blocks_behind_itself(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_hlt, 1);
+
+    (void)state;
+    assert_int_equal(scripted_exit(m, &e), VMM_BLOCK);
+    assert_int_equal(v->rip, 0x1001);
+    assert_int_equal(v->halted, 1);
+}
+
+static void a_window_has_interrupts_looked_for(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_intr_window, 0);
+
+    (void)state;
+    v->requests = 0;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->requests, VMM_REQ_INTR);
+}
+
+static void exceptions_go_back_to_the_guest(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_exception, 0);
+
+    (void)state;
+    e.exception.vector = X86_DB;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_DB, false);
+    e.exception.vector = X86_PF;
+    e.exception.has_error = true;
+    e.exception.error = 7;
+    e.exception.address = 0x123456;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_PF, true);
+    assert_int_equal(v->event.error, 7);
+    assert_int_equal(mock_vcpu(v)->sysreg[VMM_CR2], 0x123456);
+}
+
+static void two_faults_make_a_double_fault(void **state)
+{
+    (void)state;
+    v->event.valid = false;
+    vmm_inject_exception(v, X86_PF, true, 2);
+    vmm_inject_exception(v, X86_GP, true, 5);
+    assert_event(X86_DF, true);
+    assert_int_equal(v->event.error, 0);
+
+    v->event.valid = false;
+    vmm_inject_exception(v, X86_GP, true, 0);
+    vmm_inject_exception(v, X86_PF, true, 0); /* contributory, then page fault: one after other */
+    assert_event(X86_PF, true);
+
+    v->event.valid = false;
+    vmm_inject_exception(v, X86_DE, false, 0);
+    vmm_inject_exception(v, X86_NP, true, 0);
+    assert_event(X86_DF, true);
+
+    v->event.valid = false;
+    vmm_inject_exception(v, X86_UD, false, 0);
+    vmm_inject_exception(v, X86_GP, true, 0);
+    assert_event(X86_GP, true);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_NONE);
+
+    v->event.valid = false;
+    vmm_inject_exception(v, X86_DF, true, 0);
+    vmm_inject_exception(v, X86_PF, true, 0);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_TRIPLE_FAULT);
+}
+
+static void single_step_traps_behind_a_skipped_instruction(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_wbinvd, 2);
+
+    (void)state;
+    v->rflags |= X86_RFLAGS_TF | X86_RFLAGS_RF;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->rip, 0x1002);
+    assert_event(X86_DB, false);
+    assert_int_equal(v->rflags & X86_RFLAGS_RF, 0);
+    assert_true((mock_vcpu(v)->sysreg[VMM_DR6] & X86_DR6_BS) != 0);
+}
+
+static void ports_reach_their_devices(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_pio, 1);
+
+    (void)state;
+    e.pio.port = 0x21; /* the PIC's mask */
+    e.pio.size = 1;
+    v->gpr[VMM_RAX] = 0xffffffffffffff5a;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->rip, 0x1001);
+    e.pio.in = true;
+    v->gpr[VMM_RAX] = 0x1122334455667788;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->gpr[VMM_RAX], 0x112233445566775a);
+    /* Unclaimed: all ones in the operand's width. */
+    e.pio.port = 0x5000;
+    e.pio.size = 2;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->gpr[VMM_RAX], 0x112233445566ffff);
+    e.pio.size = 4;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->gpr[VMM_RAX], 0xffffffff);
+}
+
+static void xsetbv_is_validated(void **state)
+{
+    static const uint64_t bad[] = {0, 2, 5, 0x207, 0xe7, 0x27, UINT64_C(1) << 63 | 7};
+    struct vmm_exit e = exit_of(VMM_EXIT_xsetbv, 3);
+
+    (void)state;
+    v->gpr[VMM_RCX] = v->gpr[VMM_RDX] = 0;
+    v->gpr[VMM_RAX] = 7;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_UD, false); /* CR4.OSXSAVE is clear */
+    mock_vcpu(v)->sysreg[VMM_CR4] = X86_CR4_OSXSAVE;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_false(v->event.valid);
+    assert_int_equal(v->xcr0, 7);
+    assert_int_equal(v->rip, 0x1003);
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(bad); i++) {
+        v->gpr[VMM_RAX] = (uint32_t)bad[i];
+        v->gpr[VMM_RDX] = bad[i] >> 32;
+        assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+        assert_event(X86_GP, true);
+        assert_int_equal(v->xcr0, 7);
+    }
+    v->gpr[VMM_RAX] = 3;
+    v->gpr[VMM_RDX] = 0;
+    v->gpr[VMM_RCX] = 1;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_GP, true);
+    v->gpr[VMM_RCX] = 0;
+    mock_vcpu(v)->segment[VMM_SEG_SS].attributes |= 3 << 5;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_GP, true);
+}
+
+static void cr8_is_the_lapics(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_cr_access, 4);
+
+    (void)state;
+    e.reg.number = 8;
+    e.reg.gpr = VMM_RSI;
+    e.reg.write = e.reg.gpr_valid = true;
+    v->gpr[VMM_RSI] = 9;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(vlapic_cr8_read(v), 9);
+    assert_int_equal(mock_vcpu(v)->sysreg[VMM_CR8], 9);
+    assert_true((v->requests & VMM_REQ_INTR) != 0);
+    e.reg.write = false;
+    e.reg.gpr = VMM_RDI;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->gpr[VMM_RDI], 9);
+    e.reg.write = true;
+    v->gpr[VMM_RDI] = 16;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_GP, true);
+    assert_int_equal(vlapic_cr8_read(v), 9);
+}
+
+static void debug_registers_are_handed_over(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_dr_access, 3);
+
+    (void)state;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->rip, 0x1000); /* it runs again */
+    assert_int_equal(mock_vcpu(v)->dr_acquired, 1);
+}
+
+static void first_touch_of_lazy_memory_is_mapped(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_nested_fault, 0);
+
+    (void)state;
+    vmm_memory_destroy(m->vm);
+    m->vm->config.lazy_memory = true;
+    assert_int_equal(vmm_memory_add(m->vm, VMM_GPA(0), VMM_MIB(1), VMM_REGION_RAM), 0);
+    e.fault.gpa = VMM_GPA(0x5123);
+    e.fault.write = true;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(mock_vm(m->vm)->mapping_count, 1);
+    assert_int_equal(mock_vm(m->vm)->mapping[0].gpa, 0x5000);
+
+    posix_host_fail_alloc(m->host, 0);
+    e.fault.gpa = VMM_GPA(0x6000);
+    assert_int_equal(scripted_exit(m, &e), VMM_LEAVE);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_HOST_ERROR);
+    posix_host_fail_alloc(m->host, -1);
+}
+
+static void delivery_through_device_memory_crashes(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_nested_fault, 0);
+
+    (void)state;
+    e.fault.gpa = VMM_GPA(0xd0000000);
+    v->event = (struct vmm_event){.valid = true, .type = VMM_EVENT_INTR, .vector = 0x30};
+    assert_int_equal(vmm_handle_nested_fault(v, &e), VMM_LEAVE);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_EMULATION);
+}
+
+static void ends(enum vmm_exit_kind kind, enum vm_reason reason, const char *text)
+{
+    struct vmm_exit e = exit_of(kind, 0);
+
+    e.code = 0x77;
+    m->vm->reason = VM_REASON_NONE;
+    posix_host_clear_log(m->host);
+    assert_int_equal(scripted_exit(m, &e), VMM_LEAVE);
+    assert_int_equal(vmm_vm_reason(m->vm), reason);
+    assert_non_null(strstr(posix_host_log(m->host), text));
+    /* The dump: registers, segments, code. */
+    assert_non_null(strstr(posix_host_log(m->host), "rip 0000000000001000"));
+    assert_non_null(strstr(posix_host_log(m->host), "cs  f000"));
+    assert_non_null(strstr(posix_host_log(m->host), "code:"));
+}
+
+static void what_cannot_go_on_ends_the_vm_with_a_dump(void **state)
+{
+    (void)state;
+    ends(VMM_EXIT_shutdown, VM_REASON_TRIPLE_FAULT, "triple fault");
+    ends(VMM_EXIT_task_switch, VM_REASON_EMULATION, "task switch");
+    ends(VMM_EXIT_entry_failed, VM_REASON_ENTRY_FAILED, "refused");
+    ends(VMM_EXIT_unknown, VM_REASON_UNKNOWN_EXIT, "unknown exit 0x77");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(cache_instructions_are_skipped),
+        TEST(what_is_not_offered_is_undefined),
+        TEST(rdpmc_faults),
+        TEST(nothing_happens_for_the_hosts_own),
+        TEST(hlt_blocks_behind_itself),
+        TEST(a_window_has_interrupts_looked_for),
+        TEST(exceptions_go_back_to_the_guest),
+        TEST(two_faults_make_a_double_fault),
+        TEST(single_step_traps_behind_a_skipped_instruction),
+        TEST(ports_reach_their_devices),
+        TEST(xsetbv_is_validated),
+        TEST(cr8_is_the_lapics),
+        TEST(debug_registers_are_handed_over),
+        TEST(first_touch_of_lazy_memory_is_mapped),
+        TEST(delivery_through_device_memory_crashes),
+        TEST(what_cannot_go_on_ends_the_vm_with_a_dump),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,248 @@
+/* Guest memory: what is backed how, copies, first touch, and every failure undone. */
+#include "fixture.h"
+#include "mock_backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int setup(void **state)
+{
+    *state = fixture_create(0, 1);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture_destroy(*state);
+    return 0;
+}
+
+static void blocks_are_large_and_aligned(void **state)
+{
+    struct fixture *f = *state;
+    struct mock_vm *m = mock_vm(f->vm);
+    uint64_t bytes = 0;
+
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0xc0000), VMM_MIB(8) - 0xc0000, VMM_REGION_RAM),
+                     0);
+    for (unsigned i = 0; i < m->mapping_count; i++) {
+        const struct mock_mapping *b = &m->mapping[i];
+
+        assert_int_equal(b->size & (b->size - 1), 0);
+        assert_int_equal(b->gpa % b->size, 0);
+        assert_int_equal(b->hpa % b->size, 0);
+        assert_int_equal(b->prot, VMM_MAP_READ | VMM_MAP_WRITE | VMM_MAP_EXEC);
+        bytes += b->size;
+    }
+    assert_int_equal(bytes, VMM_MIB(8) - 0xc0000);
+    /* 256 KiB at 0xc0000, then 1, 2 and 4 MiB. */
+    assert_int_equal(m->mapping_count, 4);
+}
+
+static void bad_ranges_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct vm *vm = f->vm;
+
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(0x10), 0x1000, VMM_REGION_RAM), -VMM_EINVAL);
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(0), 0x1001, VMM_REGION_RAM), -VMM_EINVAL);
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(0), 0, VMM_REGION_RAM), -VMM_EINVAL);
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(-VMM_PAGE_SIZE), 0x2000, VMM_REGION_RAM),
+                     -VMM_EINVAL);
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(0x4000), 0x4000, VMM_REGION_RAM), 0);
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(0x7000), 0x1000, VMM_REGION_RAM), -VMM_EEXIST);
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(0x1000), 0x4000, VMM_REGION_RAM), -VMM_EEXIST);
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(0), 0x10000, VMM_REGION_RAM), -VMM_EEXIST);
+    for (unsigned i = 1; i < VMM_REGIONS_MAX; i++) {
+        assert_int_equal(vmm_memory_add(vm, VMM_GPA(i * 0x10000), 0x1000, VMM_REGION_RAM), 0);
+    }
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(0x900000), 0x1000, VMM_REGION_RAM), -VMM_ENOSPC);
+}
+
+static void every_allocation_failure_is_undone(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t pages = posix_host_pages_used(f->host);
+    uint64_t small = posix_host_small_used(f->host);
+    int error;
+    long n = 0;
+
+    do {
+        posix_host_fail_alloc(f->host, n++);
+        error = vmm_memory_add(f->vm, VMM_GPA(0xc0000), VMM_MIB(4), VMM_REGION_RAM);
+        if (error != 0) {
+            assert_int_equal(error, -VMM_ENOMEM);
+            assert_int_equal(posix_host_pages_used(f->host), pages);
+            assert_int_equal(posix_host_small_used(f->host), small);
+            assert_int_equal(f->vm->memory.region_count, 0);
+            assert_int_equal(mock_vm(f->vm)->mapping_count, 0);
+        }
+    } while (error != 0);
+    posix_host_fail_alloc(f->host, -1);
+    assert_true(n > 3);
+}
+
+static void a_failed_mapping_is_undone(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t pages = posix_host_pages_used(f->host);
+
+    mock_vm(f->vm)->fail_map_at = 1;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0xc0000), 0x41000, VMM_REGION_RAM), -VMM_ENOMEM);
+    assert_int_equal(f->vm->memory.region_count, 0);
+    assert_int_equal(posix_host_pages_used(f->host), pages);
+    assert_int_equal(mock_vm(f->vm)->mapping_count, 0);
+}
+
+static uint64_t largest;
+static int (*pages_alloc)(void *host, uint64_t count, uint64_t align, int node, hpa_t *out);
+
+static int pages_alloc_fragmented(void *host, uint64_t count, uint64_t align, int node, hpa_t *out)
+{
+    return count > largest ? -VMM_ENOMEM : pages_alloc(host, count, align, node, out);
+}
+
+static void a_fragmented_host_gives_smaller_blocks(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_host_ops *ops = posix_host_ops(f->host);
+
+    pages_alloc = ops->pages_alloc;
+    ops->pages_alloc = pages_alloc_fragmented;
+    largest = 16;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(1), VMM_REGION_RAM), 0);
+    ops->pages_alloc = pages_alloc;
+    assert_int_equal(mock_vm(f->vm)->mapping_count, 16);
+    assert_int_equal(vmm_memory_zero(f->vm, VMM_GPA(0), VMM_MIB(1)), 0);
+}
+
+static void copies_cross_blocks(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t in[0x3000], out[0x3000];
+
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0x1000), 0x7000, VMM_REGION_RAM), 0);
+    for (unsigned i = 0; i < sizeof(in); i++) {
+        in[i] = (uint8_t)(i * 7);
+    }
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(0x1801), in, sizeof(in)), 0);
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(0x1801), out, sizeof(out)), 0);
+    assert_memory_equal(in, out, sizeof(in));
+    assert_int_equal(vmm_memory_zero(f->vm, VMM_GPA(0x1ffe), 4), 0);
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(0x1801), out, sizeof(out)), 0);
+    memset(in + 0x7fd, 0, 4);
+    assert_memory_equal(in, out, sizeof(in));
+
+    assert_non_null(vmm_memory_ptr(f->vm, VMM_GPA(0x1000), 0x1000));
+    assert_null(vmm_memory_ptr(f->vm, VMM_GPA(0x1000), 0x1001)); /* a 4 KiB block, then 8 KiB */
+    assert_null(vmm_memory_ptr(f->vm, VMM_GPA(0x8000), 1));
+}
+
+static void copies_beyond_ram_write_nothing(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t bytes[0x2000];
+
+    memset(bytes, 0xaa, sizeof(bytes));
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), 0x4000, VMM_REGION_RAM), 0);
+    assert_int_equal(vmm_memory_zero(f->vm, VMM_GPA(0), 0x4000), 0);
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(0x3000), bytes, sizeof(bytes)), -VMM_EFAULT);
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(UINT64_MAX), bytes, 2), -VMM_EFAULT);
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(0x3000), bytes, 0x1000), 0);
+    for (unsigned i = 0; i < 0x1000; i++) {
+        assert_int_equal(bytes[i], 0);
+    }
+}
+
+static void lazy_pages_come_zeroed_on_first_touch(void **state)
+{
+    struct fixture *f = *state;
+    struct mock_vm *m = mock_vm(f->vm);
+    uint64_t word = 1;
+
+    f->vm->config.lazy_memory = true;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(64), VMM_REGION_RAM), 0);
+    assert_int_equal(m->mapping_count, 0);
+    /* Out of order, so that blocks are inserted before others. */
+    for (unsigned i = 0; i < 64; i++) {
+        uint64_t gpa = (uint64_t)(i * 37 % 64) << 12;
+
+        assert_int_equal(vmm_memory_fault(f->vm, VMM_GPA(gpa + 5), true), 0);
+        assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(gpa), &word, 8), 0);
+        assert_int_equal(word, 0);
+        word = gpa + 1;
+        assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(gpa), &word, 8), 0);
+    }
+    assert_int_equal(m->mapping_count, 64);
+    for (uint64_t gpa = 0; gpa < 64 << 12; gpa += 1 << 12) {
+        assert_int_equal(vmm_memory_fault(f->vm, VMM_GPA(gpa), false), 0);
+        assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(gpa), &word, 8), 0);
+        assert_int_equal(word, gpa + 1);
+    }
+    assert_int_equal(m->mapping_count, 64);
+
+    posix_host_fail_alloc(f->host, 0);
+    assert_int_equal(vmm_memory_fault(f->vm, VMM_GPA(VMM_MIB(32)), true), -VMM_ENOMEM);
+    posix_host_fail_alloc(f->host, -1);
+    assert_int_equal(vmm_memory_fault(f->vm, VMM_GPA(VMM_MIB(32)), true), 0);
+}
+
+static void faults_outside_ram_say_what_is_there(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), 0x4000, VMM_REGION_RAM), 0);
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0xf0000), 0x10000, VMM_REGION_ROM), 0);
+    assert_int_equal(vmm_memory_fault(f->vm, VMM_GPA(0x4000), false), -VMM_ENOENT);
+    assert_int_equal(vmm_memory_fault(f->vm, VMM_GPA(0xf1000), true), -VMM_EPERM);
+    assert_int_equal(vmm_memory_fault(f->vm, VMM_GPA(0xf1000), false), 0);
+    for (unsigned i = 0; i < mock_vm(f->vm)->mapping_count; i++) {
+        const struct mock_mapping *b = &mock_vm(f->vm)->mapping[i];
+
+        assert_int_equal((b->prot & VMM_MAP_WRITE) != 0, b->gpa < 0x4000);
+    }
+}
+
+static void (*pages_free)(void *host, hpa_t base, uint64_t count);
+static uint64_t freed_pages, freed_bytes_set;
+
+static void pages_free_inspecting(void *host, hpa_t base, uint64_t count)
+{
+    const uint8_t *p = posix_host_ops(host)->hpa_to_va(host, base);
+
+    freed_pages += count;
+    for (uint64_t i = 0; i < count * VMM_PAGE_SIZE; i++) {
+        freed_bytes_set += p[i] != 0;
+    }
+    pages_free(host, base, count);
+}
+
+static void pages_are_scrubbed_before_they_go_back(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_host_ops *ops = posix_host_ops(f->host);
+
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), 0x3000, VMM_REGION_RAM), 0);
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(0x1ffc), "secret", 7), 0);
+    pages_free = ops->pages_free;
+    ops->pages_free = pages_free_inspecting;
+    vmm_memory_destroy(f->vm);
+    ops->pages_free = pages_free;
+    assert_int_equal(freed_pages, 3);
+    assert_int_equal(freed_bytes_set, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(blocks_are_large_and_aligned),           TEST(bad_ranges_are_refused),
+        TEST(every_allocation_failure_is_undone),     TEST(a_failed_mapping_is_undone),
+        TEST(a_fragmented_host_gives_smaller_blocks), TEST(copies_cross_blocks),
+        TEST(copies_beyond_ram_write_nothing),        TEST(lazy_pages_come_zeroed_on_first_touch),
+        TEST(faults_outside_ram_say_what_is_there),   TEST(pages_are_scrubbed_before_they_go_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,313 @@
+/* The run loop: what reaches the guest at which entry, waiting, requests. */
+#include "scripted.h"
+
+#include <string.h>
+#include "core/irq.h"
+#include "core/x86.h"
+
+#define VECTOR 0x51
+
+static struct scripted *m;
+static struct vcpu *v;
+
+static int setup(void **state)
+{
+    (void)state;
+    m = scripted_create(1);
+    v = m->vcpu;
+    assert_true(vlapic_base_write(v, 0xfee00d00));
+    assert_true(vlapic_msr_write(v, 0x80f, 0x1ff)); /* the LAPIC on */
+    v->rflags |= X86_RFLAGS_IF;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    scripted_destroy(m);
+    return 0;
+}
+
+static void interrupt_self(void)
+{
+    const struct vmm_irq_message message = {.vector = VECTOR};
+
+    vmm_irq_deliver(m->vm, &message);
+}
+
+static struct mock_vcpu *mock_of(void)
+{
+    return mock_vcpu(v);
+}
+
+static void assert_injected(enum vmm_event_type type, uint8_t vector)
+{
+    assert_true(mock_of()->injected.valid);
+    assert_int_equal(mock_of()->injected.type, type);
+    assert_int_equal(mock_of()->injected.vector, vector);
+}
+
+static void nothing(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    (void)vcpu;
+    assert_false(mock_of()->injected.valid);
+    e->kind = VMM_EXIT_intr;
+}
+
+static void raise_interrupt(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    nothing(vcpu, e);
+    interrupt_self();
+}
+
+static void gets_interrupt(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    (void)vcpu;
+    assert_injected(VMM_EVENT_INTR, VECTOR);
+    assert_false(mock_of()->window);
+    e->kind = VMM_EXIT_intr;
+}
+
+static void interrupts_are_injected_when_they_can_be(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {
+        nothing, raise_interrupt, gets_interrupt, nothing, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+}
+
+static void raise_with_if_clear(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    vcpu->rflags &= ~X86_RFLAGS_IF;
+    raise_interrupt(vcpu, e);
+}
+
+static void has_window(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    nothing(vcpu, e);
+    assert_true(mock_of()->window);
+}
+
+static void window_opens(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    has_window(vcpu, e);
+    vcpu->rflags |= X86_RFLAGS_IF;
+    e->kind = VMM_EXIT_intr_window;
+}
+
+static void interrupts_wait_for_the_window(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {
+        raise_with_if_clear, has_window, has_window, window_opens, gets_interrupt, nothing, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+}
+
+static void raise_below_tpr(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    vlapic_cr8_write(vcpu, 8);
+    raise_interrupt(vcpu, e);
+}
+
+static void lowers_tpr(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    nothing(vcpu, e);
+    assert_true(mock_of()->cr8_exits);
+    e->kind = VMM_EXIT_cr_access;
+    e->insn_length = 4;
+    e->reg.number = 8;
+    e->reg.write = e->reg.gpr_valid = true;
+    e->reg.gpr = VMM_RAX;
+    vcpu->gpr[VMM_RAX] = 0;
+}
+
+static void interrupts_wait_for_the_task_priority(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {raise_below_tpr, lowers_tpr,
+                                                                      gets_interrupt, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+    assert_false(mock_of()->cr8_exits);
+}
+
+static void faults_with_interrupt(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    raise_interrupt(vcpu, e);
+    e->kind = VMM_EXIT_refused;
+}
+
+static void gets_exception(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    (void)vcpu;
+    assert_injected(VMM_EVENT_EXCEPTION, X86_UD);
+    assert_true(mock_of()->window); /* and the interrupt at the next opportunity */
+    e->kind = VMM_EXIT_intr_window;
+}
+
+static void exceptions_go_before_interrupts(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {
+        faults_with_interrupt, gets_exception, gets_interrupt, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+}
+
+static void raise_nmi(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    nothing(vcpu, e);
+    vmm_vcpu_request(vcpu, VMM_REQ_NMI);
+}
+
+static void gets_nmi(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    (void)vcpu;
+    assert_injected(VMM_EVENT_NMI, 2);
+    e->kind = VMM_EXIT_intr;
+}
+
+static void nmi_wakes_without_if(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    vcpu->rflags &= ~X86_RFLAGS_IF;
+    raise_nmi(vcpu, e);
+    e->kind = VMM_EXIT_hlt;
+    e->insn_length = 1;
+}
+
+static void nmis_need_no_if(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {
+        raise_nmi, gets_nmi, nmi_wakes_without_if, gets_nmi, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+}
+
+static void halts_with_interrupt(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    raise_interrupt(vcpu, e);
+    e->kind = VMM_EXIT_hlt;
+    e->insn_length = 1;
+}
+
+static void hlt_ends_at_once_when_something_is_pending(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {halts_with_interrupt,
+                                                                      gets_interrupt, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+    assert_int_equal(v->halted, 0);
+}
+
+/* An exit between STI and HLT: the interrupt must find the guest behind the HLT. */
+static void exits_in_shadow_before_hlt(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    static const uint8_t hlt = 0xf4;
+
+    mock_of()->segment[VMM_SEG_CS].base = 0;
+    vcpu->rip = 0x3000;
+    assert_int_equal(vmm_memory_write(m->vm, VMM_GPA(0x3000), &hlt, 1), 0);
+    vcpu->intr_shadow = true;
+    raise_interrupt(vcpu, e);
+}
+
+static void gets_interrupt_behind_hlt(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    gets_interrupt(vcpu, e);
+    assert_int_equal(vcpu->rip, 0x3001);
+}
+
+static void the_shadow_of_sti_covers_the_hlt(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {
+        exits_in_shadow_before_hlt, gets_interrupt_behind_hlt, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+}
+
+static void two_at_once(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    const struct vmm_irq_message higher = {.vector = VECTOR + 0x20};
+
+    raise_interrupt(vcpu, e);
+    vmm_irq_deliver(m->vm, &higher);
+}
+
+static void gets_higher(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    assert_injected(VMM_EVENT_INTR, VECTOR + 0x20);
+    e->kind = VMM_EXIT_msr_write; /* EOI */
+    e->insn_length = 2;
+    vcpu->gpr[VMM_RCX] = 0x80b;
+    vcpu->gpr[VMM_RAX] = vcpu->gpr[VMM_RDX] = 0;
+}
+
+static void the_higher_of_two_goes_first(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {two_at_once, gets_higher,
+                                                                      gets_interrupt, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+}
+
+static void wait_and_die(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    nothing(vcpu, e);
+    e->kind = VMM_EXIT_shutdown;
+}
+
+static void the_loop_ends_with_the_vm(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {wait_and_die, NULL};
+    struct posix_event event;
+
+    (void)state;
+    scripted_run(m, steps);
+    event = posix_host_event(m->host);
+    assert_int_equal(vmm_vm_state(m->vm), VM_CRASHED);
+    assert_int_equal(event.state, VM_CRASHED);
+    assert_int_equal(event.reason, VM_REASON_TRIPLE_FAULT);
+    assert_ptr_equal(event.cookie, m);
+}
+
+static void exits_are_counted(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {nothing, nothing, NULL};
+    struct vm_exit_count count;
+    uint64_t intr = 0;
+    unsigned i;
+
+    (void)state;
+    scripted_run(m, steps);
+    for (i = 0; vmm_vm_exit_count(m->vm, i, &count); i++) {
+        intr = strcmp(count.name, "intr") == 0 ? count.count : intr;
+    }
+    assert_int_equal(i, VMM_EXIT_COUNT);
+    assert_int_equal(intr, 3); /* and the script's end */
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(interrupts_are_injected_when_they_can_be),
+        TEST(interrupts_wait_for_the_window),
+        TEST(interrupts_wait_for_the_task_priority),
+        TEST(exceptions_go_before_interrupts),
+        TEST(nmis_need_no_if),
+        TEST(hlt_ends_at_once_when_something_is_pending),
+        TEST(the_shadow_of_sti_covers_the_hlt),
+        TEST(the_higher_of_two_goes_first),
+        TEST(the_loop_ends_with_the_vm),
+        TEST(exits_are_counted),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
