@@ -63,7 +63,7 @@ static bool is_quick(struct vcpu *v, const struct insn *i, const struct vmm_exit
     return offset != 0 || (emu_effective_address(v, i) & (VMM_PAGE_SIZE - 1)) == 0;
 }
 
-static void move_quickly(struct vcpu *v, const struct insn *i, struct vmm_exit *e)
+static inline void move_quickly(struct vcpu *v, const struct insn *i, struct vmm_exit *e)
 {
     uint64_t *gpr = &v->gpr[i->reg];
     struct vdev_access a; /* each field is set below: an initializer would write them all twice */
@@ -81,53 +81,57 @@ static void move_quickly(struct vcpu *v, const struct insn *i, struct vmm_exit *
         a.value = (i->quick == QUICK_STORE ? *gpr : i->imm) & i->quick_mask;
         vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
     }
+    e->insn_length = i->length;
+    (void)!vmm_skip_instruction(v, e); /* the length is known */
 }
 
-static enum vmm_action execute_any(struct emu *m)
+/* Out of line: the quick way needs no room on the stack for it. */
+static __attribute__((noinline)) enum vmm_action emulate_fully(struct vcpu *v, struct vmm_exit *e,
+                                                               const struct vmm_address_mode *mode)
 {
-    const struct op_info *info = op_find(m->i);
+    struct emu m = {.v = v, .e = e, .mode = *mode};
+    const struct op_info *info;
     bool again = false;
 
-    m->gpa_known = has_one_operand(m->i, info);
-    switch (op_execute(m, info, &again)) {
+    switch (decode_current(v, mode, e, &m.i)) {
+    case DECODE_OK:
+        break;
+    case DECODE_FAULT:
+        return VMM_CONTINUE;
+    case DECODE_CRASH:
+        return crash(v, e, "guest runs code outside RAM");
+    }
+    if (is_quick(v, m.i, e)) {
+        move_quickly(v, m.i, e);
+        return VMM_CONTINUE;
+    }
+    info = op_find(m.i);
+    m.gpa_known = has_one_operand(m.i, info);
+    switch (op_execute(&m, info, &again)) {
     case EMU_OK:
         break;
     case EMU_FAULT:
         return VMM_CONTINUE;
     case EMU_CANNOT:
-        return crash(m->v, m->e, "instruction on device memory that is not emulated");
+        return crash(v, e, "instruction on device memory that is not emulated");
     }
     if (!again) {
-        m->e->insn_length = m->i->length;
-        /* Only fails for instructions of unknown length. */
-        (void)!vmm_skip_instruction(m->v, m->e);
+        e->insn_length = m.i->length;
+        (void)!vmm_skip_instruction(v, e); /* the length is known */
     }
     return VMM_CONTINUE;
 }
 
 enum vmm_action vmm_emulate_mmio(struct vcpu *v, struct vmm_exit *e)
 {
-    struct emu m;
+    struct vmm_address_mode mode;
+    const struct insn *i;
 
-    v->backend->get_address_mode(v, &m.mode);
-    m.i = decode_remembered(v, &m.mode, e);
-    if (m.i == NULL) {
-        switch (decode_current(v, &m.mode, e, &m.i)) {
-        case DECODE_OK:
-            break;
-        case DECODE_FAULT:
-            return VMM_CONTINUE;
-        case DECODE_CRASH:
-            return crash(v, e, "guest runs code outside RAM");
-        }
+    v->backend->get_address_mode(v, &mode);
+    i = decode_remembered(v, &mode, e);
+    if (vmm_unlikely(i == NULL || !is_quick(v, i, e))) {
+        return emulate_fully(v, e, &mode);
     }
-    if (is_quick(v, m.i, e)) {
-        move_quickly(v, m.i, e);
-        e->insn_length = m.i->length;
-        (void)!vmm_skip_instruction(v, e); /* the length is known */
-        return VMM_CONTINUE;
-    }
-    m.v = v;
-    m.e = e;
-    return execute_any(&m);
+    move_quickly(v, i, e);
+    return VMM_CONTINUE;
 }

@@ -4,20 +4,28 @@
 
 #define ITERATIONS_PER_EXIT 256
 
-static uint64_t port_read(struct vcpu *v, const struct vmm_exit *e)
+static inline uint64_t port_access(struct vcpu *v, const struct vmm_exit *e, bool write,
+                                   uint64_t value)
 {
-    struct vdev_access a = {.value = ~UINT64_C(0), .size = e->pio.size, .write = false, .vcpu = v};
+    struct vdev_access a;
 
+    a.offset = 0;
+    a.value = value;
+    a.size = e->pio.size;
+    a.write = write;
+    a.vcpu = v;
     vmm_bus_access(&v->vm->pio, e->pio.port, &a);
     return a.value;
 }
 
+static uint64_t port_read(struct vcpu *v, const struct vmm_exit *e)
+{
+    return port_access(v, e, false, ~UINT64_C(0));
+}
+
 static void port_write(struct vcpu *v, const struct vmm_exit *e, uint64_t value)
 {
-    struct vdev_access a = {
-        .value = value & emu_mask(e->pio.size), .size = e->pio.size, .write = true, .vcpu = v};
-
-    vmm_bus_access(&v->vm->pio, e->pio.port, &a);
+    port_access(v, e, true, value & emu_mask(e->pio.size));
 }
 
 static void step(struct emu *m, unsigned reg)
@@ -88,7 +96,7 @@ static enum emu_result string(struct emu *m, bool *again)
 
 /* Segment, address size and REP are taken from the instruction: not every processor reports them,
  * and one that does may be wrong about 16-bit code. */
-static enum vmm_action emulate_string(struct vcpu *v, struct vmm_exit *e)
+static __attribute__((noinline)) enum vmm_action emulate_string(struct vcpu *v, struct vmm_exit *e)
 {
     struct emu m = {.v = v, .e = e};
     bool again = false;
