@@ -20,6 +20,11 @@ static uint8_t mode_of(const struct vmm_address_mode *m)
     return (m->cs_attributes & CS_DEFAULT) != 0 ? 4 : 2;
 }
 
+static uint64_t linear_of(uint64_t rip, const struct vmm_address_mode *m)
+{
+    return mode_of(m) == 8 ? rip : (uint32_t)(m->cs_base + rip);
+}
+
 /* Bytes from rip to the segment's limit. */
 static uint64_t room_of(const struct vcpu *v, const struct vmm_address_mode *m, uint8_t mode)
 {
@@ -297,10 +302,10 @@ static enum parse_result parse(struct insn *i, unsigned available)
 /* --- fetching ----------------------------------------------------------------------------------
  */
 
-bool decode_same_bytes(const struct insn *i, const uint8_t *code, unsigned offset)
+bool decode_same_bytes(const struct insn *i, const uint8_t *page)
 {
-    return offset + i->length <= VMM_PAGE_SIZE &&
-           __builtin_memcmp(code + offset, i->bytes, i->length) == 0;
+    return i->offset + i->length <= VMM_PAGE_SIZE &&
+           __builtin_memcmp(page + i->offset, i->bytes, i->length) == 0;
 }
 
 /* Decode from memory: one page first; the second is touched only if the instruction goes on there,
@@ -308,8 +313,8 @@ bool decode_same_bytes(const struct insn *i, const uint8_t *code, unsigned offse
 static enum decode_result fetch_and_parse(struct vcpu *v, const struct vmm_address_mode *mode,
                                           struct insn *i)
 {
-    uint64_t linear = insn_linear(i->rip, i->cs_base, i->mode), room = room_of(v, mode, i->mode);
-    unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (linear & (VMM_PAGE_SIZE - 1)));
+    uint64_t linear = i->page << 12 | i->offset, room = room_of(v, mode, i->mode);
+    unsigned in_page = (unsigned)(VMM_PAGE_SIZE - i->offset);
     unsigned step[2] = {in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX, VMM_INSN_MAX};
     unsigned have = 0;
 
@@ -354,22 +359,27 @@ enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode 
                                   const struct vmm_exit *e, const struct insn **out)
 {
     struct insn *i = insn_slot(v);
+    uint64_t linear;
 
     *out = i;
     if (decode_remembered(v, mode, e) != NULL) {
         return DECODE_OK;
     }
     *i = (struct insn){.rip = v->rip, .cs_base = mode->cs_base, .mode = mode_of(mode)};
-    if (e != NULL && e->insn_count != 0) {
+    linear = linear_of(v->rip, mode);
+    i->page = linear >> 12;
+    i->offset = (uint16_t)(linear & (VMM_PAGE_SIZE - 1));
+    if (e->insn_count != 0) {
         __builtin_memcpy(i->bytes, e->insn, VMM_INSN_MAX);
     }
-    if (e == NULL || e->insn_count == 0 || parse(i, e->insn_count) != PARSE_OK) {
+    if (e->insn_count == 0 || parse(i, e->insn_count) != PARSE_OK) {
         enum decode_result result = fetch_and_parse(v, mode, i);
 
         if (result != DECODE_OK) {
             return result;
         }
     }
+    i->unused_bits = i->length <= 8 ? (uint8_t)(64 - 8 * i->length) : 0;
     i->code = insn_code(mode);
     return DECODE_OK;
 }
@@ -379,11 +389,12 @@ enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode 
 
 unsigned vmm_decode_length(struct vcpu *v)
 {
+    const struct vmm_exit unknown = {.insn_count = 0};
     struct vmm_address_mode mode;
     const struct insn *i;
 
     v->backend->get_address_mode(v, &mode);
-    switch (decode_current(v, &mode, NULL, &i)) {
+    switch (decode_current(v, &mode, &unknown, &i)) {
     case DECODE_OK:
         return i->length;
     case DECODE_CRASH:
@@ -406,7 +417,7 @@ void vmm_describe_instruction(struct vcpu *v, char *out, size_t size)
     int used = 0;
 
     v->backend->get_address_mode(v, &mode);
-    linear = insn_linear(v->rip, mode.cs_base, mode_of(&mode));
+    linear = linear_of(v->rip, &mode);
     in_page = (unsigned)(VMM_PAGE_SIZE - (linear & (VMM_PAGE_SIZE - 1)));
     count = in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX;
     if (size != 0) {

@@ -26,22 +26,26 @@ enum insn_quick { QUICK_NONE, QUICK_LOAD, QUICK_STORE, QUICK_STORE_IMM };
 
 struct insn {
     uint64_t rip, cs_base; /* with `code`: what a cached one is found by */
-    uint32_t code;         /* how code was read: see decode.c; 0: not valid */
+    uint32_t code;         /* how code was read: insn_code(); 0: not valid */
+    uint16_t offset;       /* of the first byte in its page */
     uint8_t length;
-    uint8_t quick, quick_size; /* enum insn_quick; bytes */
-    bool has_modrm;
+    uint8_t unused_bits; /* of the first eight bytes: 64 - 8 * length, if that is not less than 0 */
     struct walk_entry *walk; /* of the page its first byte is on */
+    uint64_t page;           /* linear */
     uint64_t bytes[2];       /* the instruction, and whatever follows it */
     uint64_t disp, imm, quick_mask;
-    uint8_t mode; /* bytes: 2, 4, 8, default address size of the code segment */
-    uint8_t map;  /* enum insn_map */
+    uint8_t quick, quick_size; /* enum insn_quick; bytes */
+    uint8_t mode;              /* bytes: 2, 4, 8, default address size of the code segment */
+    uint8_t map;               /* enum insn_map */
     uint8_t opcode;
-    uint8_t prefixes;                   /* enum insn_prefix */
-    uint8_t operand_size, address_size; /* bytes; an operand of byte size is the opcode's matter */
-    uint8_t segment;                    /* enum vmm_segment of the override, INSN_NO_SEG: none */
-    uint8_t mod, reg, rm;               /* reg and rm extended by REX */
-    uint8_t base, index, scale;         /* of the memory operand; scale as a shift */
-    uint8_t pad[128 - 85];              /* to a power of two: it is found by a shift */
+    uint8_t prefixes; /* enum insn_prefix */
+    /* Bytes; an operand of byte size is the opcode's matter. */
+    uint8_t operand_size, address_size;
+    uint8_t segment;            /* enum vmm_segment of the override, INSN_NO_SEG: none */
+    uint8_t mod, reg, rm;       /* reg and rm extended by REX */
+    uint8_t base, index, scale; /* of the memory operand; scale as a shift */
+    bool has_modrm;
+    uint8_t pad[128 - 96]; /* to a power of two: it is found by a shift */
 };
 _Static_assert(sizeof(struct insn) == 128, "a power of two");
 
@@ -78,7 +82,7 @@ enum parse_result decode_parse(struct insn *i, unsigned available, bool simple);
 
 enum decode_result { DECODE_OK, DECODE_FAULT /* queued */, DECODE_CRASH /* not in RAM */ };
 
-/* The instruction at CS:RIP. e: the exit, whose bytes are used when it has them; may be NULL. */
+/* The instruction at CS:RIP. e: the exit, whose bytes are used when it has them. */
 enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode *mode,
                                   const struct vmm_exit *e, const struct insn **out);
 /* Set the quick_ fields (emulate.c). */
@@ -114,12 +118,13 @@ static inline struct walk_entry *walk_slot(struct vcpu *v, uint64_t linear)
     return &v->decode_cache->walk[(linear >> 12) % WALK_CACHE_COUNT];
 }
 
-/* Is this the walk for the address, and are the entries it read unchanged? Rights are not checked.
+/* Is this the walk for the linear page, and are the entries it read unchanged? Rights are not
+ * checked.
  */
 static inline bool walk_holds(const struct walk_entry *w, const struct vmm_address_mode *m,
-                              uint64_t linear)
+                              uint64_t page)
 {
-    if (w->page != linear >> 12 || w->cr3 != m->cr3 || w->mode != walk_mode(m)) {
+    if (w->page != page || w->cr3 != m->cr3 || w->mode != walk_mode(m)) {
         return false;
     }
 #pragma GCC unroll 5
@@ -140,45 +145,37 @@ static inline uint32_t insn_code(const struct vmm_address_mode *m)
     return m->cs_attributes | 1U << 31 | (uint32_t)(m->efer & EFER_LMA) << 6;
 }
 
-static inline uint64_t insn_linear(uint64_t rip, uint64_t cs_base, uint8_t mode)
-{
-    return mode == 8 ? rip : (uint32_t)(cs_base + rip);
-}
-
 static inline struct insn *insn_slot(struct vcpu *v)
 {
     return &v->decode_cache->insn[(v->rip ^ v->rip >> 6) % INSN_CACHE_COUNT];
 }
 
-/* The bytes at code + offset, when eight cannot be compared at once; false across a page's end. */
-bool decode_same_bytes(const struct insn *i, const uint8_t *code, unsigned offset);
+/* Are its bytes on that page, when eight cannot be compared at once; false across the page's end.
+ */
+bool decode_same_bytes(const struct insn *i, const uint8_t *page);
 
 /* The instruction at CS:RIP if it is remembered and its bytes are still there, else NULL. The
- * processor has just fetched them, so rights and limits need no check. e may be NULL. */
+ * processor has just fetched them, so rights and limits need no check. */
 static inline const struct insn *
 decode_remembered(struct vcpu *v, const struct vmm_address_mode *mode, const struct vmm_exit *e)
 {
     const struct insn *i = insn_slot(v);
     const struct walk_entry *w = i->walk;
-    uint64_t linear;
-    unsigned offset;
 
     if (i->rip != v->rip || i->code != insn_code(mode) || i->cs_base != mode->cs_base) {
         return NULL;
     }
-    if (e != NULL && vmm_unlikely(e->insn_count >= i->length)) {
+    if (vmm_unlikely(e->insn_count >= i->length)) {
         return __builtin_memcmp(e->insn, i->bytes, i->length) == 0 ? i : NULL;
     }
-    linear = insn_linear(i->rip, i->cs_base, i->mode);
-    offset = (unsigned)(linear & (VMM_PAGE_SIZE - 1));
-    if (w == NULL || !walk_holds(w, mode, linear) || w->host == NULL) {
+    if (w == NULL || !walk_holds(w, mode, i->page) || w->host == NULL) {
         return NULL;
     }
-    if (vmm_likely(i->length <= 8 && offset <= VMM_PAGE_SIZE - 8)) {
+    if (vmm_likely(i->length <= 8 && i->offset <= VMM_PAGE_SIZE - 8)) {
         uint64_t now;
 
-        __builtin_memcpy(&now, w->host + offset, sizeof(now));
-        return (now ^ i->bytes[0]) << (64 - 8 * i->length) == 0 ? i : NULL;
+        __builtin_memcpy(&now, w->host + i->offset, sizeof(now));
+        return (now ^ i->bytes[0]) << i->unused_bits == 0 ? i : NULL;
     }
-    return decode_same_bytes(i, w->host, offset) ? i : NULL;
+    return decode_same_bytes(i, w->host) ? i : NULL;
 }

@@ -45,6 +45,7 @@ void emu_classify(struct insn *i)
     }
     if (info->form == FORM_RM_IMM) {
         i->quick = (i->reg & 7) == 0 ? QUICK_STORE_IMM : QUICK_NONE;
+        i->imm &= i->quick_mask;
     } else if (!high_byte) {
         i->quick = info->form == FORM_RM_R ? QUICK_STORE : QUICK_LOAD;
     }
@@ -52,7 +53,7 @@ void emu_classify(struct insn *i)
 
 /* A move whose operand lies at the exit's address for certain: all in one page, and not the second
  * part of an operand that began in the page before. The processor has checked everything else. */
-static bool is_quick(struct vcpu *v, const struct insn *i, const struct vmm_exit *e)
+static inline bool is_quick(struct vcpu *v, const struct insn *i, const struct vmm_exit *e)
 {
     unsigned offset = (unsigned)(e->fault.gpa.v & (VMM_PAGE_SIZE - 1));
 
@@ -60,26 +61,27 @@ static bool is_quick(struct vcpu *v, const struct insn *i, const struct vmm_exit
         offset + i->quick_size > VMM_PAGE_SIZE) {
         return false;
     }
-    return offset != 0 || (emu_effective_address(v, i) & (VMM_PAGE_SIZE - 1)) == 0;
+    if (offset != 0) {
+        return true;
+    }
+    if (i->index == INSN_NO_REG && i->base < INSN_REG_RIP) {
+        return ((v->gpr[i->base] + i->disp) & (VMM_PAGE_SIZE - 1)) == 0;
+    }
+    return (emu_effective_address(v, i) & (VMM_PAGE_SIZE - 1)) == 0;
 }
 
 static inline void move_quickly(struct vcpu *v, const struct insn *i, struct vmm_exit *e)
 {
     uint64_t *gpr = &v->gpr[i->reg];
-    struct vdev_access a; /* each field is set below: an initializer would write them all twice */
+    struct vdev_access a; /* an initializer would write each field twice; the bus sets the offset */
 
-    a.offset = 0;
     a.size = i->quick_size;
     a.write = i->quick != QUICK_LOAD;
     a.vcpu = v;
+    a.value = i->quick == QUICK_STORE_IMM ? i->imm : *gpr & i->quick_mask;
+    vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
     if (i->quick == QUICK_LOAD) {
-        a.value = ~UINT64_C(0);
-        vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
-        a.value &= i->quick_mask;
         *gpr = a.size >= 4 ? a.value : (*gpr & ~i->quick_mask) | a.value;
-    } else {
-        a.value = (i->quick == QUICK_STORE ? *gpr : i->imm) & i->quick_mask;
-        vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
     }
     e->insn_length = i->length;
     (void)!vmm_skip_instruction(v, e); /* the length is known */

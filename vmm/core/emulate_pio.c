@@ -102,7 +102,7 @@ static __attribute__((noinline)) enum vmm_action emulate_string(struct vcpu *v, 
     bool again = false;
 
     v->backend->get_address_mode(v, &m.mode);
-    switch (decode_current(v, &m.mode, NULL, &m.i)) {
+    switch (decode_current(v, &m.mode, e, &m.i)) {
     case DECODE_OK:
         break;
     case DECODE_FAULT:

@@ -276,7 +276,7 @@ int walk_translate(struct vcpu *v, const struct vmm_address_mode *mode, gva_t gv
         gva.v = (uint32_t)gva.v; /* linear addresses wrap at 4 GiB */
     }
     w = walk_slot(v, gva.v);
-    if (!walk_holds(w, mode, gva.v) ||
+    if (!walk_holds(w, mode, gva.v >> 12) ||
         (access == VMM_ACCESS_WRITE && (w->rights & RIGHT_DIRTY) == 0) ||
         (w->count != 0 && !allowed(v, mode, w->rights, access, user))) {
         int result = walk_slow(v, mode, gva, access, user, w, fault);
