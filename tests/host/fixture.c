@@ -23,6 +23,7 @@ static struct vcpu *make_vcpu(struct fixture *f, unsigned id)
 
     v->id = id;
     v->cpu = -1;
+    v->device_page = UINT64_MAX;
     v->vm = f->vm;
     v->ops = f->vm->ops;
     v->host = f->vm->host;

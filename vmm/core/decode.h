@@ -147,7 +147,10 @@ static inline uint32_t insn_code(const struct vmm_address_mode *m)
 
 static inline struct insn *insn_slot(struct vcpu *v)
 {
-    return &v->decode_cache->insn[(v->rip ^ v->rip >> 6) % INSN_CACHE_COUNT];
+    struct insn *i = &v->decode_cache->insn[(v->rip ^ v->rip >> 6) % INSN_CACHE_COUNT];
+
+    __asm__("" : "+r"(i)); /* else the address is computed anew at each use */
+    return i;
 }
 
 /* Are its bytes on that page, when eight cannot be compared at once; false across the page's end.

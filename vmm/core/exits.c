@@ -52,7 +52,7 @@ enum vmm_action vmm_handle_pio(struct vcpu *v, struct vmm_exit *e)
     return e->pio.in ? simple_in(v, e) : simple_out(v, e);
 }
 
-enum vmm_action vmm_handle_nested_fault(struct vcpu *v, struct vmm_exit *e)
+static __attribute__((noinline)) enum vmm_action nested_fault(struct vcpu *v, struct vmm_exit *e)
 {
     int error = vmm_memory_fault(v->vm, e->fault.gpa, e->fault.write);
 
@@ -70,7 +70,18 @@ enum vmm_action vmm_handle_nested_fault(struct vcpu *v, struct vmm_exit *e)
                      v->event.vector, (unsigned long long)e->fault.gpa.v);
         return VMM_LEAVE;
     }
+    if (error == -VMM_ENOENT) {
+        v->device_page = e->fault.gpa.v / VMM_PAGE_SIZE;
+    }
     return vmm_emulate_mmio(v, e);
+}
+
+enum vmm_action vmm_handle_nested_fault(struct vcpu *v, struct vmm_exit *e)
+{
+    if (vmm_likely(e->fault.gpa.v / VMM_PAGE_SIZE == v->device_page && !v->event.valid)) {
+        return vmm_emulate_mmio(v, e);
+    }
+    return nested_fault(v, e);
 }
 
 /* --- waiting and interrupts ------------------------------------------------------------------- */

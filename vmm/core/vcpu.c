@@ -82,6 +82,7 @@ void vmm_vcpu_init(struct vcpu *v)
     v->intr_shadow = false;
     v->halted = !boot;
     v->wait_sipi = !boot;
+    v->device_page = UINT64_MAX;
     v->backend->vcpu_reset(v);
     v->backend->set_tsc_offset(v, v->tsc_offset);
     /* APM vol. 2 table 14-1: EDX identifies the processor. */

@@ -128,6 +128,8 @@ struct vcpu {
     uint32_t in_guest;   /* 1 between entry and exit; read by kickers */
     uint32_t halted;     /* in HLT or before SIPI, thread parked or about to */
     bool wait_sipi;      /* after INIT: only a startup IPI ends `halted` */
+    /* Guest-physical page last found to be no memory. That stays so while vCPUs run. */
+    uint64_t device_page;
     uint8_t sipi_vector; /* set before VMM_REQ_SIPI */
     unsigned id;
     uint32_t irq_look; /* atomic: VMM_IRQ_..., core/irq.h */
