@@ -281,22 +281,38 @@ enum parse_result decode_parse(struct insn *i, unsigned available, bool simple)
     if (simple) {
         return i->mode == 8 ? parse_simple(i, available) : PARSE_INVALID;
     }
-    i->prefixes = 0;
+    i->prefixes = 0; /* of an attempt at the short way */
     i->scale = 0;
     return parse_any(i, available);
 }
 
+/* What a simple instruction's quick way is: plain moves have one, but for those of AH, CH, DH, BH.
+ */
+static void set_quick(struct insn *i)
+{
+    bool high_byte;
+
+    i->quick_size = (i->opcode & 1) == 0 ? 1 : i->operand_size;
+    i->quick_mask = ~UINT64_C(0) >> (64 - 8 * i->quick_size);
+    high_byte = i->quick_size == 1 && i->reg >= 4 && (i->prefixes & INSN_REX) == 0;
+    if (i->map != INSN_MAP_1) {
+        return;
+    }
+    if (i->opcode >= 0xc6) {
+        i->quick = QUICK_STORE_IMM;
+        i->imm &= i->quick_mask;
+    } else if (!high_byte) {
+        i->quick = (i->opcode & 2) == 0 ? QUICK_STORE : QUICK_LOAD;
+    }
+}
+
 static enum parse_result parse(struct insn *i, unsigned available)
 {
-    enum parse_result result = decode_parse(i, available, true);
-
-    if (result != PARSE_OK) {
-        result = decode_parse(i, available, false);
+    if (decode_parse(i, available, true) == PARSE_OK) {
+        set_quick(i);
+        return PARSE_OK;
     }
-    if (result == PARSE_OK) {
-        emu_classify(i);
-    }
-    return result;
+    return decode_parse(i, available, false);
 }
 
 /* --- fetching ----------------------------------------------------------------------------------
@@ -306,6 +322,25 @@ bool decode_same_bytes(const struct insn *i, const uint8_t *page)
 {
     return i->offset + i->length <= VMM_PAGE_SIZE &&
            __builtin_memcmp(page + i->offset, i->bytes, i->length) == 0;
+}
+
+/* The usual case: a simple instruction well inside a page that has been walked before. The processor
+ * has just fetched it, so rights and limits need no check. */
+static bool fetch_simple(struct vcpu *v, const struct vmm_address_mode *mode, struct insn *i)
+{
+    struct walk_entry *w = walk_slot(v, i->page << 12);
+
+    if (i->offset > VMM_PAGE_SIZE - sizeof(i->bytes) || !walk_holds(w, mode, i->page) ||
+        w->host == NULL) {
+        return false;
+    }
+    __builtin_memcpy(i->bytes, w->host + i->offset, sizeof(i->bytes));
+    i->walk = w;
+    if (decode_parse(i, VMM_INSN_MAX, true) != PARSE_OK) {
+        return false;
+    }
+    set_quick(i);
+    return true;
 }
 
 /* Decode from memory: one page first; the second is touched only if the instruction goes on there,
@@ -355,16 +390,13 @@ static enum decode_result fetch_and_parse(struct vcpu *v, const struct vmm_addre
     return DECODE_FAULT;
 }
 
-enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode *mode,
-                                  const struct vmm_exit *e, const struct insn **out)
+enum decode_result decode_anew(struct vcpu *v, const struct vmm_address_mode *mode,
+                               const struct vmm_exit *e, const struct insn **out)
 {
     struct insn *i = insn_slot(v);
     uint64_t linear;
 
     *out = i;
-    if (decode_remembered(v, mode, e) != NULL) {
-        return DECODE_OK;
-    }
     *i = (struct insn){.rip = v->rip, .cs_base = mode->cs_base, .mode = mode_of(mode)};
     linear = linear_of(v->rip, mode);
     i->page = linear >> 12;
@@ -372,7 +404,7 @@ enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode 
     if (e->insn_count != 0) {
         __builtin_memcpy(i->bytes, e->insn, VMM_INSN_MAX);
     }
-    if (e->insn_count == 0 || parse(i, e->insn_count) != PARSE_OK) {
+    if (e->insn_count != 0 ? parse(i, e->insn_count) != PARSE_OK : !fetch_simple(v, mode, i)) {
         enum decode_result result = fetch_and_parse(v, mode, i);
 
         if (result != DECODE_OK) {
@@ -382,6 +414,13 @@ enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode 
     i->unused_bits = i->length <= 8 ? (uint8_t)(64 - 8 * i->length) : 0;
     i->code = insn_code(mode);
     return DECODE_OK;
+}
+
+enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode *mode,
+                                  const struct vmm_exit *e, const struct insn **out)
+{
+    *out = decode_remembered(v, mode, e);
+    return *out != NULL ? DECODE_OK : decode_anew(v, mode, e, out);
 }
 
 /* --- for the exit handlers ---------------------------------------------------------------------

@@ -74,6 +74,10 @@ struct zydis_cache {
     struct insn scratch; /* of an instruction that is not kept */
 };
 
+/* The same after decode_remembered() has found nothing. */
+enum decode_result decode_anew(struct vcpu *v, const struct vmm_address_mode *mode,
+                               const struct vmm_exit *e, const struct insn **out);
+
 /* Fill i from i->bytes, of which `available` are there, and i->mode. simple: not by Zydis; only
  * moves of 64-bit code are known then. Inner to decode.c, but for the test that the two ways agree.
  */
@@ -85,8 +89,6 @@ enum decode_result { DECODE_OK, DECODE_FAULT /* queued */, DECODE_CRASH /* not i
 /* The instruction at CS:RIP. e: the exit, whose bytes are used when it has them. */
 enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode *mode,
                                   const struct vmm_exit *e, const struct insn **out);
-/* Set the quick_ fields (emulate.c). */
-void emu_classify(struct insn *i);
 
 /* As vmm_walk(), by mode->cpl, and where the page lies in the host: NULL when it is not RAM. */
 struct translation {

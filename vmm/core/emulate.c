@@ -30,27 +30,6 @@ static enum vmm_action crash(struct vcpu *v, const struct vmm_exit *e, const cha
 /* --- the quick way -------------------------------------------------------------------------------
  */
 
-void emu_classify(struct insn *i)
-{
-    const struct op_info *info = op_find(i);
-    unsigned size = (i->opcode & 1) == 0 ? 1 : i->operand_size;
-    bool high_byte = size == 1 && i->reg >= 4 && (i->prefixes & INSN_REX) == 0;
-
-    i->quick = QUICK_NONE;
-    i->quick_size = (uint8_t)size;
-    i->quick_mask = emu_mask(size);
-    if (info->op != OP_MOV || !i->has_modrm || i->mod == 3 || i->segment != INSN_NO_SEG ||
-        i->mode != 8) {
-        return;
-    }
-    if (info->form == FORM_RM_IMM) {
-        i->quick = (i->reg & 7) == 0 ? QUICK_STORE_IMM : QUICK_NONE;
-        i->imm &= i->quick_mask;
-    } else if (!high_byte) {
-        i->quick = info->form == FORM_RM_R ? QUICK_STORE : QUICK_LOAD;
-    }
-}
-
 /* A move whose operand lies at the exit's address for certain: all in one page, and not the second
  * part of an operand that began in the page before. The processor has checked everything else. */
 static inline bool is_quick(struct vcpu *v, const struct insn *i, const struct vmm_exit *e)
@@ -87,28 +66,15 @@ static inline void move_quickly(struct vcpu *v, const struct insn *i, struct vmm
     (void)!vmm_skip_instruction(v, e); /* the length is known */
 }
 
-/* Out of line: the quick way needs no room on the stack for it. */
 static __attribute__((noinline)) enum vmm_action emulate_fully(struct vcpu *v, struct vmm_exit *e,
-                                                               const struct vmm_address_mode *mode)
+                                                               const struct vmm_address_mode *mode,
+                                                               const struct insn *i)
 {
-    struct emu m = {.v = v, .e = e, .mode = *mode};
-    const struct op_info *info;
+    struct emu m = {.v = v, .e = e, .i = i, .mode = *mode};
+    const struct op_info *info = op_find(i);
     bool again = false;
 
-    switch (decode_current(v, mode, e, &m.i)) {
-    case DECODE_OK:
-        break;
-    case DECODE_FAULT:
-        return VMM_CONTINUE;
-    case DECODE_CRASH:
-        return crash(v, e, "guest runs code outside RAM");
-    }
-    if (is_quick(v, m.i, e)) {
-        move_quickly(v, m.i, e);
-        return VMM_CONTINUE;
-    }
-    info = op_find(m.i);
-    m.gpa_known = has_one_operand(m.i, info);
+    m.gpa_known = has_one_operand(i, info);
     switch (op_execute(&m, info, &again)) {
     case EMU_OK:
         break;
@@ -118,10 +84,32 @@ static __attribute__((noinline)) enum vmm_action emulate_fully(struct vcpu *v, s
         return crash(v, e, "instruction on device memory that is not emulated");
     }
     if (!again) {
-        e->insn_length = m.i->length;
+        e->insn_length = i->length;
         (void)!vmm_skip_instruction(v, e); /* the length is known */
     }
     return VMM_CONTINUE;
+}
+
+/* Out of line, so that the quick way needs no room on the stack for it. */
+static __attribute__((noinline)) enum vmm_action emulate_other(struct vcpu *v, struct vmm_exit *e,
+                                                               const struct vmm_address_mode *mode,
+                                                               const struct insn *i)
+{
+    if (i == NULL) {
+        switch (decode_anew(v, mode, e, &i)) {
+        case DECODE_OK:
+            break;
+        case DECODE_FAULT:
+            return VMM_CONTINUE;
+        case DECODE_CRASH:
+            return crash(v, e, "guest runs code outside RAM");
+        }
+        if (is_quick(v, i, e)) {
+            move_quickly(v, i, e);
+            return VMM_CONTINUE;
+        }
+    }
+    return emulate_fully(v, e, mode, i);
 }
 
 enum vmm_action vmm_emulate_mmio(struct vcpu *v, struct vmm_exit *e)
@@ -132,7 +120,7 @@ enum vmm_action vmm_emulate_mmio(struct vcpu *v, struct vmm_exit *e)
     v->backend->get_address_mode(v, &mode);
     i = decode_remembered(v, &mode, e);
     if (vmm_unlikely(i == NULL || !is_quick(v, i, e))) {
-        return emulate_fully(v, e, &mode);
+        return emulate_other(v, e, &mode, i);
     }
     move_quickly(v, i, e);
     return VMM_CONTINUE;
