@@ -324,8 +324,8 @@ bool decode_same_bytes(const struct insn *i, const uint8_t *page)
            __builtin_memcmp(page + i->offset, i->bytes, i->length) == 0;
 }
 
-/* The usual case: a simple instruction well inside a page that has been walked before. The processor
- * has just fetched it, so rights and limits need no check. */
+/* The usual case: a simple instruction well inside a page that has been walked before. The
+ * processor has just fetched it, so rights and limits need no check. */
 static bool fetch_simple(struct vcpu *v, const struct vmm_address_mode *mode, struct insn *i)
 {
     struct walk_entry *w = walk_slot(v, i->page << 12);
