@@ -88,6 +88,19 @@ static void check_string_moves(void)
     guest_check_equal(count, 0, "mmio: rep movsd counts down");
 }
 
+/* The guest's SSE registers are in the processor while the VMM handles the exit. */
+static void check_sse_moves(void)
+{
+    uint64_t cr4 = x86_read_cr4();
+    x86_write_cr4(cr4 | 3 << 9); /* OSFXSR, OSXMMEXCPT */
+    CHECK_WRITE("movd %%r8d, %%xmm9; movd %%xmm9, (%%rdi)", 0, 0x11, "movd m32, xmm");
+    CHECK_WRITE("movd %%r8d, %%xmm3; movss %%xmm3, (%%rdi)", 0, 0x11, "movss m32, xmm");
+    CHECK_READ("movd (%%rdi), %%xmm14; movq %%xmm14, %%rax", 0x35, "movd xmm, m32");
+    CHECK_READ("pcmpeqb %%xmm0, %%xmm0; movss (%%rdi), %%xmm0; movq %%xmm0, %%rax", 0x35,
+               "movss xmm, m32");
+    x86_write_cr4(cr4);
+}
+
 /* The instruction's bytes lie in two pages; the VMM fetches them itself on hardware without decode
  * assists. */
 static void check_page_crossing(void)
@@ -168,6 +181,7 @@ void exits_mmio(void)
     check_moves();
     check_arithmetic();
     check_string_moves();
+    check_sse_moves();
     check_page_crossing();
     check_alias();
     check_compatibility_mode();
