@@ -1,0 +1,406 @@
+/* A VM's life through the public calls, with real threads: every transition, every failure. */
+#include "scripted.h"
+
+#include <sched.h>
+#include <string.h>
+#include "core/irq.h"
+#include "core/x86.h"
+
+static struct scripted *m;
+
+static int setup(void **state)
+{
+    (void)state;
+    m = scripted_create(2);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    scripted_destroy(m);
+    return 0;
+}
+
+/* A guest that never exits by itself: only a kick ends its run. */
+static void spins(struct vcpu *v, struct vmm_exit *e, void *arg)
+{
+    (void)arg;
+    while (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) == 0) {
+        sched_yield();
+    }
+    e->kind = VMM_EXIT_intr;
+}
+
+static void crashes(struct vcpu *v, struct vmm_exit *e, void *arg)
+{
+    (void)v;
+    (void)arg;
+    e->kind = VMM_EXIT_shutdown;
+}
+
+static void powers_off(struct vcpu *v, struct vmm_exit *e, void *arg)
+{
+    (void)arg;
+    vmm_request_power_off(v->vm);
+    e->kind = VMM_EXIT_intr;
+}
+
+static void start(mock_script_fn script)
+{
+    mock_set_script(m->vm->vcpu[0], script, m);
+    assert_int_equal(vmm_vm_start(m->vm, &m->err), 0);
+}
+
+static void wait_for_state(enum vm_state state)
+{
+    while (vmm_vm_state(m->vm) != state) {
+        sched_yield();
+    }
+}
+
+static void a_vm_is_found_by_name(void **state)
+{
+    (void)state;
+    assert_int_equal(vmm_vm_state(m->vm), VM_CREATED);
+    assert_ptr_equal(vmm_vm_find(m->vmm, "test"), m->vm);
+    assert_null(vmm_vm_find(m->vmm, "tes"));
+    assert_ptr_equal(vmm_vm_next(m->vmm, NULL), m->vm);
+    assert_null(vmm_vm_next(m->vmm, m->vm));
+    assert_string_equal(vmm_vm_config(m->vm)->name, "test");
+    assert_true(vmm_vm_memory_held(m->vm) > 0);
+    assert_int_equal(vmm_destroy(m->vmm), -VMM_EBUSY);
+}
+
+static void stop_works_on_a_guest_that_never_exits(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        start(spins);
+        assert_int_equal(vmm_vm_state(m->vm), VM_RUNNING);
+        assert_int_equal(vmm_vm_start(m->vm, &m->err), -VMM_EBUSY);
+        assert_int_equal(vmm_vm_destroy(m->vm), -VMM_EBUSY);
+        assert_int_equal(vmm_vm_stop(m->vm), 0);
+        assert_int_equal(vmm_vm_state(m->vm), VM_STOPPED);
+        assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_STOPPED);
+        assert_int_equal(vmm_vm_stop(m->vm), -VMM_EINVAL);
+        assert_int_equal(posix_host_event(m->host).state, VM_STOPPED);
+    }
+}
+
+static void a_halted_guest_stops_too(void **state)
+{
+    (void)state;
+    start(NULL); /* HLT */
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+    start(NULL);
+    assert_int_equal(vmm_vm_pause(m->vm), 0);
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+    assert_int_equal(vmm_vm_state(m->vm), VM_STOPPED);
+}
+
+static void the_guests_clock_does_not_see_a_pause(void **state)
+{
+    struct vcpu *v = m->vm->vcpu[0];
+    uint64_t before, tsc;
+
+    (void)state;
+    start(spins);
+    posix_host_advance_ns(m->host, 1000000);
+    assert_int_equal(vmm_vm_resume(m->vm), -VMM_EINVAL);
+    assert_int_equal(vmm_vm_pause(m->vm), 0);
+    assert_int_equal(vmm_vm_state(m->vm), VM_PAUSED);
+    assert_int_equal(vmm_vm_pause(m->vm), -VMM_EINVAL);
+    before = vmm_clock_ns(m->vm);
+    tsc = m->vm->ops->cycles(m->host) + v->tsc_offset;
+    posix_host_advance_ns(m->host, 50000000);
+    assert_int_equal(vmm_clock_ns(m->vm), before);
+    assert_int_equal(vmm_vm_resume(m->vm), 0);
+    assert_int_equal(vmm_vm_state(m->vm), VM_RUNNING);
+    assert_int_equal(vmm_clock_ns(m->vm), before);
+    assert_int_equal(m->vm->ops->cycles(m->host) + v->tsc_offset, tsc);
+    assert_int_equal(mock_vcpu(v)->tsc_offset, v->tsc_offset);
+    posix_host_advance_ns(m->host, 1000);
+    assert_int_equal(vmm_clock_ns(m->vm), before + 1000);
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+}
+
+static void the_guest_ends_itself(void **state)
+{
+    (void)state;
+    start(powers_off);
+    wait_for_state(VM_STOPPED);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_POWER_OFF);
+    start(crashes);
+    wait_for_state(VM_CRASHED);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_TRIPLE_FAULT);
+    assert_int_equal(vmm_vm_pause(m->vm), -VMM_EINVAL);
+    assert_int_equal(vmm_vm_reset(m->vm), -VMM_EINVAL);
+    start(spins); /* and can be started again */
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+}
+
+static void wait_for_resets(unsigned count)
+{
+    while (__atomic_load_n(&mock_vcpu(m->vm->vcpu[0])->resets, __ATOMIC_SEQ_CST) < count ||
+           __atomic_load_n(&m->vm->reset_wanted, __ATOMIC_SEQ_CST) != 0) {
+        sched_yield();
+    }
+}
+
+static void reset_restarts_the_guest(void **state)
+{
+    unsigned resets;
+
+    (void)state;
+    start(spins);
+    resets = mock_vcpu(m->vm->vcpu[0])->resets;
+    for (unsigned i = 1; i <= 20; i++) {
+        assert_int_equal(vmm_vm_reset(m->vm), 0);
+        wait_for_resets(resets + i);
+    }
+    assert_int_equal(vmm_vm_state(m->vm), VM_RUNNING);
+    /* While it is paused, and then it still is. */
+    assert_int_equal(vmm_vm_pause(m->vm), 0);
+    assert_int_equal(vmm_vm_reset(m->vm), 0);
+    wait_for_resets(resets + 21);
+    assert_int_equal(vmm_vm_state(m->vm), VM_PAUSED);
+    assert_int_equal(vmm_vm_resume(m->vm), 0);
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+}
+
+static void a_reset_that_cannot_load_ends_the_vm(void **state)
+{
+    (void)state;
+    start(spins);
+    strcpy(m->vm->config.kernel_path, "gone");
+    assert_int_equal(vmm_vm_reset(m->vm), 0);
+    wait_for_state(VM_CRASHED);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_HOST_ERROR);
+    assert_non_null(strstr(posix_host_log(m->host), "gone"));
+}
+
+/* INIT and SIPI from the first vCPU start the second where the vector says. */
+static void starts_the_other(struct vcpu *v, struct vmm_exit *e, void *arg)
+{
+    static const struct vmm_irq_message init = {.destination = 1, .delivery_mode = 5};
+    static const struct vmm_irq_message startup = {
+        .destination = 1, .delivery_mode = 6, .vector = 0x9a};
+
+    (void)arg;
+    if (mock_vcpu(v)->entries == 1) {
+        vmm_irq_deliver(v->vm, &init);
+        vmm_irq_deliver(v->vm, &startup);
+        e->kind = VMM_EXIT_intr;
+        return;
+    }
+    spins(v, e, arg);
+}
+
+static void the_other(struct vcpu *v, struct vmm_exit *e, void *arg)
+{
+    (void)arg;
+    assert_int_equal(mock_vcpu(v)->segment[VMM_SEG_CS].base, 0x9a000);
+    assert_int_equal(mock_vcpu(v)->segment[VMM_SEG_CS].selector, 0x9a00);
+    assert_int_equal(v->rip, 0);
+    vmm_request_power_off(v->vm);
+    e->kind = VMM_EXIT_intr;
+}
+
+static void startup_ipis_start_vcpus(void **state)
+{
+    (void)state;
+    mock_set_script(m->vm->vcpu[1], the_other, NULL);
+    start(starts_the_other);
+    wait_for_state(VM_STOPPED);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_POWER_OFF);
+}
+
+static void start_without_a_kernel_says_so(void **state)
+{
+    (void)state;
+    strcpy(m->vm->config.kernel_path, "absent");
+    assert_int_equal(vmm_vm_start(m->vm, &m->err), -VMM_ENOENT);
+    assert_non_null(strstr(m->err.text, "absent"));
+    assert_int_equal(vmm_vm_state(m->vm), VM_CREATED);
+}
+
+static void a_failed_start_leaves_nothing(void **state)
+{
+    long n = 0;
+    int error;
+
+    (void)state;
+    do {
+        posix_host_fail_alloc(m->host, n++);
+        error = vmm_vm_start(m->vm, &m->err);
+        if (error != 0) {
+            assert_int_equal(error, -VMM_ENOMEM);
+            assert_int_equal(vmm_vm_state(m->vm), VM_CREATED);
+            assert_int_equal(vmm_vm_stop(m->vm), -VMM_EINVAL);
+        }
+    } while (error != 0);
+    posix_host_fail_alloc(m->host, -1);
+    assert_true(n >= 2);
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+}
+
+/* --- creation ---------------------------------------------------------------------------------- */
+
+static int setup_host(void **state)
+{
+    (void)state;
+    m = scripted_host(2);
+    return 0;
+}
+
+static void create_fails(int error, const char *text)
+{
+    assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), -error);
+    assert_non_null(strstr(m->err.text, text));
+    assert_null(m->vm);
+    assert_null(vmm_vm_next(m->vmm, NULL));
+}
+
+static void bad_configurations_are_refused(void **state)
+{
+    struct vm_config good = m->config;
+
+    (void)state;
+    m->config.name[0] = '\0';
+    create_fails(VMM_EINVAL, "name");
+    m->config = good;
+    m->config.vcpu_count = 0;
+    create_fails(VMM_EINVAL, "vCPUs");
+    m->config.vcpu_count = VMM_VCPUS_MAX + 1;
+    create_fails(VMM_EINVAL, "65 vCPUs");
+    m->config = good;
+    m->config.mem_bytes = VMM_MIB(4) + 1;
+    create_fails(VMM_EINVAL, "memory");
+    m->config.mem_bytes = VMM_GIB(64);
+    create_fails(VMM_ENOMEM, "65536 MiB");
+    m->config = good;
+    m->config.cpu[1] = 4;
+    create_fails(VMM_EINVAL, "CPU 4");
+    m->config.cpu[1] = -2;
+    create_fails(VMM_EINVAL, "CPU -2");
+    m->config = good;
+    assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), 0);
+    assert_int_equal(vmm_vm_create(m->vmm, &m->config, &(struct vm *){NULL}, &m->err),
+                     -VMM_EEXIST);
+}
+
+static void every_failure_of_creation_is_undone(void **state)
+{
+    uint64_t pages = posix_host_pages_used(m->host);
+    uint64_t small = posix_host_small_used(m->host);
+    int error;
+    long n = 0;
+
+    (void)state;
+    m->config.mem_bytes = VMM_MIB(4);
+    do {
+        posix_host_fail_alloc(m->host, n++);
+        error = vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err);
+        if (error != 0) {
+            assert_null(vmm_vm_next(m->vmm, NULL));
+            assert_int_equal(posix_host_pages_used(m->host), pages);
+            assert_int_equal(posix_host_small_used(m->host), small);
+        }
+    } while (error != 0);
+    posix_host_fail_alloc(m->host, -1);
+    assert_true(n > 20);
+}
+
+static void memory_has_the_pcs_holes(void **state)
+{
+    (void)state;
+    assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), 0);
+    assert_non_null(vmm_memory_ptr(m->vm, VMM_GPA(0x9f000), 0x1000));
+    assert_null(vmm_memory_ptr(m->vm, VMM_GPA(0xa0000), 1));
+    assert_null(vmm_memory_ptr(m->vm, VMM_GPA(0xbffff), 1));
+    assert_non_null(vmm_memory_ptr(m->vm, VMM_GPA(0xc0000), 1));
+    assert_non_null(vmm_memory_ptr(m->vm, VMM_GPA(m->config.mem_bytes - 1), 1));
+    assert_null(vmm_memory_ptr(m->vm, VMM_GPA(m->config.mem_bytes), 1));
+}
+
+/* --- the instance ------------------------------------------------------------------------------ */
+
+static void hook_tables_are_validated(void **state)
+{
+    struct vmm_host_ops ops = *posix_host_ops(m->host);
+    struct vmm *vmm = NULL;
+
+    (void)state;
+    ops.abi_size--;
+    assert_int_equal(vmm_create(&ops, m->host, &vmm, &m->err), -VMM_EINVAL);
+    ops.abi_size++;
+    ops.cpu_kick = NULL;
+    assert_int_equal(vmm_create(&ops, m->host, &vmm, &m->err), -VMM_EINVAL);
+    assert_non_null(strstr(m->err.text, "cpu_kick"));
+    assert_int_equal(vmm_create(NULL, m->host, &vmm, &m->err), -VMM_EINVAL);
+    ops = *posix_host_ops(m->host);
+    ops.cycles_khz = 0;
+    assert_int_equal(vmm_create(&ops, m->host, &vmm, &m->err), -VMM_EINVAL);
+    ops = *posix_host_ops(m->host);
+    ops.option = NULL;
+    ops.files = NULL;
+    ops.chars = NULL;
+    assert_int_equal(vmm_create(&ops, m->host, &vmm, &m->err), 0);
+    assert_string_equal(vmm_describe(vmm), "mock");
+    assert_int_equal(vmm_destroy(vmm), 0);
+}
+
+static void a_machine_without_virtualisation_is_told_why(void **state)
+{
+    struct vmm *vmm = NULL;
+
+    (void)state;
+    mock_set_absent("no hardware virtualisation: disabled by firmware");
+    assert_int_equal(vmm_create(posix_host_ops(m->host), m->host, &vmm, &m->err), -VMM_ENODEV);
+    assert_string_equal(m->err.text, "no hardware virtualisation: disabled by firmware");
+    mock_set_absent(NULL);
+    posix_host_fail_alloc(m->host, 0);
+    assert_int_equal(vmm_create(posix_host_ops(m->host), m->host, &vmm, &m->err), -VMM_ENOMEM);
+    posix_host_fail_alloc(m->host, 1);
+    assert_int_equal(vmm_create(posix_host_ops(m->host), m->host, &vmm, &m->err), -VMM_ENOMEM);
+    posix_host_fail_alloc(m->host, -1);
+}
+
+static void states_and_reasons_have_names(void **state)
+{
+    (void)state;
+    assert_string_equal(vmm_state_name(VM_PAUSED), "paused");
+    assert_string_equal(vmm_state_name((enum vm_state)99), "?");
+    assert_string_equal(vmm_reason_name(VM_REASON_TRIPLE_FAULT), "triple fault");
+    assert_string_equal(vmm_reason_name((enum vm_reason)99), "?");
+    assert_string_equal(vmm_exit_name(VMM_EXIT_cpuid), "cpuid");
+    assert_string_equal(vmm_exit_name(VMM_EXIT_COUNT), "?");
+}
+
+#define TEST(name)      cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define HOST_TEST(name) cmocka_unit_test_setup_teardown(name, setup_host, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_vm_is_found_by_name),
+        TEST(stop_works_on_a_guest_that_never_exits),
+        TEST(a_halted_guest_stops_too),
+        TEST(the_guests_clock_does_not_see_a_pause),
+        TEST(the_guest_ends_itself),
+        TEST(reset_restarts_the_guest),
+        TEST(a_reset_that_cannot_load_ends_the_vm),
+        TEST(startup_ipis_start_vcpus),
+        TEST(start_without_a_kernel_says_so),
+        TEST(a_failed_start_leaves_nothing),
+        HOST_TEST(bad_configurations_are_refused),
+        HOST_TEST(every_failure_of_creation_is_undone),
+        HOST_TEST(memory_has_the_pcs_holes),
+        HOST_TEST(hook_tables_are_validated),
+        HOST_TEST(a_machine_without_virtualisation_is_told_why),
+        HOST_TEST(states_and_reasons_have_names),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
