@@ -245,7 +245,8 @@ static void a_failed_start_leaves_nothing(void **state)
     assert_int_equal(vmm_vm_stop(m->vm), 0);
 }
 
-/* --- creation ---------------------------------------------------------------------------------- */
+/* --- creation ----------------------------------------------------------------------------------
+ */
 
 static int setup_host(void **state)
 {
@@ -286,8 +287,7 @@ static void bad_configurations_are_refused(void **state)
     create_fails(VMM_EINVAL, "CPU -2");
     m->config = good;
     assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), 0);
-    assert_int_equal(vmm_vm_create(m->vmm, &m->config, &(struct vm *){NULL}, &m->err),
-                     -VMM_EEXIST);
+    assert_int_equal(vmm_vm_create(m->vmm, &m->config, &(struct vm *){NULL}, &m->err), -VMM_EEXIST);
 }
 
 static void every_failure_of_creation_is_undone(void **state)
@@ -324,7 +324,8 @@ static void memory_has_the_pcs_holes(void **state)
     assert_null(vmm_memory_ptr(m->vm, VMM_GPA(m->config.mem_bytes), 1));
 }
 
-/* --- the instance ------------------------------------------------------------------------------ */
+/* --- the instance ------------------------------------------------------------------------------
+ */
 
 static void hook_tables_are_validated(void **state)
 {
