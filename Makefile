@@ -111,7 +111,7 @@ endif
 # ---------------------------------------------------------------- goals
 
 .PHONY: all
-all: $(image) $(build)/libvmm.a ## build the kernel image
+all: $(image) $(build)/libvmm.a native ## build the kernel image
 
 .PHONY: run
 run: all $(build)/orthocone.iso ## build all and boot the ISO in QEMU; the guest's power-off ends it
@@ -148,7 +148,7 @@ test: all $(build)/orthocone.iso ktest-image host-tests guests ## run all tests
 check: all ## format, headers, include edges, library's symbols, sizes, clang-tidy
 	$(quiet)CC='$(CC)' KERNEL_FLAGS='$(kernel-flags)' \
 		VMM_FLAGS='$(vmm-flags) $(zydis-flags) $(cjson-flags)' \
-		HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' VMM_OBJECTS='$(vmm-objects)' tools/check
+		NATIVE_FLAGS='$(native-compile)' HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' VMM_OBJECTS='$(vmm-objects)' tools/check
 
 .PHONY: bench
 bench: all $(build)/orthocone.iso kbench-image guests ## measure under -icount and print the figures
@@ -274,6 +274,8 @@ $(image): $(obj)/first.elf $(obj)/symtab.o
 
 -include $(kernel-objects:.o=.d) $(vmm-objects:.o=.d) $(offset-sources:%=$(obj)/%.d)
 
+include native/files.mk
 include iso/iso.mk
+include native/native.mk
 -include tests/host/host.mk
 include tests/guest/guests.mk

@@ -4,7 +4,10 @@
 
 #include "base/types.h"
 
+#define X86_RFLAGS_TF (UINT64_C(1) << 8)
 #define X86_RFLAGS_IF (UINT64_C(1) << 9)
+#define X86_RFLAGS_DF (UINT64_C(1) << 10)
+#define X86_RFLAGS_RF (UINT64_C(1) << 16)
 
 static inline uint64_t x86_rdmsr(uint32_t msr)
 {

@@ -22,7 +22,7 @@ $(busybox): | $(build)/.packages
 
 # What the manifests refer to, and where it comes from.
 vm-files := linux/vmlinuz linux/initrd
-iso-modules := $(foreach vm,$(VMS),vms/$(vm).json) $(vm-files)
+iso-modules := $(foreach vm,$(VMS),vms/$(vm).json) $(vm-files) $(addprefix native/,$(native-y))
 
 # Only what boots: GRUB's full set of modules, fonts and translations is ten times as large. The start
 # of GRUB for UEFI names every kind of partition table and complains about those that are missing.

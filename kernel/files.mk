@@ -9,6 +9,9 @@ kernel-y += format.c log.c ring.c console.c module.c
 kernel-y += newlib.c newlib_malloc.c
 kernel-y += line_edit.c shell.c shell_words.c shell_table.c shell_cmds_info.c shell_cmds_node.c
 
+# Native applications.
+kernel-y += native.asm native.c native_load.c native_heap.c native_exports.c native_cmd.c
+
 # Virtual machines.
 kernel-y += vmm_host.c vms.c vm_cmd.c
 

@@ -12,6 +12,7 @@
 #include "kernel/lapic.h"
 #include "kernel/log.h"
 #include "kernel/memory.h"
+#include "kernel/native.h"
 #include "kernel/newlib.h"
 #include "kernel/power.h"
 #include "kernel/report.h"
@@ -132,6 +133,7 @@ static const struct init_step init_table[] = {
     {"newlib", newlib_init, "C library: locks, per-thread state"},
     {"smp", smp_start_all, "all other CPUs, cross-CPU calls"},
     {"console", console_init, "buffered console, input, streams"},
+    {"native", native_init, "applications can be run"},
     {"report", report_node, "the node's description in the log"},
     {"node", nk_node_start, "shell and virtual machines"},
 };

@@ -1,6 +1,7 @@
 /* Offsets for the assembly of kernel/. */
 
 #include "base/percpu.h"
+#include "kernel/native_thread.h"
 #include "kernel/smp.h"
 #include "kernel/trap.h"
 
@@ -10,6 +11,7 @@ void nk_kernel_offsets(void)
     OFFSETS_MEMBER(CPU_PREEMPT_COUNT, struct nk_cpu, preempt_count);
     OFFSETS_MEMBER(CPU_IRQ_DEPTH, struct nk_cpu, irq_depth);
     OFFSETS_MEMBER(FRAME_VECTOR, struct nk_trap_frame, vector);
+    OFFSETS_MEMBER(NATIVE_KERNEL_SP, struct native_thread, kernel_sp);
 
     OFFSETS_MEMBER(AP_SLOT_APIC_ID, struct smp_ap_slot, apic_id);
     OFFSETS_MEMBER(AP_SLOT_STATE, struct smp_ap_slot, state);

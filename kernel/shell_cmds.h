@@ -24,6 +24,10 @@ const char *help_candidate(unsigned position, unsigned i);
 const char *log_candidate(unsigned position, unsigned i);
 const char *console_candidate(unsigned position, unsigned i);
 
+/* kernel/native_cmd.c: applications. */
+int cmd_run(int argc, char **argv);
+const char *run_candidate(unsigned position, unsigned i);
+
 /* kernel/vm_cmd.c: virtual machines. */
 int cmd_vm(int argc, char **argv);
 const char *vm_candidate(unsigned position, unsigned i);

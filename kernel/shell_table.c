@@ -20,6 +20,10 @@ const struct shell_command shell_command_table[] = {
      "vm stats <name>            exits by kind, memory held\n"
      "vm dump <name>             registers and last exits of every vCPU, into the log\n",
      vm_candidate},
+    {"run", "<application> [argument...]", "run a native application", cmd_run,
+     "The application is a boot module, found by its name or as native/<name>.\n"
+     "Its exit status is printed when all its threads have ended.\n",
+     run_candidate},
     {"console", "[name]", "list the consoles, or bring one to the front", cmd_console, NULL,
      console_candidate},
     {"ps", "", "threads: state, CPU, priority, time used", cmd_ps, NULL, NULL},

@@ -21,6 +21,7 @@ QUOTED = {
     "drivers": ["drivers/", "kernel/", "sched/", "mm/", "base/", "config.h"],
     "kernel": KERNEL_SIDE,
     "tests/kernel": KERNEL_SIDE + ["tests/kernel/"],
+    "native": ["native/", "kernel/native_abi.h", "kernel/time.h", "sched/", "base/", "config.h"],
     "vmm": ["core/", "dev/", "load/", "para/", "dsdt_aml.h"],
     "vmm/svm": ["core/", "svm/"],
     "vmm/vmx": ["core/", "vmx/"],
@@ -30,7 +31,7 @@ QUOTED = {
 FREESTANDING = {"stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "stdalign.h", "limits.h"}
 ANGLED = {
     "base": None, "mm": None, "sched": None, "boot": None, "drivers": None,
-    "kernel": None, "tests/kernel": None,
+    "kernel": None, "tests/kernel": None, "native": None,
     "vmm": {"vmm/"},
 }
 MAY_SEE_LIBRARY = {"kernel", "tests/kernel"}
