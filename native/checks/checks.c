@@ -175,7 +175,9 @@ static void memory(void)
         large[i] = 1;
     }
     CHECK(sum == 0);
-    CHECK(malloc((size_t)1 << 45) == NULL && errno == ENOMEM);
+    void *huge = malloc((size_t)1 << 45);
+    CHECK(huge == NULL && errno == ENOMEM);
+    free(huge);
     free(large);
 }
 
