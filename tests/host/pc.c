@@ -212,7 +212,7 @@ void pc_check_save(struct fixture *f)
     for (size_t cut = 0; cut < saved.at; cut += 1 + saved.at / 61) {
         assert_int_not_equal(load(second, &saved, cut), 0);
     }
-    saved.bytes[8] ^= 1; /* in the name of the first device */
+    saved.bytes[12] ^= 1; /* in the name of the first device */
     assert_int_equal(load(second, &saved, saved.at), -VMM_EINVAL);
     free(saved.bytes);
     free(again.bytes);

@@ -200,6 +200,8 @@ static void aml_can_be_read(void **state)
     check_by_iasl(&t, find(&t, "SSDT"), "Device (C03F)");
     check_by_iasl(&t, get(&t, find(&t, "FACP") + 40, 4), "PNP0501");
     assert_int_equal(get(&t, find(&t, "WAET") + 36, 4), 3);
+    assert_int_equal(get(&t, find(&t, "HPET") + 36, 4), PLATFORM_HPET_ID);
+    assert_int_equal(get(&t, find(&t, "HPET") + 44, 8), PLATFORM_HPET_BASE);
     free(t.ram);
     fixture_destroy(f);
 }

@@ -191,6 +191,7 @@ static void run_soon_runs_once(void **state)
     assert_int_equal(f->vcpu->requests & VMM_REQ_TIMER, VMM_REQ_TIMER);
     pc_settle(f);
     assert_int_equal(p->fired[0], 1);
+    assert_false(posix_host_next_timer_ns(f->host, &(uint64_t){0})); /* nothing is left */
     pc_advance_ns(f, 2000000);
     assert_int_equal(p->fired[0], 1);
     fixture_destroy(f);

@@ -300,9 +300,13 @@ static struct saved_header header_of(const struct vdev *dev)
 
 static int transfer_fabric(struct vm *vm, struct vdev_stream *s)
 {
-    int error = s->transfer(s, &vm->irq->lines, sizeof(vm->irq->lines));
+    uint32_t *field[] = {&vm->irq->lines, &vm->irq->pic_output, &vm->irq->legacy_replaced};
+    int error = 0;
 
-    return error != 0 ? error : s->transfer(s, &vm->irq->pic_output, sizeof(vm->irq->pic_output));
+    for (unsigned i = 0; error == 0 && i < VMM_ARRAY_COUNT(field); i++) {
+        error = s->transfer(s, field[i], sizeof(*field[i]));
+    }
+    return error;
 }
 
 int vmm_devices_save(struct vm *vm, struct vdev_stream *out)

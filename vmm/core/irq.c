@@ -99,6 +99,33 @@ void vmm_irq_line0_unmasked(struct vm *vm)
     }
 }
 
+static bool legacy_replaced(struct vm *vm)
+{
+    return __atomic_load_n(&vm->irq->legacy_replaced, __ATOMIC_RELAXED) != 0;
+}
+
+void vmm_irq_set_legacy(struct vm *vm, unsigned gsi, bool level)
+{
+    if (!legacy_replaced(vm)) {
+        vmm_irq_set(vm, gsi, level);
+    }
+}
+
+bool vmm_irq_visible_legacy(struct vm *vm, unsigned gsi)
+{
+    return !legacy_replaced(vm) && vmm_irq_visible(vm, gsi);
+}
+
+void vmm_irq_replace_legacy(struct vm *vm, bool replaced)
+{
+    if (legacy_replaced(vm) != replaced) {
+        __atomic_store_n(&vm->irq->legacy_replaced, replaced, __ATOMIC_RELAXED);
+        vmm_irq_set(vm, 0, false);
+        vmm_irq_set(vm, 8, false);
+        vmm_irq_line0_unmasked(vm);
+    }
+}
+
 void vmm_irq_pic_output(struct vm *vm, bool level)
 {
     if (__atomic_exchange_n(&vm->irq->pic_output, level, __ATOMIC_SEQ_CST) == level) {

@@ -16,6 +16,7 @@ struct vmm_timer;
 struct vmm_irq_fabric {
     uint32_t lines;              /* atomic: asserted GSIs, as devices last set them */
     uint32_t pic_output;         /* atomic: the master PIC's INT pin */
+    uint32_t legacy_replaced;    /* atomic: the HPET has the lines of PIT and RTC */
     uint32_t lowest_next;        /* where the search for a lowest-priority target begins */
     struct vmm_timer *irq0_user; /* run when somebody unmasks line 0 */
 };
@@ -59,6 +60,11 @@ void vmm_irq_deliver(struct vm *vm, const struct vmm_irq_message *m);
 
 /* Can an edge on this line reach a CPU, or is it masked everywhere? Any context, no lock. */
 bool vmm_irq_visible(struct vm *vm, unsigned gsi);
+/* The lines of PIT and RTC, as these two devices see them: when the HPET has taken the lines over
+ * (its legacy replacement route), nothing that they do is seen. */
+void vmm_irq_set_legacy(struct vm *vm, unsigned gsi, bool level);
+bool vmm_irq_visible_legacy(struct vm *vm, unsigned gsi);
+void vmm_irq_replace_legacy(struct vm *vm, bool replaced);
 /* Has the last edge on this line not been acknowledged yet? */
 bool vmm_irq_in_flight(struct vm *vm, unsigned gsi);
 /* For the chips: the PIC's INT pin changed; line 0 was unmasked somewhere. */

@@ -21,7 +21,7 @@ struct vmm_timer_queue {
     struct vmm_host_timer *host_timer;
     struct vmm_lock lock;    /* protects: the list, its timers, what the host timer is set to */
     struct vmm_timer *first; /* by deadline: a handful, so a list */
-    uint64_t host_deadline;  /* guest cycles, UINT64_MAX: not armed */
+    uint64_t host_deadline;  /* host cycles, UINT64_MAX: not armed */
     bool running;            /* vmm_timers_run() programs the host timer at its end */
     uint64_t run_at;         /* and this is its time */
 };
@@ -48,11 +48,10 @@ static void queue_host_fired(void *arg)
 static void queue_program(struct vmm_timer_queue *q)
 {
     struct vcpu *v = q->vcpu;
-    uint64_t deadline = q->first != NULL ? q->first->deadline : UINT64_MAX;
-    uint64_t host;
+    uint64_t deadline;
 
-    if (v->vm->clock_paused_at != 0 ||
-        __builtin_add_overflow(deadline, v->vm->clock_base_cycles, &host)) {
+    if (q->first == NULL || v->vm->clock_paused_at != 0 ||
+        __builtin_add_overflow(q->first->deadline, v->vm->clock_base_cycles, &deadline)) {
         deadline = UINT64_MAX;
     }
     if (deadline == q->host_deadline) {
@@ -62,7 +61,7 @@ static void queue_program(struct vmm_timer_queue *q)
     if (deadline == UINT64_MAX) {
         v->ops->timer_cancel(v->host, q->host_timer);
     } else {
-        v->ops->timer_arm(v->host, q->host_timer, host);
+        v->ops->timer_arm(v->host, q->host_timer, deadline);
     }
 }
 
@@ -236,7 +235,9 @@ void vmm_timers_run(struct vcpu *v)
     queue_lock(q);
     q->running = true;
     q->run_at = vmm_clock_cycles(v->vm);
-    q->host_deadline = UINT64_MAX; /* it fired, or the clock was stopped meanwhile */
+    if (q->host_deadline <= q->run_at + v->vm->clock_base_cycles) {
+        q->host_deadline = UINT64_MAX; /* it has fired */
+    }
     while (q->first != NULL && q->first->deadline <= q->run_at) {
         struct vmm_timer *t = q->first;
 

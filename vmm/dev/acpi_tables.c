@@ -1,5 +1,5 @@
-/* ACPI tables in guest RAM: RSDP, RSDT, XSDT, FADT, FACS, DSDT, MADT, an SSDT with the processors,
- * and WAET.
+/* ACPI tables in guest RAM: RSDP, RSDT, XSDT, FADT, FACS, DSDT, MADT, HPET, an SSDT with the
+ * processors, and WAET.
  * Spec: ACPI 6.4 chapter 5; "Windows ACPI Emulated Devices Table" (WAET) 1.0. */
 #include "core/vm.h"
 #include "dev/platform.h"
@@ -31,6 +31,7 @@
 #define NO_C2              0xfff
 #define NO_C3              0xffff
 #define CMOS_CENTURY       0x32
+#define SPACE_MEMORY       0
 #define SPACE_IO           1
 
 #define FACS_SIZE       64
@@ -306,6 +307,20 @@ static void put_processors(struct acpi_writer *w, unsigned vcpu_count)
     end_table(w, start);
 }
 
+static void put_hpet(struct acpi_writer *w)
+{
+    unsigned start = begin_table(w, "HPET", 1);
+
+    list_table(w, start);
+    put(w, PLATFORM_HPET_ID, 4);
+    put(w, SPACE_MEMORY | 64 << 8, 4); /* generic address: 64 bits wide */
+    put(w, PLATFORM_HPET_BASE, 8);
+    put(w, 0, 1); /* the first one */
+    put(w, PLATFORM_HPET_MIN_TICKS, 2);
+    put(w, 0, 1);
+    end_table(w, start);
+}
+
 static void put_waet(struct acpi_writer *w)
 {
     unsigned start = begin_table(w, "WAET", 1);
@@ -354,6 +369,7 @@ static void put_tables(struct acpi_writer *w, unsigned vcpu_count)
     dsdt = put_dsdt(w);
     put_fadt(w, facs, dsdt);
     put_madt(w, vcpu_count);
+    put_hpet(w);
     put_processors(w, vcpu_count);
     put_waet(w);
     rsdt = put_root(w, "RSDT", 4);

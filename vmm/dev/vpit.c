@@ -197,7 +197,7 @@ static void irq0_update(struct vdev *dev)
     const struct vpit_channel *c = &p->channel[0];
     uint64_t now = pit_now(dev), not_before = 0;
 
-    if (!vmm_irq_visible(dev->vm, IRQ0)) {
+    if (!vmm_irq_visible_legacy(dev->vm, IRQ0)) {
         p->unseen = 1;
         vmm_timer_cancel(p->timer);
         return;
@@ -207,8 +207,8 @@ static void irq0_update(struct vdev *dev)
         if (is_periodic(c) && vmm_irq_in_flight(dev->vm, IRQ0)) {
             not_before = now + (c->reload / 4 > MIN_TICKS ? c->reload / 4 : MIN_TICKS);
         } else {
-            vmm_irq_set(dev->vm, IRQ0, false);
-            vmm_irq_set(dev->vm, IRQ0, true);
+            vmm_irq_set_legacy(dev->vm, IRQ0, false);
+            vmm_irq_set_legacy(dev->vm, IRQ0, true);
             p->edge++;
             not_before = now + MIN_TICKS;
         }
@@ -235,7 +235,7 @@ static void irq0_restart(struct vdev *dev)
     const struct vpit_channel *c = &p->channel[0];
 
     p->edge = is_periodic(c) && c->previous != 0 ? 0 : 1;
-    vmm_irq_set(dev->vm, IRQ0, channel_out(c, pit_now(dev)));
+    vmm_irq_set_legacy(dev->vm, IRQ0, channel_out(c, pit_now(dev)));
     irq0_update(dev);
 }
 

@@ -276,7 +276,7 @@ static void update_irq(struct vdev *dev)
     bool asserted = (r->cmos[REG_B] & r->cmos[REG_C] & FLAGS) != 0;
 
     r->cmos[REG_C] = (uint8_t)((r->cmos[REG_C] & FLAGS) | (asserted ? C_IRQ : 0));
-    vmm_irq_set(dev->vm, RTC_IRQ, asserted);
+    vmm_irq_set_legacy(dev->vm, RTC_IRQ, asserted);
     arm_timer(dev);
 }
 
