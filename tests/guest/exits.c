@@ -311,24 +311,28 @@ static void check_exceptions(void)
     guest_check_equal(x86_read_cr2(), unmapped, "exception: #PF address");
 }
 
+/* Command line: halts=N, for a longer search. */
 static void check_halt(void)
 {
+    uint64_t halts = guest_option("halts", 200);
+
     /* The interrupt that STI lets in may not come before HLT: the wake-up would be lost. */
     interrupts = 0;
-    for (unsigned i = 0; i < 20; i++) {
+    for (uint64_t i = 0; i < halts; i++) {
         guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_SELF | IPI_VECTOR);
         __asm__ volatile("sti; hlt; cli" : : : "memory");
     }
-    guest_check_equal(interrupts, 20, "hlt: woken by an interrupt that was pending");
+    guest_check_equal(interrupts, halts, "hlt: woken by an interrupt that was pending");
 
+    /* The time to the interrupt varies, so that it comes before, between and after the two. */
     interrupts = 0;
     guest_lapic_write(LAPIC_TIMER_DIVIDE, 0xb);
     guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | TIMER_VECTOR);
-    for (unsigned i = 0; i < 20; i++) {
-        guest_lapic_write(LAPIC_TIMER_INITIAL, 100000);
+    for (uint64_t i = 0; i < halts; i++) {
+        guest_lapic_write(LAPIC_TIMER_INITIAL, 1000 + (uint32_t)(i * 7919 % 200000));
         __asm__ volatile("sti; hlt; cli" : : : "memory");
     }
-    guest_check_equal(interrupts, 20, "hlt: woken by the timer");
+    guest_check_equal(interrupts, halts, "hlt: woken by the timer");
     guest_lapic_write(LAPIC_TIMER, LAPIC_MASKED);
 }
 

@@ -55,12 +55,17 @@ static uint32_t read_pit(void)
     return 0xffff - (low | (uint32_t)x86_inb(0x40) << 8);
 }
 
-/* Ticks per second over `ms` of the TSC. */
+/* Ticks per second over some `ms` of the TSC; done again if the host let so much time pass that the
+ * counter may have gone round. */
 static uint64_t rate(uint32_t (*read)(void), uint32_t mask, unsigned ms)
 {
-    struct guest_sample a = guest_sample(read);
-    guest_delay_us(ms * 1000u);
-    struct guest_sample b = guest_sample(read);
+    struct guest_sample a, b;
+    unsigned tries = 0;
+    do {
+        a = guest_sample(read);
+        guest_delay_us(ms * 1000u);
+        b = guest_sample(read);
+    } while ((b.tsc - a.tsc) / (guest_tsc_hz() / 1000) > ms + ms / 4 && ++tries < 10);
     return ((b.count - a.count) & mask) * guest_tsc_hz() / (b.tsc - a.tsc);
 }
 

@@ -54,26 +54,34 @@ static void timer_catch_up(struct vlapic *a, uint64_t now)
     }
 }
 
-void vlapic_timer_update(struct vlapic *a)
+/* Ask for the wake-up that the timer needs, if any. An expiry up to `now` has been dealt with: who
+ * sets a new one passes the time that it counts from, so that even the shortest count fires. */
+static void update_from(struct vlapic *a, uint64_t now)
 {
     bool heard = (a->lvt[VLAPIC_LVT_TIMER] & VLAPIC_LVT_MASKED) == 0;
-    uint64_t now;
 
     if (heard && timer_mode(a) == MODE_DEADLINE && a->deadline != 0) {
         vmm_timer_arm_cycles(a->timer, deadline_cycles(a, a->deadline));
         return;
     }
     if (heard && timer_mode(a) <= MODE_PERIODIC && a->initial_count != 0) {
-        now = vmm_clock_ns(a->vcpu->vm);
         timer_catch_up(a, now);
         if (a->expiry_ns > now) {
             vmm_timer_arm(a->timer, a->expiry_ns);
             return;
         }
+        if (vmm_timer_armed(a->timer)) {
+            return; /* it is late, not done */
+        }
     }
     if (vmm_timer_armed(a->timer)) {
         vmm_timer_cancel(a->timer);
     }
+}
+
+void vlapic_timer_update(struct vlapic *a)
+{
+    update_from(a, vmm_clock_ns(a->vcpu->vm));
 }
 
 /* The vCPU's thread. */
@@ -108,21 +116,23 @@ void vlapic_timer_set_count(struct vlapic *a, uint32_t count)
     if (timer_mode(a) == MODE_DEADLINE) {
         return;
     }
+    uint64_t now = vmm_clock_ns(a->vcpu->vm);
+
     a->initial_count = count;
-    a->expiry_ns = vmm_clock_ns(a->vcpu->vm);
-    a->expiry_ns += timer_mode(a) == MODE_PERIODIC ? period_ns(a) : count * divisor(a);
-    vlapic_timer_update(a);
+    a->expiry_ns = now + (timer_mode(a) == MODE_PERIODIC ? period_ns(a) : count * divisor(a));
+    update_from(a, now);
 }
 
 /* The count goes on from where it is, at the new rate. */
 void vlapic_timer_set_divide(struct vlapic *a, uint32_t divide)
 {
     uint32_t count = vlapic_timer_count(a);
+    uint64_t now = vmm_clock_ns(a->vcpu->vm);
 
     a->divide = divide;
     if (count != 0) {
-        a->expiry_ns = vmm_clock_ns(a->vcpu->vm) + count * divisor(a);
-        vlapic_timer_update(a);
+        a->expiry_ns = now + count * divisor(a);
+        update_from(a, now);
     }
 }
 
