@@ -348,8 +348,8 @@ int buddy_alloc_pages(size_t count, uint64_t align, int node, pa_t *out)
         order = buddy_order_of(align);
     }
     int err = buddy_alloc(order, node, out);
-    if (err != 0) {
-        return err;
+    if (err != 0 || count == UINT64_C(1) << order) {
+        return err; /* or the whole block is wanted */
     }
     uint64_t frame = out->v >> NK_PAGE_SHIFT;
     uint64_t end = frame + (UINT64_C(1) << order);

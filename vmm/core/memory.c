@@ -29,7 +29,13 @@ static struct vmm_region *region_find(struct vmm_memory *m, gpa_t gpa)
     return NULL;
 }
 
-/* The index of the first block that ends above gpa. */
+static uint64_t block_end(const struct vmm_block *b)
+{
+    return b->gpa.v + b->size;
+}
+
+/* The index of the first block that ends above gpa: the one that holds it, or the place of one that
+ * would. */
 static unsigned block_index(const struct vmm_region *r, gpa_t gpa)
 {
     unsigned low = 0;
@@ -38,13 +44,27 @@ static unsigned block_index(const struct vmm_region *r, gpa_t gpa)
     while (low < high) {
         unsigned middle = (low + high) / 2;
 
-        if (r->block[middle].gpa.v + r->block[middle].size <= gpa.v) {
+        if (block_end(&r->block[middle]) <= gpa.v) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
     return low;
+}
+
+/* The same for a lazy region, its lock held: first touches mostly go upward, so the place after the
+ * last answer is tried first. */
+static unsigned block_index_lazy(struct vmm_region *r, gpa_t gpa)
+{
+    unsigned next = r->block_hint + 1;
+
+    if (next > r->block_count || block_end(&r->block[next - 1]) > gpa.v ||
+        (next < r->block_count && block_end(&r->block[next]) <= gpa.v)) {
+        next = block_index(r, gpa);
+    }
+    r->block_hint = next;
+    return next;
 }
 
 static int block_make_room(struct vm *vm, struct vmm_region *r)
@@ -69,10 +89,10 @@ static int block_make_room(struct vm *vm, struct vmm_region *r)
 }
 
 /* Take a block from the host, map it and insert it at its place. */
-static int block_add(struct vm *vm, struct vmm_region *r, gpa_t gpa, uint64_t size, bool zero)
+static int block_add(struct vm *vm, struct vmm_region *r, unsigned at, gpa_t gpa, uint64_t size,
+                     bool zero)
 {
     struct vmm_block block = {.gpa = gpa, .size = size};
-    unsigned at = block_index(r, gpa);
     int error = block_make_room(vm, r);
 
     if (error != 0) {
@@ -90,7 +110,9 @@ static int block_add(struct vm *vm, struct vmm_region *r, gpa_t gpa, uint64_t si
         vm->ops->pages_free(vm->host, block.hpa, size / VMM_PAGE_SIZE);
         return error;
     }
-    __builtin_memmove(&r->block[at + 1], &r->block[at], (r->block_count - at) * sizeof(block));
+    if (at < r->block_count) {
+        __builtin_memmove(&r->block[at + 1], &r->block[at], (r->block_count - at) * sizeof(block));
+    }
     r->block[at] = block;
     r->block_count++;
     return 0;
@@ -108,7 +130,7 @@ static void region_release(struct vm *vm, struct vmm_region *r)
     }
     vmm_vm_free(vm, r->block, r->block_room * sizeof(*r->block));
     r->block = NULL;
-    r->block_count = r->block_room = 0;
+    r->block_count = r->block_room = r->block_hint = 0;
 }
 
 /* Back all of a region: at each address the largest block that alignment, the rest and the host's
@@ -126,7 +148,7 @@ static int region_back(struct vm *vm, struct vmm_region *r)
         while (size > r->size - offset) {
             size /= 2;
         }
-        error = block_add(vm, r, VMM_GPA(gpa), size, false);
+        error = block_add(vm, r, r->block_count, VMM_GPA(gpa), size, false);
         if (error == -VMM_ENOMEM && size > VMM_PAGE_SIZE) {
             largest = size / 2;
             continue;
@@ -177,43 +199,36 @@ void vmm_memory_destroy(struct vm *vm)
     vm->memory.region_count = 0;
 }
 
-/* The block that holds gpa, backed now if the region is lazy. Errors: -VMM_ENOENT, -VMM_ENOMEM. */
-static int block_get(struct vm *vm, gpa_t gpa, struct vmm_region **region, struct vmm_block *out)
+/* The block of region r that holds gpa, backed now if the region is lazy. Errors: -VMM_ENOMEM. */
+static int block_get(struct vm *vm, struct vmm_region *r, gpa_t gpa, struct vmm_block *out)
 {
-    struct vmm_memory *m = &vm->memory;
-    struct vmm_region *r = region_find(m, gpa);
     int error = 0;
     unsigned i;
 
-    *region = r;
-    if (r == NULL) {
-        return -VMM_ENOENT;
-    }
     if (!vm->config.lazy_memory) {
         *out = r->block[block_index(r, gpa)];
         return 0;
     }
-    vm->ops->lock(vm->host, &m->lock);
-    i = block_index(r, gpa);
+    vm->ops->lock(vm->host, &vm->memory.lock);
+    i = block_index_lazy(r, gpa);
     if (i == r->block_count || gpa.v < r->block[i].gpa.v) {
-        error = block_add(vm, r, VMM_GPA(gpa.v & -VMM_PAGE_SIZE), VMM_PAGE_SIZE, true);
-        i = block_index(r, gpa);
+        error = block_add(vm, r, i, VMM_GPA(gpa.v & -VMM_PAGE_SIZE), VMM_PAGE_SIZE, true);
     }
     if (error == 0) {
         *out = r->block[i];
     }
-    vm->ops->unlock(vm->host, &m->lock);
+    vm->ops->unlock(vm->host, &vm->memory.lock);
     return error;
 }
 
 /* Host address of gpa and how many bytes from there are contiguous; NULL: not RAM. */
 static uint8_t *span(struct vm *vm, gpa_t gpa, uint64_t *contiguous)
 {
-    struct vmm_region *r;
+    struct vmm_region *r = region_find(&vm->memory, gpa);
     struct vmm_block b;
     uint64_t offset;
 
-    if (block_get(vm, gpa, &r, &b) != 0) {
+    if (r == NULL || block_get(vm, r, gpa, &b) != 0) {
         return NULL;
     }
     offset = gpa.v - b.gpa.v;
@@ -309,5 +324,5 @@ int vmm_memory_fault(struct vm *vm, gpa_t gpa, bool write)
     if (write && r->kind == VMM_REGION_ROM) {
         return -VMM_EPERM;
     }
-    return block_get(vm, gpa, &r, &b);
+    return block_get(vm, r, gpa, &b);
 }

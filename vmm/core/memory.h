@@ -23,6 +23,7 @@ struct vmm_region {
     enum vmm_region_kind kind;
     struct vmm_block *block; /* sorted by gpa */
     unsigned block_count, block_room;
+    unsigned block_hint; /* lazy: the last look-up's answer */
 };
 
 struct vmm_memory {

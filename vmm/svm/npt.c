@@ -87,9 +87,13 @@ void svm_npt_destroy(struct vm *vm)
 static uint64_t *walk(struct vm *vm, gpa_t gpa, unsigned level, bool make, unsigned *larger)
 {
     struct svm_vm *n = vm->arch;
-    uint64_t *table = table_at(vm, n->root);
+    uint64_t *table;
 
     *larger = 0;
+    if (level == 0 && n->leaf != NULL && gpa.v - n->leaf_base < VMM_MIB(2)) {
+        return entry_in(n->leaf, gpa, 0);
+    }
+    table = table_at(vm, n->root);
     for (unsigned at = n->levels - 1; at > level; at--) {
         uint64_t *entry = entry_in(table, gpa, at);
 
@@ -106,13 +110,17 @@ static uint64_t *walk(struct vm *vm, gpa_t gpa, unsigned level, bool make, unsig
         }
         table = table_at(vm, VMM_HPA(*entry & ENTRY_ADDRESS));
     }
+    if (level == 0) {
+        n->leaf_base = gpa.v & -VMM_MIB(2);
+        n->leaf = table;
+    }
     return entry_in(table, gpa, level);
 }
 
 /* The largest page that both addresses and the rest of the range allow. */
 static unsigned page_level(const struct svm *svm, uint64_t gpa, uint64_t hpa, uint64_t size)
 {
-    unsigned level = svm->page_1g ? 2 : 1;
+    unsigned level = size < VMM_MIB(2) ? 0 : svm->page_1g ? 2 : 1;
 
     while (level > 0) {
         uint64_t page = UINT64_C(1) << level_shift(level);

@@ -36,6 +36,8 @@ struct svm_vm {
     hpa_t root; /* nested page table */
     unsigned levels;
     uint64_t table_count;
+    uint64_t leaf_base; /* the last 2 MiB a 4 KiB page was looked for in, and their table */
+    uint64_t *leaf;     /* NULL: none yet */
     uint64_t flush_generation; /* atomic: grows when a mapping goes away */
 };
 
