@@ -1,7 +1,8 @@
 /* Ticket spin locks. Fair; held with preemption off; the irqsave form also with interrupts off.
  *
  * Lock order (outer first): vm control > vcpu > device > thread > run queue > timer queue >
- * slab > page table > buddy > interrupt lines > log. Debug builds (CONFIG_DEBUG) check ranks. */
+ * slab > page table > buddy > interrupt lines > PCI configuration > log.
+ * Debug builds (CONFIG_DEBUG) check ranks. */
 #pragma once
 
 #include "base/percpu.h"
@@ -19,6 +20,7 @@ enum nk_lock_rank {
     NK_RANK_PAGETABLE,
     NK_RANK_BUDDY,
     NK_RANK_IRQ,
+    NK_RANK_PCI,
     NK_RANK_LOG,
 };
 

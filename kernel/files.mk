@@ -1,6 +1,7 @@
 # Traps, interrupts, time, CPUs, power.
 kernel-y += entry.asm trap.c panic.c symbols.c cpu.c memory.c acpi.c acpi_tables.c acpi_numa.c
-kernel-y += lapic.c lapic_timer.c irq.c ioapic.c pic.c time.c rtc.c
+kernel-y += lapic.c lapic_timer.c ioapic.c pic.c time.c rtc.c
+kernel-y += irq.c irq_dispatch.c irq_msi.c irq_thread.c
 kernel-y += smp_entry.asm smp.c smp_call.c power.c
 
 # Start, log, console, C library, shell.
@@ -8,6 +9,7 @@ kernel-y += main.c report.c version.c
 kernel-y += format.c log.c ring.c console.c module.c
 kernel-y += newlib.c newlib_malloc.c
 kernel-y += line_edit.c shell.c shell_words.c shell_table.c shell_cmds_info.c shell_cmds_node.c
+kernel-y += shell_cmds_devices.c
 
 # Native applications.
 kernel-y += native.asm native.c native_load.c native_heap.c native_exports.c native_cmd.c

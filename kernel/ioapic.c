@@ -3,7 +3,7 @@
 #include "base/percpu.h"
 #include "base/platform.h"
 #include "kernel/acpi.h"
-#include "kernel/irq.h"
+#include "kernel/irq_impl.h"
 #include "mm/paging.h"
 
 #define REGISTER_SELECT 0x00
@@ -16,6 +16,8 @@
 #define REDIRECT_ACTIVE_LOW (1u << 13)
 #define REDIRECT_LEVEL      (1u << 15)
 #define REDIRECT_MASKED     (1u << 16)
+
+#define APIC_ID_ALL 0xff /* of 8 bits there are */
 
 struct ioapic {
     volatile uint8_t *base;
@@ -89,4 +91,9 @@ static void ioapic_update(const struct irq_line *line)
     write_register(io, r, low);
 }
 
-const struct irq_chip ioapic_chip = {"IOAPIC", ioapic_update, true};
+static bool ioapic_reaches(unsigned cpu)
+{
+    return nk_cpu_table[cpu].apic_id < APIC_ID_ALL;
+}
+
+const struct irq_chip ioapic_chip = {"IOAPIC", ioapic_update, ioapic_reaches};

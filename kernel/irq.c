@@ -1,139 +1,20 @@
-/* See irq.h. The vector table, and the lines behind the device vectors. */
+/* See irq.h. The lines: what they are, who is attached, where they go. */
 
-#include "kernel/irq.h"
+#include "kernel/irq_impl.h"
 
 #include "base/errno.h"
 #include "base/percpu.h"
 #include "base/platform.h"
-#include "base/spinlock.h"
 #include "kernel/acpi.h"
 #include "kernel/lapic.h"
-#include "kernel/smp_call.h"
 #include "mm/slab.h"
-#include "sched/sched.h"
-#include "sched/timer.h"
 
-#define ISA_LINES           16
-#define UNHANDLED_LIMIT     10000 /* in a row: then the line is stuck and gets masked */
-#define UNEXPECTED_REPORTED 16
+#define ISA_LINES 16
 
-struct irq_action {
-    struct irq_action *next;
-    nk_irq_handler fn;
-    void *arg;
-    const char *name;
-};
-
-static struct irq_line lines[NK_IRQ_COUNT];
-
-/* A vector without a line leads to one without actions, which saves its path a test. */
-static struct irq_line no_line;
-static struct irq_line *vector_line[256] = {[0 ... 255] = &no_line};
-
-/* Protects the lines' routing, the lists of actions against other writers, and the controllers. */
-static struct nk_spinlock irq_lock = NK_SPINLOCK_INIT(NK_RANK_IRQ);
-
-static void timer_interrupt(uint64_t vector)
-{
-    (void)vector;
-    this_cpu->irq_count[NK_IRQ_TIMER]++;
-    lapic_eoi();
-    nk_timer_interrupt();
-}
-
-static void reschedule_interrupt(uint64_t vector)
-{
-    (void)vector;
-    this_cpu->irq_count[NK_IRQ_RESCHED]++;
-    lapic_eoi();
-    sched_reschedule_interrupt();
-}
-
-static void call_interrupt(uint64_t vector)
-{
-    this_cpu->irq_count[NK_IRQ_CALL]++;
-    lapic_eoi();
-    smp_call_interrupt(vector);
-}
-
-static void error_interrupt(uint64_t vector)
-{
-    (void)vector;
-    lapic_write(LAPIC_ESR, 0); /* latches the errors for reading */
-    nk_warn("irq: APIC error 0x%x on CPU %u", lapic_read(LAPIC_ESR), this_cpu->id);
-    lapic_eoi();
-}
-
-static void unexpected_interrupt(uint64_t vector)
-{
-    static uint32_t reported;
-    lapic_eoi();
-    if (__atomic_fetch_add(&reported, 1, __ATOMIC_RELAXED) < UNEXPECTED_REPORTED) {
-        nk_warn("irq: unexpected vector 0x%lx on CPU %u", vector, this_cpu->id);
-    }
-}
-
-static NK_NOINLINE void note_unhandled(struct irq_line *line)
-{
-    line->unhandled++;
-    if (++line->unhandled_in_a_row == UNHANDLED_LIMIT && line != &no_line) {
-        unsigned irq = (unsigned)(line - lines);
-        nk_warn("irq: line %u fires without its devices asking for it; masked", irq);
-        nk_irq_mask(irq);
-    }
-}
-
-/* Lock-free against attach and detach: an action is linked when complete, and detach waits for
- * `running` to fall to zero before it frees one. */
-static NK_ALWAYS_INLINE void run_actions(struct irq_line *line)
-{
-    __atomic_fetch_add(&line->running, 1, __ATOMIC_ACQ_REL);
-    bool handled = false;
-    struct irq_action *a = __atomic_load_n(&line->actions, __ATOMIC_ACQUIRE);
-    while (a != NULL) {
-        handled |= a->fn(a->arg);
-        a = __atomic_load_n(&a->next, __ATOMIC_ACQUIRE);
-    }
-    line->count++;
-    if (nk_likely(handled)) {
-        line->unhandled_in_a_row = 0;
-    } else {
-        note_unhandled(line);
-    }
-    __atomic_fetch_sub(&line->running, 1, __ATOMIC_ACQ_REL);
-}
-
-static void device_interrupt(uint64_t vector)
-{
-    this_cpu->irq_count[NK_IRQ_DEVICE]++;
-    run_actions(__atomic_load_n(&vector_line[vector], __ATOMIC_ACQUIRE));
-    lapic_eoi(); /* after the handlers: a level line must be quiet by then */
-}
-
-/* ExtINT bypasses the APIC's in-service register: the EOI goes to the 8259s alone. Masked 8259s
- * still make a spurious interrupt now and then. */
-static void pic_interrupt(uint64_t vector)
-{
-    unsigned irq = (unsigned)vector - NK_VECTOR_8259;
-    this_cpu->irq_count[NK_IRQ_DEVICE]++;
-    if (lines[irq].chip == &pic_chip) {
-        run_actions(&lines[irq]);
-    }
-    pic_acknowledge(irq);
-}
-
-const irq_vector_fn irq_vector_table[256] = {
-    [0 ... NK_VECTOR_8259 - 1] = unexpected_interrupt, /* exceptions do not come this way */
-    [NK_VECTOR_8259... NK_VECTOR_8259 + ISA_LINES - 1] = pic_interrupt,
-    [NK_VECTOR_DEVICE_FIRST... NK_VECTOR_DEVICE_LAST] = device_interrupt,
-    [NK_VECTOR_DEVICE_LAST + 1 ... NK_VECTOR_CALL - 1] = unexpected_interrupt,
-    [NK_VECTOR_CALL] = call_interrupt,
-    [NK_VECTOR_RESCHED] = reschedule_interrupt,
-    [NK_VECTOR_TIMER] = timer_interrupt,
-    [NK_VECTOR_TIMER + 1 ... NK_VECTOR_ERROR - 1] = unexpected_interrupt,
-    [NK_VECTOR_ERROR] = error_interrupt,
-    [NK_VECTOR_SPURIOUS] = unexpected_interrupt, /* has a stub of its own */
-};
+struct irq_line irq_lines[NK_IRQ_COUNT];
+struct irq_line irq_no_line;
+struct irq_line *irq_vector_line[256] = {[0 ... 255] = &irq_no_line};
+struct nk_spinlock irq_lock = NK_SPINLOCK_INIT(NK_RANK_IRQ);
 
 /* An input without a line: an ISA line that the MADT wires elsewhere leaves one. */
 static bool input_taken(uint32_t gsi)
@@ -149,7 +30,8 @@ static bool input_taken(uint32_t gsi)
 static void init_isa_line(unsigned irq, bool ioapic)
 {
     const struct acpi_override *o = &acpi.isa[irq];
-    struct irq_line *line = &lines[irq];
+    struct irq_line *line = &irq_lines[irq];
+    line->mask_reasons = IRQ_MASKED_BY_OWNER;
     line->masked = true;
     line->gsi = o->present && ioapic ? o->gsi : irq;
     line->level = o->present && ioapic && o->level;
@@ -169,14 +51,15 @@ void irq_init(void)
     for (unsigned irq = 0; irq < ISA_LINES; irq++) {
         init_isa_line(irq, ioapic);
     }
-    for (unsigned irq = ISA_LINES; irq < NK_IRQ_COUNT && ioapic; irq++) {
+    for (unsigned irq = ISA_LINES; irq < NK_IRQ_MESSAGE_FIRST && ioapic; irq++) {
         /* PCI's lines, unless an ISA line was moved here. */
         if (ioapic_has_gsi(irq) && !input_taken(irq)) {
-            lines[irq] = (struct irq_line){
+            irq_lines[irq] = (struct irq_line){
                 .chip = &ioapic_chip,
                 .gsi = irq,
                 .level = true,
                 .active_low = true,
+                .mask_reasons = IRQ_MASKED_BY_OWNER,
                 .masked = true,
             };
         }
@@ -191,7 +74,7 @@ void irq_init(void)
 
 static struct irq_line *find_line(unsigned irq)
 {
-    return irq < NK_IRQ_COUNT && lines[irq].chip != NULL ? &lines[irq] : NULL;
+    return irq < NK_IRQ_COUNT && irq_lines[irq].chip != NULL ? &irq_lines[irq] : NULL;
 }
 
 static int take_vector(struct irq_line *line)
@@ -201,9 +84,9 @@ static int take_vector(struct irq_line *line)
         return 0;
     }
     for (unsigned v = NK_VECTOR_DEVICE_FIRST; v <= NK_VECTOR_DEVICE_LAST; v++) {
-        if (vector_line[v] == &no_line) {
+        if (irq_vector_line[v] == &irq_no_line) {
             line->vector = (uint8_t)v;
-            __atomic_store_n(&vector_line[v], line, __ATOMIC_RELEASE);
+            __atomic_store_n(&irq_vector_line[v], line, __ATOMIC_RELEASE);
             return 0;
         }
     }
@@ -212,7 +95,7 @@ static int take_vector(struct irq_line *line)
 
 static void release_vector(struct irq_line *line)
 {
-    __atomic_store_n(&vector_line[line->vector], &no_line, __ATOMIC_RELEASE);
+    __atomic_store_n(&irq_vector_line[line->vector], &irq_no_line, __ATOMIC_RELEASE);
     line->vector = 0;
 }
 
@@ -238,9 +121,10 @@ int nk_irq_attach(unsigned irq, const char *name, nk_irq_handler fn, void *arg)
         }
         __atomic_store_n(end, action, __ATOMIC_RELEASE);
         if (first) {
-            line->masked = false;
-            line->unhandled_in_a_row = 0;
-            line->chip->update(line);
+            line->mask_reasons = 0;
+            line->unhandled_in_a_row = line->window_count = 0;
+            line->window_start = x86_rdtsc();
+            irq_line_update(line);
         }
     }
     nk_spin_unlock_irqrestore(&irq_lock, flags);
@@ -266,8 +150,8 @@ void nk_irq_detach(unsigned irq, nk_irq_handler fn, void *arg)
         __atomic_store_n(at, action->next, __ATOMIC_RELEASE);
         if (line->actions == NULL) {
             release_vector(line);
-            line->masked = true;
-            line->chip->update(line);
+            line->mask_reasons = IRQ_MASKED_BY_OWNER;
+            irq_line_update(line);
         }
     }
     nk_spin_unlock_irqrestore(&irq_lock, flags);
@@ -286,7 +170,7 @@ int nk_irq_set_affinity(unsigned irq, unsigned cpu)
     if (line == NULL || cpu >= nk_cpu_count) {
         return -EINVAL;
     }
-    if (!line->chip->any_cpu && cpu != 0) {
+    if (!line->chip->reaches(cpu)) {
         return -ENOTSUP;
     }
     uint64_t flags = nk_spin_lock_irqsave(&irq_lock);
@@ -296,27 +180,77 @@ int nk_irq_set_affinity(unsigned irq, unsigned cpu)
     return 0;
 }
 
-static void set_masked(unsigned irq, bool masked)
-{
-    struct irq_line *line = find_line(irq);
-    if (line == NULL) {
-        return;
-    }
-    uint64_t flags = nk_spin_lock_irqsave(&irq_lock);
-    line->masked = masked;
-    line->unhandled_in_a_row = 0;
-    line->chip->update(line);
-    nk_spin_unlock_irqrestore(&irq_lock, flags);
-}
-
 void nk_irq_mask(unsigned irq)
 {
-    set_masked(irq, true);
+    struct irq_line *line = find_line(irq);
+    if (line != NULL) {
+        irq_line_mask(line, IRQ_MASKED_BY_OWNER);
+    }
 }
 
 void nk_irq_unmask(unsigned irq)
 {
-    set_masked(irq, false);
+    struct irq_line *line = find_line(irq);
+    if (line != NULL) {
+        irq_line_unmask(line, UINT8_MAX);
+    }
+}
+
+void irq_line_update(struct irq_line *line)
+{
+    line->masked = line->mask_reasons != 0 || line->thread_count != 0;
+    if (line->chip != NULL) { /* a message line that was freed may still be on somebody's mind */
+        line->chip->update(line);
+    }
+}
+
+void irq_line_mask(struct irq_line *line, enum irq_mask_reason reason)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&irq_lock);
+    line->mask_reasons |= (uint8_t)reason;
+    irq_line_update(line);
+    nk_spin_unlock_irqrestore(&irq_lock, flags);
+}
+
+void irq_line_unmask(struct irq_line *line, uint8_t reasons)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&irq_lock);
+    line->mask_reasons &= (uint8_t)~reasons;
+    line->unhandled_in_a_row = line->window_count = 0;
+    line->window_start = x86_rdtsc();
+    irq_line_update(line);
+    nk_spin_unlock_irqrestore(&irq_lock, flags);
+}
+
+void irq_line_hold(struct irq_line *line)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&irq_lock);
+    line->thread_count++;
+    irq_line_update(line);
+    nk_spin_unlock_irqrestore(&irq_lock, flags);
+}
+
+void irq_line_release(struct irq_line *line)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&irq_lock);
+    line->thread_count--;
+    irq_line_update(line);
+    nk_spin_unlock_irqrestore(&irq_lock, flags);
+}
+
+void irq_line_note_ticks(struct irq_line *line, uint64_t ticks)
+{
+    if (nk_unlikely(ticks > line->worst_ticks)) {
+        line->worst_ticks = ticks;
+    }
+}
+
+static const char *mask_reason(const struct irq_line *line)
+{
+    if (line->mask_reasons & IRQ_MASKED_UNHANDLED) {
+        return "nobody asks for it";
+    }
+    return line->mask_reasons & IRQ_MASKED_STORM ? "storm" : NULL;
 }
 
 bool nk_irq_get_info(unsigned irq, struct nk_irq_info *out)
@@ -335,7 +269,11 @@ bool nk_irq_get_info(unsigned irq, struct nk_irq_info *out)
             .cpu = line->cpu,
             .level = line->level,
             .active_low = line->active_low,
+            .message = line->chip == &msi_chip,
             .masked = line->masked,
+            .storms = line->storm_count,
+            .worst_ticks = line->worst_ticks,
+            .reason = mask_reason(line),
             .count = line->count,
             .unhandled = line->unhandled,
             .name = line->actions->name,

@@ -1,10 +1,12 @@
 /* Interrupt routing: one numbering for every line.
- *   0..15 the ISA lines (through MADT overrides), 16.. the IOAPIC inputs (GSI numbers). */
+ *   0..15  the ISA lines (through MADT overrides), 16..255 the IOAPIC inputs (GSI numbers),
+ *   256..  message-signalled lines (MSI, MSI-X), which drivers get by nk_irq_message_alloc(). */
 #pragma once
 
 #include "base/types.h"
 
-#define NK_IRQ_COUNT 256
+#define NK_IRQ_MESSAGE_FIRST 256
+#define NK_IRQ_COUNT         432 /* as many messages as there are device vectors */
 
 /* Vectors. Higher is more urgent (APM vol. 2 "Interrupt Priority"). */
 enum nk_vector {
@@ -31,56 +33,39 @@ int nk_irq_attach(unsigned irq, const char *name, nk_irq_handler fn, void *arg) 
 /* On return the handler is not running and will not run. Context: thread. */
 void nk_irq_detach(unsigned irq, nk_irq_handler fn, void *arg);
 
+/* A handler in a thread of its own, where it may block. A level line stays masked until the thread
+ * has served it; other handlers of the line wait meanwhile. Context: thread.
+ * Errors: those of nk_irq_attach() and of nk_thread_start(). */
+struct nk_irq_thread;
+int nk_irq_attach_thread(struct nk_irq_thread **out, unsigned irq, const char *name,
+                         nk_irq_handler fn, void *arg) NK_MUST_CHECK;
+void nk_irq_detach_thread(struct nk_irq_thread *t); /* not from the handler itself */
+
 /* Deliver the line to this CPU. Errors: -EINVAL no such line or CPU, -ENOTSUP the line's
- * controller knows one CPU only. */
+ * controller does not reach that CPU. */
 int nk_irq_set_affinity(unsigned irq, unsigned cpu) NK_MUST_CHECK;
 
-/* Not counted: one unmask undoes any number of masks. Context: any but NMI. */
+/* Not counted: one unmask undoes any number of masks, and what the kernel itself masked because of
+ * a fault. Context: any but NMI. */
 void nk_irq_mask(unsigned irq);
 void nk_irq_unmask(unsigned irq);
 
+/* A line that a device signals by writing `data` to `address`. The kernel calls `write` whenever
+ * one of the three changes; with interrupts off, under its own lock: it only writes registers.
+ * Errors: -ENOSPC no line left. */
+typedef void (*nk_irq_message_fn)(void *arg, uint64_t address, uint32_t data, bool masked);
+int nk_irq_message_alloc(nk_irq_message_fn write, void *arg, unsigned *irq) NK_MUST_CHECK;
+void nk_irq_message_free(unsigned irq); /* nothing is attached any more */
+
 struct nk_irq_info {
-    unsigned irq, gsi, vector, cpu;
-    bool level, active_low, masked;
-    uint64_t count, unhandled;
-    const char *name;
+    unsigned irq, gsi, vector, cpu; /* gsi: of wired lines */
+    bool level, active_low, message, masked;
+    uint64_t count, unhandled, storms;
+    /* Longest time from the interrupt's arrival at the CPU until its handlers were done, or until
+     * the thread of a threaded handler began, in TSC ticks. */
+    uint64_t worst_ticks;
+    const char *name, *reason; /* reason: why the kernel masked it, or NULL */
 };
 bool nk_irq_get_info(unsigned irq, struct nk_irq_info *out); /* false: not attached */
 
 void irq_init(void); /* masks the 8259s, sets up IOAPICs from the MADT */
-
-/* What the entry stubs call, with interrupts off and irq_depth and preempt_count raised. */
-typedef void (*irq_vector_fn)(uint64_t vector);
-extern const irq_vector_fn irq_vector_table[256];
-
-/* ---- Between irq.c and the interrupt controllers. */
-
-struct irq_line {
-    const struct irq_chip *chip; /* NULL: no such line */
-    struct irq_action *actions;
-    uint32_t gsi;
-    uint8_t vector; /* 0: none yet */
-    uint8_t cpu;
-    bool level, active_low, masked;
-    uint32_t running; /* dispatches under way, on any CPU */
-    uint32_t unhandled_in_a_row;
-    uint64_t count, unhandled;
-};
-
-struct irq_chip {
-    const char *name;
-    /* Write vector, CPU, trigger and mask of the line to the hardware; lock held, interrupts off.
-     */
-    void (*update)(const struct irq_line *line);
-    bool any_cpu; /* knows more than the boot CPU */
-};
-
-extern const struct irq_chip ioapic_chip, pic_chip;
-
-/* Both mask every input. ioapic_init returns their number; 0: there is no IOAPIC. */
-void pic_init(void);
-unsigned ioapic_init(void);
-bool ioapic_has_gsi(uint32_t gsi);
-
-/* The end of an interrupt of the 8259 line; false when it was spurious. */
-bool pic_acknowledge(unsigned irq);

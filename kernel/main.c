@@ -5,6 +5,7 @@
 
 #include "base/platform.h"
 #include "base/x86.h"
+#include "drivers/pci/pci.h"
 #include "kernel/acpi.h"
 #include "kernel/console.h"
 #include "kernel/cpu.h"
@@ -134,6 +135,7 @@ static const struct init_step init_table[] = {
     {"smp", smp_start_all, "all other CPUs, cross-CPU calls"},
     {"console", console_init, "buffered console, input, streams"},
     {"native", native_init, "applications can be run"},
+    {"pci", pci_init, "PCI functions"},
     {"report", report_node, "the node's description in the log"},
     {"node", nk_node_start, "shell and virtual machines"},
 };

@@ -2,7 +2,7 @@
  * Spec: Intel 8259A data sheet. */
 
 #include "base/x86.h"
-#include "kernel/irq.h"
+#include "kernel/irq_impl.h"
 
 #define PIC1_COMMAND 0x20
 #define PIC1_DATA    0x21
@@ -66,4 +66,9 @@ bool pic_acknowledge(unsigned irq)
     return real;
 }
 
-const struct irq_chip pic_chip = {"8259", pic_update, false};
+static bool pic_reaches(unsigned cpu)
+{
+    return cpu == 0;
+}
+
+const struct irq_chip pic_chip = {"8259", pic_update, pic_reaches};

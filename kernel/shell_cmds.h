@@ -5,7 +5,6 @@
 int cmd_ps(int argc, char **argv);
 int cmd_mem(int argc, char **argv);
 int cmd_cpu(int argc, char **argv);
-int cmd_irq(int argc, char **argv);
 int cmd_modules(int argc, char **argv);
 int cmd_uptime(int argc, char **argv);
 int cmd_date(int argc, char **argv);
@@ -27,6 +26,10 @@ const char *console_candidate(unsigned position, unsigned i);
 /* kernel/native_cmd.c: applications. */
 int cmd_run(int argc, char **argv);
 const char *run_candidate(unsigned position, unsigned i);
+
+/* kernel/shell_cmds_devices.c: interrupt lines and devices. */
+int cmd_irq(int argc, char **argv);
+int cmd_pci(int argc, char **argv);
 
 /* kernel/vm_cmd.c: virtual machines. */
 int cmd_vm(int argc, char **argv);

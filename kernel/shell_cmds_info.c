@@ -6,7 +6,6 @@
 
 #include "base/percpu.h"
 #include "base/platform.h"
-#include "kernel/irq.h"
 #include "kernel/module.h"
 #include "kernel/shell.h"
 #include "kernel/time.h"
@@ -99,25 +98,6 @@ int cmd_cpu(int argc, char **argv)
                      (unsigned long long)s.switches, (unsigned long long)cpu->irq_count[0],
                      (unsigned long long)cpu->irq_count[1], (unsigned long long)cpu->irq_count[2],
                      (unsigned long long)cpu->irq_count[3]);
-    }
-    return 0;
-}
-
-int cmd_irq(int argc, char **argv)
-{
-    if (argc > 1) {
-        return shell_usage(argv[0]);
-    }
-    shell_printf("IRQ GSI VECTOR CPU KIND            COUNT  UNHANDLED NAME\n");
-    struct nk_irq_info info;
-    for (unsigned irq = 0; irq < NK_IRQ_COUNT; irq++) {
-        if (nk_irq_get_info(irq, &info)) {
-            shell_printf("%3u %3u   0x%02x %3u %-5s %-4s %10llu %10llu %s%s\n", info.irq, info.gsi,
-                         info.vector, info.cpu, info.level ? "level" : "edge",
-                         info.active_low ? "low" : "high", (unsigned long long)info.count,
-                         (unsigned long long)info.unhandled, info.name,
-                         info.masked ? " (masked)" : "");
-        }
     }
     return 0;
 }

@@ -10,8 +10,6 @@ IMAGE = BUILD / "orthocone-test.elf"
 TIMEOUT = 240
 PASSED = 33  # isa-debug-exit: (0x10 << 1) | 1
 
-
-
 def nodes(memory, cpus, distance):
     """QEMU's arguments for NUMA nodes: the memory and the CPUs of each, and how far apart they are."""
     arguments = []
@@ -38,9 +36,23 @@ MACHINES = {
     "1cpu-8259": (1, "128M", "max", ["-no-acpi"]),  # no IOAPIC, no HPET, no PM timer
 }
 
+# The devices that there are drivers for, and QEMU's device for teaching.
+DEVICE_TESTS = "pci_*,irq_*"
+PCI_DEVICES = ["-device", "pci-bridge,id=bridge,chassis_nr=1", "-device", "edu,bus=bridge,addr=1",
+               "-device", "virtio-rng-pci"]
+PCIE_DEVICES = ["-machine", "q35", "-device", "pcie-root-port,id=slot1,slot=1", "-device", "edu",
+                "-device", "virtio-rng-pci,bus=slot1"]
+
+# The same for machines that run the tests of devices only.
+DEVICE_MACHINES = {
+    "2cpu-pci": (2, "256M", "max", PCI_DEVICES),
+    "2cpu-pcie": (2, "256M", "max", PCIE_DEVICES),
+    "1cpu-pci-8259": (1, "128M", "max", ["-no-acpi", *PCI_DEVICES]),
+}
+
 
 def command(machine, command_line):
-    cpus, memory, cpu, extra = MACHINES[machine]
+    cpus, memory, cpu, extra = (MACHINES | DEVICE_MACHINES)[machine]
     return [str(TOP / "tests/kernel/machine"), str(IMAGE), str(cpus), memory, cpu, command_line,
             *extra]
 
@@ -53,12 +65,13 @@ def panic_tests():
 
 
 def jobs():
-    for machine in MACHINES:
+    for machine in MACHINES | DEVICE_MACHINES:
 
         def judge(status, output, machine=machine):
             return tap.judge(machine, output, status, PASSED)
 
-        yield Job("kernel", machine, command(machine, "ktest=*"), TIMEOUT, judge, weight=50)
+        tests = DEVICE_TESTS if machine in DEVICE_MACHINES else "*"
+        yield Job("kernel", machine, command(machine, f"ktest={tests}"), TIMEOUT, judge, weight=50)
 
     for name, text in panic_tests():
 
@@ -77,7 +90,7 @@ def review(results):
     outcomes = {}
     for result in results:
         machine, _, name = result.name.partition(": ")
-        if machine in MACHINES:
+        if machine in MACHINES | DEVICE_MACHINES:
             outcomes.setdefault(name, set()).add(result.status)
     return [Result(f"all machines: {name}", "fail", "skipped on every machine")
             for name, statuses in outcomes.items() if statuses == {"skip"}]
