@@ -191,12 +191,18 @@ static void handle_end(struct vm *vm)
     const struct vm_config *config = vmm_vm_config(vm);
     enum vm_state state = vmm_vm_state(vm);
     enum vm_reason reason = vmm_vm_reason(vm);
-    if (state == VM_CRASHED) {
+    if (reason == VM_REASON_EXIT) {
+        nk_info("vm %s: stopped: %s with code %u", config->name, vmm_reason_name(reason),
+                vmm_vm_exit_code(vm));
+    } else if (state == VM_CRASHED) {
         nk_error("vm %s: crashed: %s", config->name, vmm_reason_name(reason));
     } else if (state == VM_STOPPED) {
         nk_info("vm %s: stopped: %s", config->name, vmm_reason_name(reason));
     } else {
         return;
+    }
+    if (reason == VM_REASON_EXIT && config->power == VM_POWER_NODE) {
+        nk_debug_exit((uint8_t)vmm_vm_exit_code(vm));
     }
     if (reason == VM_REASON_POWER_OFF && config->power == VM_POWER_NODE) {
         console_flush(); /* the guest's last words, before the kernel's */

@@ -11,7 +11,7 @@ vmm-$(if $(CONFIG_VMM_SVM),,y) += core/backends_none.c
 # bus, interrupts, timers, devices
 vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c
 vmm-y += dev/table.c dev/vpic.c dev/vioapic.c dev/vlapic.c dev/vlapic_timer.c dev/vlapic_send.c dev/vpit.c dev/vrtc.c dev/vhpet.c dev/vpm.c
-vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vreset.c dev/vcrtc.c dev/vdebug.c dev/acpi_tables.c
+vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vreset.c dev/vcrtc.c dev/vdebug.c dev/vexit.c dev/vfwcfg.c dev/acpi_tables.c
 
 # instruction emulation, guest page tables
 vmm-y += core/decode.c core/gwalk.c core/emulate.c core/emulate_table.c core/emulate_ops.c core/emulate_alu.c \

@@ -9,7 +9,7 @@ host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.
 # devices, interrupts, timers
 host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vioapic.c
 host-test-y += test_vpit.c test_vuart.c test_vrtc.c test_vpm.c test_vi8042.c test_vpci.c test_vdebug.c
-host-test-y += test_acpi.c test_threads.c test_vhpet.c
+host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 
 # core: objects, run loop, policies, guest memory
 host-test-y += test_memory.c test_cpuid.c test_msr.c test_exits.c test_run.c test_vm.c test_svm.c

@@ -72,6 +72,22 @@ static void cursor_registers_keep_their_values(void **state)
     fixture_destroy(f);
 }
 
+static void the_exit_port_ends_the_vm(void **state)
+{
+    struct fixture *f = pc_create(1);
+
+    (void)state;
+    assert_int_equal(fixture_in(f, 0xf4, 1), 0);
+    assert_int_equal(f->vm->ending, 0);
+    fixture_out(f, 0xf4, 4, 0x10);
+    assert_int_equal(f->vm->ending, 1);
+    assert_int_equal(vmm_vm_reason(f->vm), VM_REASON_EXIT);
+    assert_int_equal(vmm_vm_exit_code(f->vm), 0x10);
+    fixture_out(f, 0xf4, 1, 0x11); /* the first one counts */
+    assert_int_equal(vmm_vm_exit_code(f->vm), 0x10);
+    fixture_destroy(f);
+}
+
 static void random_accesses(void **state)
 {
     struct fixture *f = pc_create(1);
@@ -87,4 +103,4 @@ static void random_accesses(void **state)
 PC_TEST_MAIN(cmocka_unit_test(lines_go_to_the_log), cmocka_unit_test(long_lines_are_broken),
              cmocka_unit_test(the_ports_are_found),
              cmocka_unit_test(cursor_registers_keep_their_values),
-             cmocka_unit_test(random_accesses))
+             cmocka_unit_test(the_exit_port_ends_the_vm), cmocka_unit_test(random_accesses))

@@ -296,7 +296,9 @@ void vmm_vm_thread_done(struct vcpu *v)
         return;
     }
     reason = vmm_vm_reason(vm);
-    state = reason == VM_REASON_POWER_OFF || reason == VM_REASON_STOPPED ? VM_STOPPED : VM_CRASHED;
+    state = reason == VM_REASON_POWER_OFF || reason == VM_REASON_EXIT || reason == VM_REASON_STOPPED
+                ? VM_STOPPED
+                : VM_CRASHED;
     vm->clock_paused_at = vm->ops->cycles(vm->host);
     vmm_vm_log(vm, VMM_LOG_DEBUG, "%s: %s", vmm_state_name(state), vmm_reason_name(reason));
     set_state(vm, state);
@@ -313,6 +315,15 @@ void vmm_vm_end(struct vcpu *v, int reason)
 void vmm_request_power_off(struct vm *vm)
 {
     request_end(vm, VM_REASON_POWER_OFF);
+}
+
+/* The first code counts, as the first reason does: the write before the exchange that decides. */
+void vmm_request_exit(struct vm *vm, uint32_t code)
+{
+    if (load(&vm->ending) == 0) {
+        store(&vm->exit_code, code);
+        request_end(vm, VM_REASON_EXIT);
+    }
 }
 
 void vmm_request_reset(struct vm *vm)
@@ -544,6 +555,11 @@ enum vm_reason vmm_vm_reason(const struct vm *vm)
     return (enum vm_reason)load(&vm->reason);
 }
 
+uint32_t vmm_vm_exit_code(const struct vm *vm)
+{
+    return load(&vm->exit_code);
+}
+
 const char *vmm_state_name(enum vm_state s)
 {
     static const char *const name_table[] = {
@@ -559,6 +575,7 @@ const char *vmm_reason_name(enum vm_reason r)
     static const char *const name_table[] = {
         [VM_REASON_NONE] = "no reason",
         [VM_REASON_POWER_OFF] = "powered off by the guest",
+        [VM_REASON_EXIT] = "ended by the guest",
         [VM_REASON_STOPPED] = "stopped by the host",
         [VM_REASON_TRIPLE_FAULT] = "triple fault",
         [VM_REASON_ENTRY_FAILED] = "guest state refused by the hardware",

@@ -35,6 +35,7 @@ struct vm {
     bool control_busy;       /* a control call is going on; others wait their turn */
     uint32_t state;          /* enum vm_state, atomic */
     uint32_t reason;         /* enum vm_reason, atomic; the first one to end the VM sets it */
+    uint32_t exit_code;      /* of VM_REASON_EXIT */
 
     /* Where vCPU threads meet while the VM pauses, resets or ends (core/vm.c). */
     uint32_t paused, reset_wanted, ending; /* atomic: what is asked for */

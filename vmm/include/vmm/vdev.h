@@ -69,3 +69,4 @@ void vmm_timer_destroy(struct vmm_timer *t);
 /* What a device can ask of its machine. Carried out when the vCPUs have stopped. */
 void vmm_request_power_off(struct vm *vm);
 void vmm_request_reset(struct vm *vm);
+void vmm_request_exit(struct vm *vm, uint32_t code); /* a power-off with a code */

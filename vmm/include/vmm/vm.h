@@ -59,6 +59,7 @@ enum vm_state { VM_CREATED, VM_RUNNING, VM_PAUSED, VM_STOPPED, VM_CRASHED };
 enum vm_reason { /* why it is STOPPED or CRASHED */
                  VM_REASON_NONE,
                  VM_REASON_POWER_OFF, /* guest: ACPI S5 */
+                 VM_REASON_EXIT,      /* guest: its exit code to port 0xf4 */
                  VM_REASON_STOPPED,   /* host: stop or kill */
                  VM_REASON_TRIPLE_FAULT,
                  VM_REASON_ENTRY_FAILED, /* hardware refused the guest state */
@@ -81,6 +82,7 @@ int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY unless not runni
 
 enum vm_state vmm_vm_state(const struct vm *vm);
 enum vm_reason vmm_vm_reason(const struct vm *vm);
+uint32_t vmm_vm_exit_code(const struct vm *vm); /* with VM_REASON_EXIT */
 const char *vmm_state_name(enum vm_state s);
 const char *vmm_reason_name(enum vm_reason r);
 const struct vm_config *vmm_vm_config(const struct vm *vm);
