@@ -26,6 +26,7 @@ uint64_t guest_entry_tsc(void); /* the TSC at the 64-bit entry */
 
 /* The number behind "key=" on the command line. */
 uint64_t guest_option(const char *key, uint64_t fallback);
+bool guest_option_given(const char *key);
 /* Does the command line say "key=value"? */
 bool guest_option_is(const char *key, const char *value);
 

@@ -79,6 +79,11 @@ uint64_t guest_option(const char *key, uint64_t fallback)
     return value;
 }
 
+bool guest_option_given(const char *key)
+{
+    return find_option(key) != NULL;
+}
+
 bool guest_option_is(const char *key, const char *value)
 {
     const char *p = find_option(key);
