@@ -136,7 +136,7 @@ static void mock_vcpu_reset(struct vcpu *v)
     m->sysreg[VMM_MSR_PAT] = X86_PAT_RESET;
     memset(&m->injected, 0, sizeof(m->injected));
     m->window = false;
-    m->resets++;
+    __atomic_add_fetch(&m->resets, 1, __ATOMIC_SEQ_CST);
     v->rip = 0xfff0;
     v->rflags = X86_RFLAGS_FIXED;
 }
@@ -145,8 +145,8 @@ static void mock_run(struct vcpu *v, struct vmm_exit *e)
 {
     struct mock_vcpu *m = mock_vcpu(v);
 
+    __atomic_store_n(&v->running_cpu, (int)v->ops->cpu_current(v->host), __ATOMIC_RELAXED);
     __atomic_store_n(&v->in_guest, 1, __ATOMIC_SEQ_CST);
-    v->running_cpu = (int)v->ops->cpu_current(v->host);
     memset(e, 0, sizeof(*e));
     if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) != 0) {
         e->kind = VMM_EXIT_retry;

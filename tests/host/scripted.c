@@ -97,7 +97,7 @@ void scripted_run(struct scripted *m, void (*const *step)(struct vcpu *v, struct
     m->vm->state = VM_RUNNING;
     m->vm->reason = VM_REASON_NONE;
     m->vm->ending = 0;
-    m->vm->vcpus_running = 1;
+    m->vm->vcpus_running = 2; /* it, and the end to come */
     m->vcpu->requests = 0;
     mock_set_script(m->vcpu, follow_script, m);
     vmm_vcpu_thread(m->vcpu);

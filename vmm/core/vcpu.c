@@ -80,7 +80,7 @@ void vmm_vcpu_init(struct vcpu *v)
     v->event.valid = false;
     v->nmi_pending = false;
     v->intr_shadow = false;
-    v->halted = !boot;
+    __atomic_store_n(&v->halted, !boot, __ATOMIC_RELAXED);
     v->wait_sipi = !boot;
     v->device_page = UINT64_MAX;
     v->backend->vcpu_reset(v);
@@ -120,7 +120,10 @@ void vmm_vcpu_request(struct vcpu *v, uint32_t request)
 {
     __atomic_or_fetch(&v->requests, request, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&v->in_guest, __ATOMIC_SEQ_CST) != 0) {
-        v->ops->cpu_kick(v->host, (unsigned)v->running_cpu);
+        /* It may have left and entered again elsewhere: then it has seen the request on the way. */
+        int cpu = __atomic_load_n(&v->running_cpu, __ATOMIC_RELAXED);
+
+        v->ops->cpu_kick(v->host, (unsigned)cpu);
     } else if (__atomic_load_n(&v->halted, __ATOMIC_SEQ_CST) != 0 && v->thread != NULL) {
         v->ops->thread_wake(v->host, v->thread);
     }

@@ -197,11 +197,18 @@ static void wake_threads(struct vm *vm)
 
 static void wake_waiter(struct vm *vm)
 {
-    struct vmm_thread *waiter = __atomic_load_n(&vm->gate_waiter, __ATOMIC_SEQ_CST);
-
-    if (waiter != NULL) {
-        vm->ops->thread_wake(vm->host, waiter);
+    vm->ops->lock(vm->host, &vm->control);
+    if (vm->gate_waiter != NULL) {
+        vm->ops->thread_wake(vm->host, vm->gate_waiter);
     }
+    vm->ops->unlock(vm->host, &vm->control);
+}
+
+static void set_waiter(struct vm *vm, struct vmm_thread *waiter)
+{
+    vm->ops->lock(vm->host, &vm->control);
+    vm->gate_waiter = waiter;
+    vm->ops->unlock(vm->host, &vm->control);
 }
 
 /* Have all vCPU threads look at what is asked for: those in the guest, in HLT and at the gate. */
@@ -292,7 +299,7 @@ void vmm_vm_thread_done(struct vcpu *v)
     enum vm_state state;
 
     store(&v->halted, 0);
-    if (__atomic_sub_fetch(&vm->vcpus_running, 1, __ATOMIC_SEQ_CST) != 0) {
+    if (__atomic_sub_fetch(&vm->vcpus_running, 1, __ATOMIC_SEQ_CST) != 1) {
         return;
     }
     reason = vmm_vm_reason(vm);
@@ -302,6 +309,7 @@ void vmm_vm_thread_done(struct vcpu *v)
     vm->clock_paused_at = vm->ops->cycles(vm->host);
     vmm_vm_log(vm, VMM_LOG_DEBUG, "%s: %s", vmm_state_name(state), vmm_reason_name(reason));
     set_state(vm, state);
+    store(&vm->vcpus_running, 0);
     wake_waiter(vm);
 }
 
@@ -373,11 +381,11 @@ static bool all_done(struct vm *vm)
 /* Sleep until it is so, or all vCPU threads have ended. */
 static void wait_for(struct vm *vm, bool (*condition)(struct vm *vm))
 {
-    __atomic_store_n(&vm->gate_waiter, vm->ops->thread_current(vm->host), __ATOMIC_SEQ_CST);
+    set_waiter(vm, vm->ops->thread_current(vm->host));
     while (!condition(vm) && !all_done(vm)) {
         vm->ops->thread_park(vm->host);
     }
-    __atomic_store_n(&vm->gate_waiter, NULL, __ATOMIC_SEQ_CST);
+    set_waiter(vm, NULL); /* after this nobody wakes a thread that may be gone */
 }
 
 static bool alive(struct vm *vm)
@@ -418,11 +426,9 @@ static int create_threads(struct vm *vm, struct vmm_error *err)
             return vmm_fail(vm->vmm, err, -error, "%s: no thread for vCPU %u", vm->config.name, i);
         }
     }
+    store(&vm->vcpus_running, vm->vcpu_count + 1);
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
-        int error;
-
-        __atomic_add_fetch(&vm->vcpus_running, 1, __ATOMIC_SEQ_CST);
-        error = vm->ops->thread_run(vm->host, vm->vcpu[i]->thread);
+        int error = vm->ops->thread_run(vm->host, vm->vcpu[i]->thread);
         vmm_assert(vm->vmm, error == 0); /* it is new */
     }
     return 0;

@@ -31,7 +31,7 @@ struct vm {
     struct vm *next;
     struct vm_config config;
 
-    struct vmm_lock control; /* protects: control_busy */
+    struct vmm_lock control; /* protects: control_busy, gate_waiter */
     bool control_busy;       /* a control call is going on; others wait their turn */
     uint32_t state;          /* enum vm_state, atomic */
     uint32_t reason;         /* enum vm_reason, atomic; the first one to end the VM sets it */
@@ -40,8 +40,8 @@ struct vm {
     /* Where vCPU threads meet while the VM pauses, resets or ends (core/vm.c). */
     uint32_t paused, reset_wanted, ending; /* atomic: what is asked for */
     uint32_t vcpus_at_gate;                /* atomic: threads that wait there */
-    uint32_t vcpus_running;                /* atomic: threads inside the run loop */
-    struct vmm_thread *gate_waiter;        /* control thread to wake when that changes */
+    uint32_t vcpus_running; /* atomic: threads inside the run loop, and 1 until the VM has ended */
+    struct vmm_thread *gate_waiter; /* control thread to wake when that changes */
 
     struct vmm_memory memory; /* guest-physical map */
     struct vmm_bus pio, mmio;

@@ -169,7 +169,7 @@ void svm_run(struct vcpu *v, struct vmm_exit *e)
     struct svm_cpu *cpu;
 
     svm_clgi();
-    v->running_cpu = (int)v->ops->cpu_current(v->host);
+    __atomic_store_n(&v->running_cpu, (int)v->ops->cpu_current(v->host), __ATOMIC_RELAXED);
     __atomic_store_n(&v->in_guest, 1, __ATOMIC_SEQ_CST);
     if (vmm_unlikely(__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) != 0)) {
         __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
