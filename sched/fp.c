@@ -106,7 +106,6 @@ void fp_switch(struct nk_thread *prev, struct nk_thread *next)
         __asm__ volatile("clts");
         enter(next);
     }
-    sched_switch(prev, next);
 }
 
 void fp_reset(struct nk_thread *t)
@@ -127,6 +126,7 @@ int fp_alloc(struct nk_thread *t)
         return -ENOMEM;
     }
     fp_reset(t);
+    t->on_switch |= SWITCH_FP;
     return 0;
 }
 

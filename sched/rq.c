@@ -27,7 +27,7 @@ static void slice_expired(struct nk_timer *timer)
     struct nk_thread *current = this_cpu->current;
     rq->slice_armed = false;
     rq->slice_interrupts++;
-    if (rq->ready_mask >> current->priority == 0) {
+    if (rq->ready_mask >> current->priority == 0 || current->priority == NK_PRIORITY_DEADLINE) {
         return;
     }
     uint64_t used = current->slice_used + (x86_rdtsc() - rq->switch_tsc);
@@ -44,7 +44,7 @@ static NK_NOINLINE void preempt_idle(struct sched_rq *rq)
     __atomic_and_fetch(&sched_idle_mask, ~(UINT64_C(1) << rq->cpu), __ATOMIC_RELAXED);
 }
 
-/* A READY thread enters this CPU's queue. */
+/* A READY thread without a deadline enters this CPU's queue. */
 static NK_ALWAYS_INLINE void enqueue_here(struct sched_rq *rq, struct nk_thread *t)
 {
     const struct nk_thread *current = this_cpu->current;
@@ -57,6 +57,58 @@ static NK_ALWAYS_INLINE void enqueue_here(struct sched_rq *rq, struct nk_thread 
         }
     } else if (priority == running && nk_unlikely(!rq->slice_armed)) {
         sched_slice_arm(rq, 0);
+    }
+}
+
+/* The same for any thread. */
+static NK_NOINLINE void enqueue_any(struct sched_rq *rq, struct nk_thread *t)
+{
+    if (t->priority != NK_PRIORITY_DEADLINE) {
+        enqueue_here(rq, t);
+        return;
+    }
+    const struct nk_thread *current = this_cpu->current;
+    deadline_push(rq, t);
+    if (current->priority != NK_PRIORITY_DEADLINE || t->deadline < current->deadline) {
+        nk_resched_request();
+        if (current == rq->idle) {
+            preempt_idle(rq);
+        }
+    }
+}
+
+/* False: it is not in the queue; READY, it may still be on its way here. */
+static bool queue_remove(struct sched_rq *rq, struct nk_thread *t)
+{
+    if (!(rq->ready_mask >> t->priority & 1)) {
+        return false;
+    }
+    struct thread_queue *q = &rq->queue[t->priority];
+    struct nk_thread *before = NULL, *at = q->head;
+    while (at != NULL && at != t) {
+        before = at;
+        at = at->next;
+    }
+    if (at == NULL) {
+        return false;
+    }
+    *(before != NULL ? &before->next : &q->head) = t->next;
+    if (q->tail == t) {
+        q->tail = before;
+    }
+    if (q->head == NULL) {
+        rq->ready_mask &= ~(1u << t->priority);
+    }
+    rq->ready_count--;
+    return true;
+}
+
+void sched_requeue(struct sched_rq *rq, struct nk_thread *t, unsigned priority)
+{
+    bool queued = queue_remove(rq, t);
+    t->priority = (uint8_t)priority;
+    if (queued) {
+        enqueue_any(rq, t);
     }
 }
 
@@ -90,7 +142,7 @@ NK_NOINLINE void rq_drain_inbox(struct sched_rq *rq)
         if (t != this_cpu->current) {
             thread_wait_off_cpu(t); /* it was sent here by a CPU that is still switching from it */
         }
-        enqueue_here(rq, t);
+        enqueue_any(rq, t);
     }
 }
 
@@ -129,13 +181,6 @@ static NK_NOINLINE unsigned place_again(struct nk_thread *t)
     return other < 0 ? cpu : (unsigned)other;
 }
 
-/* Whether place_again() need not be asked. */
-static NK_ALWAYS_INLINE bool stays(const struct nk_thread *t, unsigned cpu)
-{
-    int pinned = __atomic_load_n(&t->pinned, __ATOMIC_RELAXED);
-    return pinned == (int)cpu || (pinned == NK_CPU_ANY && sched_idle_mask == 0);
-}
-
 /* Where a new thread begins: where it is pinned, on an idle CPU, or on the one with the shortest
  * queue. */
 static unsigned place_first(const struct nk_thread *t)
@@ -159,26 +204,42 @@ static unsigned place_first(const struct nk_thread *t)
     return best;
 }
 
-static NK_ALWAYS_INLINE void make_ready_on(struct nk_thread *t, unsigned cpu)
+static NK_NOINLINE void make_ready_elsewhere(struct nk_thread *t)
 {
+    unsigned cpu = place_again(t);
     thread_set_state(t, NK_THREAD_READY);
-    if (nk_unlikely(cpu != this_cpu->id)) {
+    if (cpu == this_cpu->id) {
+        t->cpu = cpu;
+        enqueue_any(this_cpu->rq, t);
+    } else {
         sched_send_to(cpu, t);
-        return;
     }
-    t->cpu = cpu;
-    enqueue_here(this_cpu->rq, t);
 }
 
+/* Usually the thread goes on where it ran last, and that is here. */
 void sched_make_ready(struct nk_thread *t)
 {
-    unsigned cpu = t->cpu;
-    make_ready_on(t, nk_likely(stays(t, cpu)) ? cpu : place_again(t));
+    const int here = (int)this_cpu->id;
+    const int wakes_on = __atomic_load_n(&t->wakes_on, __ATOMIC_RELAXED);
+    if (nk_unlikely(t->cpu != (unsigned)here ||
+                    (wakes_on != here && (wakes_on != NK_CPU_ANY || sched_idle_mask != 0)))) {
+        make_ready_elsewhere(t);
+        return;
+    }
+    thread_set_state(t, NK_THREAD_READY);
+    enqueue_here(this_cpu->rq, t);
 }
 
 void sched_start_ready(struct nk_thread *t)
 {
-    make_ready_on(t, place_first(t));
+    unsigned cpu = place_first(t);
+    thread_set_state(t, NK_THREAD_READY);
+    if (nk_likely(cpu == this_cpu->id)) {
+        t->cpu = cpu;
+        enqueue_here(this_cpu->rq, t); /* it has no deadline yet */
+    } else {
+        sched_send_to(cpu, t);
+    }
 }
 
 struct sched_rq *rq_create(unsigned cpu)

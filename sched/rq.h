@@ -39,6 +39,15 @@ void sched_start_ready(struct nk_thread *t); /* the same for a thread that has n
 void sched_run_next(struct sched_rq *rq, struct nk_thread *prev); /* prev has left RUNNING */
 void sched_preempt(void); /* the current thread is READY, whoever is due runs */
 
+/* A READY or running thread of this CPU gets a priority, or a place by its new deadline. */
+void sched_requeue(struct sched_rq *rq, struct nk_thread *t, unsigned priority);
+
+/* sched/deadline.c, interrupts off */
+void deadline_push(struct sched_rq *rq, struct nk_thread *t); /* among those that have one */
+void deadline_switch_in(struct nk_thread *t);
+void deadline_switch_out(struct nk_thread *t);
+bool deadline_rests(struct nk_thread *t); /* leaving its CPU: not READY, its slice is used up */
+
 /* Local copies of what stores might change, as far as the compiler knows, save loading it again:
  * this is a good part of what waking a thread costs. */
 static NK_ALWAYS_INLINE void queue_push(struct sched_rq *rq, struct nk_thread *t)

@@ -24,6 +24,21 @@ static NK_NOINLINE bool divert(struct sched_rq *rq, struct nk_thread *t)
     return false;
 }
 
+static NK_NOINLINE void switch_special(struct nk_thread *prev, struct nk_thread *next)
+{
+    const uint8_t both = prev->on_switch | next->on_switch;
+    if (prev->on_switch & SWITCH_DEADLINE) {
+        deadline_switch_out(prev);
+    }
+    if (next->on_switch & SWITCH_DEADLINE) {
+        deadline_switch_in(next);
+    }
+    if (both & SWITCH_FP) {
+        fp_switch(prev, next);
+    }
+    sched_switch(prev, next);
+}
+
 /* The last steps of every switch: next is off its queue and READY. */
 static inline void switch_to(struct sched_rq *rq, struct nk_thread *prev, struct nk_thread *next)
 {
@@ -36,8 +51,8 @@ static inline void switch_to(struct sched_rq *rq, struct nk_thread *prev, struct
     rq->switches++;
     next->on_cpu = 1;
     this_cpu->current = next;
-    if (nk_unlikely(((uintptr_t)prev->fp | (uintptr_t)next->fp) != 0)) {
-        fp_switch(prev, next);
+    if (nk_unlikely((prev->on_switch | next->on_switch) != 0)) {
+        switch_special(prev, next);
         return;
     }
     sched_switch(prev, next);
@@ -144,8 +159,18 @@ void sched_preempt(void)
     struct nk_thread *current = this_cpu->current;
     bool over = rq->slice_over;
     rq->slice_over = false;
+    if (current->priority == NK_PRIORITY_DEADLINE && deadline_rests(current)) {
+        thread_set_state(current, NK_THREAD_BLOCKED);
+        sched_run_next(rq, current);
+        return;
+    }
     thread_set_state(current, NK_THREAD_READY);
     if (current == rq->idle) {
+        sched_run_next(rq, current);
+        return;
+    }
+    if (current->priority == NK_PRIORITY_DEADLINE) {
+        deadline_push(rq, current);
         sched_run_next(rq, current);
         return;
     }
@@ -199,7 +224,11 @@ static NK_NOINLINE void yield_slow(struct sched_rq *rq, struct nk_thread *curren
     }
     thread_set_state(current, NK_THREAD_READY);
     current->slice_used = 0;
-    queue_push(rq, current);
+    if (current->priority == NK_PRIORITY_DEADLINE) {
+        deadline_push(rq, current);
+    } else {
+        queue_push(rq, current);
+    }
     sched_run_next(rq, current);
 }
 
@@ -216,7 +245,8 @@ void nk_thread_yield(void)
         return;
     }
     struct thread_queue *q = &rq->queue[current->priority];
-    if (nk_likely(ready == 1 && plain && rq->slice_armed && q->head->attention == 0)) {
+    if (nk_likely(ready == 1 && plain && rq->slice_armed && q->head->attention == 0 &&
+                  current->priority != NK_PRIORITY_DEADLINE)) {
         /* Only equals: the first of them takes this thread's place and this one goes last, which
          * leaves the mask and the count as they are. */
         struct nk_thread *next = q->head;

@@ -5,6 +5,7 @@
 #include "mm/buddy.h"
 #include "mm/paging.h"
 #include "mm/slab.h"
+#include "sched/deadline.h"
 #include "sched/registry.h"
 #include "sched/rq.h"
 #include "sched/waitqueue.h"
@@ -76,6 +77,7 @@ struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn
         .state = THREAD_STATE(NK_THREAD_NEW),
         .priority = (uint8_t)(attr->priority != 0 ? attr->priority : NK_PRIORITY_DEFAULT),
         .pinned = attr->cpu,
+        .wakes_on = attr->cpu,
         .cpu = this_cpu->id,
         .fn = fn,
         .arg = arg,
@@ -90,7 +92,7 @@ struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn
 
 static bool attr_valid(const struct nk_thread_attr *attr)
 {
-    return attr->priority < NK_PRIORITY_COUNT && attr->cpu >= NK_CPU_ANY &&
+    return attr->priority <= NK_PRIORITY_MAX && attr->cpu >= NK_CPU_ANY &&
            attr->cpu < (int)nk_cpu_count;
 }
 
@@ -157,6 +159,9 @@ void nk_thread_exit(void)
 {
     struct nk_thread *t = nk_thread_current();
     nk_assert(nk_preempt_depth() == 0);
+    if (t->edf != NULL) {
+        nk_thread_end_deadline();
+    }
     if (t->reent != NULL) {
         nk_platform_reent_free(t->reent); /* may block */
         t->reent = NULL;

@@ -14,6 +14,7 @@
 #define NK_CPU_ANY          (-1)
 #define NK_PRIORITY_COUNT   32
 #define NK_PRIORITY_DEFAULT 16 /* larger runs first; 0 is the idle thread's own */
+#define NK_PRIORITY_MAX     30 /* above are threads with deadlines, sched/deadline.h */
 
 enum nk_thread_state {
     NK_THREAD_NEW,
@@ -31,7 +32,7 @@ struct nk_thread; /* sched/thread_impl.h for the scheduler and the switch */
 struct nk_thread_attr {
     const char *name;
     int cpu;           /* pinned to this CPU, or NK_CPU_ANY */
-    unsigned priority; /* 1..NK_PRIORITY_COUNT-1; 0: the default */
+    unsigned priority; /* 1..NK_PRIORITY_MAX; 0: the default */
     bool fp;           /* owns FPU/SSE/AVX state */
 };
 
@@ -74,7 +75,8 @@ void nk_thread_wake(struct nk_thread *t);
 int nk_thread_pause(struct nk_thread *t) NK_MUST_CHECK;
 int nk_thread_resume(struct nk_thread *t) NK_MUST_CHECK;
 
-/* Pin to a CPU (NK_CPU_ANY unpins); moves it there if it is elsewhere. Errors: -EINVAL. */
+/* Pin to a CPU (NK_CPU_ANY unpins); moves it there if it is elsewhere. Errors: -EINVAL;
+ * -EBUSY it has deadlines. */
 int nk_thread_pin(struct nk_thread *t, int cpu) NK_MUST_CHECK;
 
 /* The current thread owns extended state from now on, and runs with this XCR0 (guest's value);

@@ -61,7 +61,11 @@ int nk_thread_pin(struct nk_thread *t, int cpu)
     if (cpu < NK_CPU_ANY || cpu >= (int)nk_cpu_count) {
         return -EINVAL;
     }
+    if (t->priority == NK_PRIORITY_DEADLINE) {
+        return -EBUSY; /* it was admitted to its CPU */
+    }
     __atomic_store_n(&t->pinned, cpu, __ATOMIC_RELEASE);
+    __atomic_store_n(&t->wakes_on, cpu, __ATOMIC_RELEASE);
     if (cpu == NK_CPU_ANY || !thread_is_alive(t)) {
         return 0;
     }

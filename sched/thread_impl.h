@@ -25,24 +25,38 @@ enum thread_attention {
     ATTENTION_MIGRATE = 1 << 2, /* it is pinned to another CPU */
 };
 
+/* What a switch to or from the thread has to do beyond the usual. */
+enum thread_on_switch {
+    SWITCH_FP = 1 << 0,
+    SWITCH_DEADLINE = 1 << 1,
+};
+
+#define NK_PRIORITY_DEADLINE (NK_PRIORITY_COUNT - 1)
+
+#define WAKES_ASK (-2) /* making the thread ready is not the plain case */
+
 struct nk_thread {
     uint64_t sp;     /* while not running; sched/switch.asm */
     uint32_t on_cpu; /* atomic; 0: its registers are saved and nothing uses its stack */
     uint8_t state;   /* THREAD_STATE(); written by thread_set_state() only */
     uint8_t priority;
+    uint8_t on_switch;      /* enum thread_on_switch */
     uint32_t attention;     /* atomic; enum thread_attention */
     uint32_t cpu;           /* whose run queue it is on, or was last */
+    int32_t wakes_on;       /* atomic; `pinned`, or WAKES_ASK */
     int32_t pinned;         /* atomic; a CPU or NK_CPU_ANY */
     struct nk_thread *next; /* in a run queue, an inbox or the graveyard */
     uint32_t park;          /* atomic wait word of nk_thread_park() */
     uint32_t wait;          /* atomic wait word of everything in sched/ that blocks */
     uint64_t cpu_ticks;     /* while it runs, less the time when it began: below 0 */
     uint64_t switches;
-    uint64_t slice_used;  /* ticks of the current slice, up to the last preemption */
-    void *fp;             /* extended state; NULL: the thread owns none */
-    uint64_t xcr0;        /* to run with; sched/fp.c */
-    uint32_t fp_cpu;      /* where the state was in the registers last */
-    uint32_t *timer_word; /* what `timer` wakes */
+    uint64_t slice_used;         /* ticks of the current slice, up to the last preemption */
+    uint64_t deadline;           /* TSC; of a thread of NK_PRIORITY_DEADLINE */
+    struct thread_deadline *edf; /* its record, sched/deadline.c; NULL: never had any */
+    void *fp;                    /* extended state; NULL: the thread owns none */
+    uint64_t xcr0;               /* to run with; sched/fp.c */
+    uint32_t fp_cpu;             /* where the state was in the registers last */
+    uint32_t *timer_word;        /* what `timer` wakes */
     struct nk_timer timer;
     nk_thread_fn fn;
     void *arg;
@@ -114,7 +128,7 @@ void fp_init(void);
 void fp_init_cpu(void);
 int fp_alloc(struct nk_thread *t) NK_MUST_CHECK;
 void fp_reset(struct nk_thread *t);
-void fp_switch(struct nk_thread *prev, struct nk_thread *next); /* and then sched_switch() */
+void fp_switch(struct nk_thread *prev, struct nk_thread *next);
 
 /* sched/timer.c */
 void timer_init(void);
