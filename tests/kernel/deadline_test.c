@@ -160,9 +160,8 @@ struct job {
 static void do_job(void *arg)
 {
     const struct job *job = arg;
-    const struct nk_deadline d = {.deadline_ns = job->deadline_ns, .slice_ns = 20 * MS};
+    const struct nk_deadline d = {.deadline_ns = job->deadline_ns, .slice_ns = 150 * MS};
     EXPECT_EQ(nk_thread_set_deadline(&d), 0);
-    nk_thread_yield(); /* all are admitted before one goes on: see below */
     nk_thread_park();
     order[order_count++] = job->name[0];
 }
@@ -171,7 +170,7 @@ static void do_job(void *arg)
 KTEST(deadline_earliest_first)
 {
     static const struct job job_table[] = {
-        {"c", 900 * MS}, {"a", 500 * MS}, {"d", 1100 * MS}, {"b", 700 * MS}};
+        {"c", 1900 * MS}, {"a", 1500 * MS}, {"d", 2100 * MS}, {"b", 1700 * MS}};
     struct nk_thread *t[NK_ARRAY_COUNT(job_table)];
     order_count = 0;
     EXPECT_EQ(nk_thread_pin(nk_thread_current(), 0), 0);
@@ -179,7 +178,11 @@ KTEST(deadline_earliest_first)
         struct nk_thread_attr attr = {.name = "job", .cpu = 0};
         ASSERT_EQ(nk_thread_start(&t[i], &attr, do_job, (void *)&job_table[i]), 0);
     }
-    nk_thread_sleep_ns(10 * MS); /* all are parked */
+    for (unsigned i = 0; i < NK_ARRAY_COUNT(t); i++) {
+        while (nk_thread_get_state(t[i]) != NK_THREAD_BLOCKED) {
+            nk_thread_sleep_ns(MS);
+        }
+    }
     nk_preempt_disable();
     for (unsigned i = 0; i < NK_ARRAY_COUNT(t); i++) {
         nk_thread_wake(t[i]);
