@@ -1,3 +1,3 @@
-drivers-y += uart16550.c
+drivers-y += uart16550.c uart_debug.c
 
 drivers-y += pci/config.c pci/scan.c pci/interrupt.c pci/class.c

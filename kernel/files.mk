@@ -11,6 +11,9 @@ kernel-y += newlib.c newlib_malloc.c
 kernel-y += line_edit.c shell.c shell_words.c shell_table.c shell_cmds_info.c shell_cmds_node.c
 kernel-y += shell_cmds_devices.c
 
+# gdb on the second serial port.
+kernel-y += gdb.c gdb_packet.c
+
 # Native applications.
 kernel-y += native.asm native.c native_load.c native_heap.c native_exports.c native_cmd.c
 

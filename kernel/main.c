@@ -9,6 +9,7 @@
 #include "kernel/acpi.h"
 #include "kernel/console.h"
 #include "kernel/cpu.h"
+#include "kernel/gdb.h"
 #include "kernel/irq.h"
 #include "kernel/lapic.h"
 #include "kernel/log.h"
@@ -123,6 +124,7 @@ static const struct init_step init_table[] = {
     {"cpu", cpu_init, "this CPU's features switched on"},
     {"acpi", init_acpi, "ACPI tables"},
     {"nodes", memory_init_nodes, "which memory is near which CPU"},
+    {"gdb", gdb_init, "breakpoints"},
     {"buddy", buddy_init, "page allocator, one per node"},
     {"slab", init_slab, "kmalloc, object caches"},
     {"lapic", init_lapic, "local APIC, IPIs"},
@@ -134,6 +136,7 @@ static const struct init_step init_table[] = {
     {"newlib", newlib_init, "C library: locks, per-thread state"},
     {"smp", smp_start_all, "all other CPUs, cross-CPU calls"},
     {"console", console_init, "buffered console, input, streams"},
+    {"gdb line", gdb_listen, "gdb can interrupt"},
     {"native", native_init, "applications can be run"},
     {"pci", pci_init, "PCI functions"},
     {"report", report_node, "the node's description in the log"},

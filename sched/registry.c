@@ -57,3 +57,24 @@ bool nk_thread_next_info(uint64_t after, struct nk_thread_info *out)
     nk_spin_unlock(&lock);
     return found;
 }
+
+const struct nk_thread *nk_thread_walk(const struct nk_thread *after)
+{
+    const struct nk_list *next = after != NULL ? after->registered.next : all.next;
+    return next != &all ? nk_list_entry(next, struct nk_thread, registered) : NULL;
+}
+
+uint64_t nk_thread_id(const struct nk_thread *t)
+{
+    return t->id;
+}
+
+bool nk_thread_saved_context(const struct nk_thread *t, struct nk_thread_context *out)
+{
+    if (t->on_cpu != 0 || !thread_is_alive(t)) {
+        return false;
+    }
+    memcpy(out, (const void *)t->sp, offsetof(struct nk_thread_context, rsp));
+    out->rsp = t->sp + offsetof(struct nk_thread_context, rsp);
+    return true;
+}

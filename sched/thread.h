@@ -107,5 +107,16 @@ struct nk_thread_info {
 /* The first thread with id greater than after; false when there is none. */
 bool nk_thread_next_info(uint64_t after, struct nk_thread_info *out);
 
+/* For a debugger while every CPU stands still; these take no lock. The thread behind `after` by id
+ * (NULL: the first), NULL past the last; and the registers of one that is off its CPU, as the
+ * switch saved them (false: it is on a CPU, or has none). */
+struct nk_thread_context {
+    uint64_t r15, r14, r13, r12, rbx, rbp, rip; /* as on its stack */
+    uint64_t rsp;
+};
+const struct nk_thread *nk_thread_walk(const struct nk_thread *after);
+uint64_t nk_thread_id(const struct nk_thread *t);
+bool nk_thread_saved_context(const struct nk_thread *t, struct nk_thread_context *out);
+
 /* newlib's per-thread state, made on first use (kernel/newlib.c). */
 void **nk_thread_reent_slot(void);

@@ -37,13 +37,14 @@ class Machine:
     modules   names below `tree`; "name" or "name arguments", as in grub.cfg
     firmware  "bios" or "uefi"
     cpu       QEMU's -cpu; "max" has AMD SVM
+    com2      what the second serial port leads to, as QEMU names it
     extra     further arguments for QEMU
     timeout   seconds that expect() waits unless told otherwise
     """
 
     def __init__(self, scratch, *, iso=None, kernel=None, command_line="", modules=(),
                  tree=BUILD / "image/boot", firmware="bios", cpus=2, memory="1G", cpu="max",
-                 reboot=False, extra=(), timeout=60):
+                 reboot=False, com2=None, extra=(), timeout=60):
         self.scratch = pathlib.Path(scratch)
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.timeout = timeout
@@ -62,14 +63,15 @@ class Machine:
         arguments += list(extra)
         directory = tree if modules else self.scratch
 
-        stdio = ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]
+        second = ["-serial", com2] if com2 else []
+        stdio = ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", *second]
         self.command = f"cd {shlex.quote(str(directory))} && {shlex.join(arguments + stdio)}"
         (self.scratch / "command").write_text(self.command + "\n")
 
         ours, theirs = socket.socketpair()
         self.socket = ours
         wires = ["-chardev", f"socket,id=console,fd={theirs.fileno()}"]
-        wires += ["-serial", "chardev:console"]
+        wires += ["-serial", "chardev:console", *second]
         with open(self.scratch / "qemu.log", "wb") as log:
             self.process = subprocess.Popen(
                 arguments + wires, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
