@@ -95,7 +95,7 @@ static int read_modules(struct bootinfo *info, const struct mb1_record *r)
 {
     uint64_t size = r->mods_count * sizeof(struct mb1_module);
     const struct mb1_module *module = record_at(r->mods_addr, size);
-    if (module == NULL && size > 0) {
+    if (module == NULL && r->mods_count > 0) {
         nk_error("boot: multiboot1 module list at 0x%x is out of reach", r->mods_addr);
         return -EINVAL;
     }

@@ -150,7 +150,7 @@ static bool autostart_one(const char *manifest)
     struct vmm_error err = {.text = ""};
     struct vm *vm;
     int status = vms_create(manifest, &vm, &err);
-    if (status < 0) {
+    if (status != 0) {
         nk_error("vm: not created: %s", err.text);
         return false;
     }
