@@ -1,7 +1,7 @@
 # The VMM library: libvmm.a. A source that uses Zydis or cJSON says so in cflags-<source>.
 
 # core: objects, run loop, guest memory
-vmm-y += core/vmm.c core/vm.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/log.c core/dump.c
+vmm-y += core/vmm.c core/vm.c core/inspect.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/nested.c core/log.c core/dump.c
 
 # back ends
 vmm-$(CONFIG_VMM_SVM) += core/backends.c svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/asid.c svm/npt.c

@@ -52,7 +52,7 @@ static int teardown(void **state)
 {
     (void)state;
     svm_vcpu_destroy(f->vcpu);
-    svm_npt_destroy(f->vm);
+    vmm_nested_destroy(f->vm);
     f->vm->arch = mock_vm_arch;
     f->vcpu->arch = mock_vcpu_arch;
     f->vcpu->backend = mock_table;
@@ -217,7 +217,7 @@ static void reset_gives_the_manuals_state(void **state)
     assert_int_equal(vmcb_dr7(b), 0x400);
     assert_int_equal(vmcb_g_pat(b), X86_PAT_RESET);
     assert_int_equal(vmcb_np_control(b), 1);
-    assert_int_equal(vmcb_n_cr3(b), s->vm->root.v);
+    assert_int_equal(vmcb_n_cr3(b), s->nested->root.v);
     /* Paging registers and RDTSC are the guest's own. */
     assert_int_equal(vmcb_intercept_cr(b), 0);
     assert_int_equal(vmcb_intercept_misc1(b) & 1 << 14, 0);
@@ -277,7 +277,7 @@ struct translation {
 /* What the hardware's walk would find. */
 static struct translation translate(uint64_t gpa)
 {
-    uint64_t table = s->vm->root.v;
+    uint64_t table = s->nested->root.v;
     struct translation t = {.present = false};
 
     for (int level = (int)svm->npt_levels - 1; level >= 0; level--) {
@@ -308,7 +308,7 @@ static void the_largest_pages_are_used(void **state)
 {
     (void)state;
     /* From 4 KiB below 1 GiB to 2 MiB and 4 KiB above 2 GiB. */
-    assert_int_equal(svm_npt_map(f->vm, VMM_GPA(VMM_GIB(1) - 4096), VMM_HPA(VMM_GIB(5) - 4096),
+    assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(VMM_GIB(1) - 4096), VMM_HPA(VMM_GIB(5) - 4096),
                                  4096 + VMM_GIB(1) + VMM_MIB(2) + 4096, RWX),
                      0);
     assert_int_equal(translate(VMM_GIB(1) - 1).page, 4096);
@@ -321,17 +321,17 @@ static void the_largest_pages_are_used(void **state)
         assert_int_equal(translate(gpa).hpa, gpa + VMM_GIB(4));
     }
     /* Root, one level 2, level 1 and 0 below 1 GiB, level 1 and 0 above 2 GiB. */
-    assert_int_equal(svm_npt_bytes(f->vm), 6 * VMM_PAGE_SIZE);
+    assert_int_equal(vmm_nested_bytes(f->vm), 6 * VMM_PAGE_SIZE);
 }
 
 static void alignment_and_features_limit_the_page(void **state)
 {
     (void)state;
-    svm->page_1g = false;
-    assert_int_equal(svm_npt_map(f->vm, VMM_GPA(0), VMM_HPA(VMM_GIB(4)), VMM_GIB(1), RWX), 0);
+    f->vm->nested.page_1g = false;
+    assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(0), VMM_HPA(VMM_GIB(4)), VMM_GIB(1), RWX), 0);
     assert_int_equal(translate(0).page, VMM_MIB(2));
     assert_int_equal(
-        svm_npt_map(f->vm, VMM_GPA(VMM_GIB(8)), VMM_HPA(VMM_GIB(9) + 4096), VMM_MIB(2), RWX), 0);
+        vmm_nested_map(f->vm, VMM_GPA(VMM_GIB(8)), VMM_HPA(VMM_GIB(9) + 4096), VMM_MIB(2), RWX), 0);
     assert_int_equal(translate(VMM_GIB(8)).page, 4096);
     assert_int_equal(translate(VMM_GIB(8) + VMM_MIB(1)).hpa, VMM_GIB(9) + 4096 + VMM_MIB(1));
 }
@@ -339,11 +339,11 @@ static void alignment_and_features_limit_the_page(void **state)
 static void protection_is_kept(void **state)
 {
     (void)state;
-    assert_int_equal(svm_npt_map(f->vm, VMM_GPA(0), VMM_HPA(0x100000), 4096, VMM_MAP_READ), 0);
+    assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(0), VMM_HPA(0x100000), 4096, VMM_MAP_READ), 0);
     assert_int_equal(translate(0).flags & 2, 0);
     assert_true(translate(0).flags >> 63 != 0);
     assert_int_equal(
-        svm_npt_map(f->vm, VMM_GPA(4096), VMM_HPA(0x100000), 4096, VMM_MAP_READ | VMM_MAP_EXEC), 0);
+        vmm_nested_map(f->vm, VMM_GPA(4096), VMM_HPA(0x100000), 4096, VMM_MAP_READ | VMM_MAP_EXEC), 0);
     assert_int_equal(translate(4096).flags & 2, 0);
     assert_int_equal(translate(4096).flags >> 63, 0);
 }
@@ -351,13 +351,13 @@ static void protection_is_kept(void **state)
 static void overlaps_are_refused_and_leave_nothing(void **state)
 {
     (void)state;
-    assert_int_equal(svm_npt_map(f->vm, VMM_GPA(VMM_MIB(2)), VMM_HPA(0), VMM_MIB(2), RWX), 0);
+    assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(VMM_MIB(2)), VMM_HPA(0), VMM_MIB(2), RWX), 0);
     assert_int_equal(
-        svm_npt_map(f->vm, VMM_GPA(VMM_MIB(2) - 8192), VMM_HPA(VMM_GIB(1)), 12288, RWX),
+        vmm_nested_map(f->vm, VMM_GPA(VMM_MIB(2) - 8192), VMM_HPA(VMM_GIB(1)), 12288, RWX),
         -VMM_EEXIST);
     assert_false(translate(VMM_MIB(2) - 8192).present);
     assert_int_equal(translate(VMM_MIB(2)).hpa, 0);
-    assert_int_equal(svm_npt_map(f->vm, VMM_GPA(0), VMM_HPA(0), VMM_GIB(1), RWX), -VMM_EEXIST);
+    assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(0), VMM_HPA(0), VMM_GIB(1), RWX), -VMM_EEXIST);
     assert_true(translate(VMM_MIB(2)).present);
 }
 
@@ -369,7 +369,7 @@ static void a_failed_map_leaves_nothing_mapped(void **state)
     (void)state;
     do {
         posix_host_fail_alloc(f->host, n++);
-        error = svm_npt_map(f->vm, VMM_GPA(VMM_GIB(3) - 4096), VMM_HPA(4096), 8192, RWX);
+        error = vmm_nested_map(f->vm, VMM_GPA(VMM_GIB(3) - 4096), VMM_HPA(4096), 8192, RWX);
         if (error != 0) {
             assert_int_equal(error, -VMM_ENOMEM);
             assert_false(translate(VMM_GIB(3) - 4096).present);
@@ -382,30 +382,29 @@ static void a_failed_map_leaves_nothing_mapped(void **state)
 
 static void unmapping_makes_every_vcpu_flush(void **state)
 {
-    uint64_t generation = s->vm->flush_generation;
+    uint64_t generation = s->nested->flush_generation;
 
     (void)state;
-    assert_int_equal(svm_npt_map(f->vm, VMM_GPA(0), VMM_HPA(0), VMM_MIB(4) + 4096, RWX), 0);
+    assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(0), VMM_HPA(0), VMM_MIB(4) + 4096, RWX), 0);
     f->vcpu->requests = 0;
-    svm_npt_unmap(f->vm, VMM_GPA(0), VMM_MIB(4) + 4096);
+    vmm_nested_unmap(f->vm, VMM_GPA(0), VMM_MIB(4) + 4096);
     for (uint64_t gpa = 0; gpa <= VMM_MIB(4); gpa += 4096) {
         assert_false(translate(gpa).present);
     }
-    assert_int_equal(s->vm->flush_generation, generation + 1);
+    assert_int_equal(s->nested->flush_generation, generation + 1);
     assert_true(f->vcpu->requests != 0);
-    svm_npt_unmap(f->vm, VMM_GPA(VMM_GIB(7)), 4096); /* nothing there */
+    vmm_nested_unmap(f->vm, VMM_GPA(VMM_GIB(7)), 4096); /* nothing there */
 }
 
 static void five_levels_work_too(void **state)
 {
     (void)state;
-    svm_npt_destroy(f->vm);
+    vmm_nested_destroy(f->vm);
     svm->npt_levels = 5;
     assert_int_equal(svm_npt_create(f->vm), 0);
-    s->vm = f->vm->arch;
-    assert_int_equal(svm_npt_map(f->vm, VMM_GPA(0x1000), VMM_HPA(0x2000), 4096, RWX), 0);
+    assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(0x1000), VMM_HPA(0x2000), 4096, RWX), 0);
     assert_int_equal(translate(0x1000).hpa, 0x2000);
-    assert_int_equal(svm_npt_bytes(f->vm), 5 * VMM_PAGE_SIZE);
+    assert_int_equal(vmm_nested_bytes(f->vm), 5 * VMM_PAGE_SIZE);
 }
 
 /* --- ASIDs -------------------------------------------------------------------------------------
@@ -424,11 +423,11 @@ static void asids_run_out_into_a_new_generation(void **state)
     for (unsigned asid = 2; asid < svm->asid_count; asid++) {
         vmcb_set_tlb_control(s->vmcb, VMCB_TLB_KEEP);
         svm_flush(s);
-        assert_true(s->flush_generation != s->vm->flush_generation);
+        assert_true(s->flush_generation != s->nested->flush_generation);
         svm_asid_renew(s, cpu);
         assert_int_equal(vmcb_asid(s->vmcb), asid);
         assert_int_equal(vmcb_tlb_control(s->vmcb), VMCB_TLB_KEEP);
-        assert_int_equal(s->flush_generation, s->vm->flush_generation);
+        assert_int_equal(s->flush_generation, s->nested->flush_generation);
     }
     svm_asid_renew(s, cpu);
     assert_int_equal(vmcb_asid(s->vmcb), 1);

@@ -116,9 +116,7 @@ static void release(struct vm *vm)
     if (vm->cpuid != NULL) {
         vmm_cpuid_destroy(vm);
     }
-    if (vm->arch != NULL) {
-        vm->vmm->backend->vm_destroy(vm);
-    }
+    vm->vmm->backend->vm_destroy(vm);
     vm->ops->free(vm->host, vm);
 }
 
@@ -126,11 +124,8 @@ static int create_parts(struct vm *vm, struct vmm_error *err)
 {
     struct vmm *vmm = vm->vmm;
     const char *name = vm->config.name;
-    int error = vmm->backend->vm_create(vm);
+    int error = vmm_cpuid_create(vm, vmm_cpuid_raw);
 
-    if (error == 0) {
-        error = vmm_cpuid_create(vm, vmm_cpuid_raw);
-    }
     if (error != 0) {
         return vmm_fail(vmm, err, -error, "%s: no memory for the VM", name);
     }
@@ -171,6 +166,11 @@ int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **o
     vm->config = *config;
     vm->small_bytes = sizeof(*vm);
     vm->state = VM_CREATED;
+    error = vmm->backend->vm_create(vm);
+    if (error != 0) {
+        vmm->ops->free(vmm->host, vm);
+        return vmm_fail(vmm, err, -error, "%s: no memory for the VM", config->name);
+    }
     error = create_parts(vm, err);
     if (error != 0) {
         release(vm);
@@ -547,82 +547,4 @@ int vmm_vm_destroy(struct vm *vm)
     join_threads(vm);
     release(vm);
     return 0;
-}
-
-/* --- inspection ------------------------------------------------------------------------------- */
-
-enum vm_state vmm_vm_state(const struct vm *vm)
-{
-    return (enum vm_state)load(&vm->state);
-}
-
-enum vm_reason vmm_vm_reason(const struct vm *vm)
-{
-    return (enum vm_reason)load(&vm->reason);
-}
-
-uint32_t vmm_vm_exit_code(const struct vm *vm)
-{
-    return load(&vm->exit_code);
-}
-
-const char *vmm_state_name(enum vm_state s)
-{
-    static const char *const name_table[] = {
-        [VM_CREATED] = "created", [VM_RUNNING] = "running", [VM_PAUSED] = "paused",
-        [VM_STOPPED] = "stopped", [VM_CRASHED] = "crashed",
-    };
-
-    return (unsigned)s < VMM_ARRAY_COUNT(name_table) ? name_table[s] : "?";
-}
-
-const char *vmm_reason_name(enum vm_reason r)
-{
-    static const char *const name_table[] = {
-        [VM_REASON_NONE] = "no reason",
-        [VM_REASON_POWER_OFF] = "powered off by the guest",
-        [VM_REASON_EXIT] = "ended by the guest",
-        [VM_REASON_STOPPED] = "stopped by the host",
-        [VM_REASON_TRIPLE_FAULT] = "triple fault",
-        [VM_REASON_ENTRY_FAILED] = "guest state refused by the hardware",
-        [VM_REASON_UNKNOWN_EXIT] = "unknown exit",
-        [VM_REASON_EMULATION] = "instruction that is not emulated",
-        [VM_REASON_HOST_ERROR] = "host error",
-    };
-
-    return (unsigned)r < VMM_ARRAY_COUNT(name_table) ? name_table[r] : "?";
-}
-
-const struct vm_config *vmm_vm_config(const struct vm *vm)
-{
-    return &vm->config;
-}
-
-const char *vmm_exit_name(enum vmm_exit_kind kind)
-{
-    static const char *const name_table[VMM_EXIT_COUNT] = {
-#define X(name) #name,
-        VMM_EXIT_LIST(X)
-#undef X
-    };
-
-    return (unsigned)kind < VMM_EXIT_COUNT ? name_table[kind] : "?";
-}
-
-bool vmm_vm_exit_count(const struct vm *vm, unsigned i, struct vm_exit_count *out)
-{
-    if (i >= VMM_EXIT_COUNT) {
-        return false;
-    }
-    *out = (struct vm_exit_count){.name = vmm_exit_name((enum vmm_exit_kind)i)};
-    for (unsigned n = 0; n < vm->vcpu_count; n++) {
-        out->count += vm->vcpu[n]->stat[i].count;
-        out->cycles += vm->vcpu[n]->stat[i].cycles;
-    }
-    return true;
-}
-
-uint64_t vmm_vm_memory_held(const struct vm *vm)
-{
-    return vm->small_bytes + vm->vmm->backend->table_bytes((struct vm *)vm);
 }

@@ -7,6 +7,7 @@
 #include "core/backend.h"
 #include "core/bus.h"
 #include "core/memory.h"
+#include "core/nested.h"
 #include "core/vcpu.h"
 
 struct vmm_cpuid;
@@ -44,10 +45,11 @@ struct vm {
     struct vmm_thread *gate_waiter; /* control thread to wake when that changes */
 
     struct vmm_memory memory; /* guest-physical map */
+    struct vmm_nested nested; /* the tables that give it to the hardware */
     struct vmm_bus pio, mmio;
     struct vcpu *vcpu[VMM_VCPUS_MAX];
     unsigned vcpu_count;
-    void *arch;              /* the backend's: nested page tables */
+    void *arch;              /* the backend's own, if it needs more */
     struct vmm_cpuid *cpuid; /* the answers, computed at creation */
     uint64_t warned_msrs[4]; /* hash of MSRs already reported: one line each */
 

@@ -8,14 +8,14 @@
 
 void svm_flush(struct svm_vcpu *s)
 {
-    s->flush_generation = s->vm->flush_generation - 1;
+    s->flush_generation = s->nested->flush_generation - 1;
 }
 
 void svm_asid_renew(struct svm_vcpu *s, struct svm_cpu *cpu)
 {
     bool valid = s->cpu == cpu && s->asid_generation == cpu->generation;
 
-    s->flush_generation = __atomic_load_n(&s->vm->flush_generation, __ATOMIC_ACQUIRE);
+    s->flush_generation = __atomic_load_n(&s->nested->flush_generation, __ATOMIC_ACQUIRE);
     if (valid && (s->svm->features & SVM_FEATURE_FLUSH_BY_ASID) != 0) {
         vmcb_set_tlb_control(s->vmcb, VMCB_TLB_FLUSH_ASID);
         s->rare |= SVM_RARE_FLUSH;

@@ -1,205 +1,24 @@
-/* Nested page tables. Spec: AMD APM vol. 2 section 15.25; the format is that of long mode's tables,
- * section 5.3, and the number of levels is the host's own (15.25.3). */
+/* The form of nested page table entries: long mode's own. Spec: AMD APM vol. 2 section 15.25. */
 #include "svm/svm.h"
 
-#define ENTRY_PRESENT  (UINT64_C(1) << 0)
-#define ENTRY_WRITE    (UINT64_C(1) << 1)
-#define ENTRY_USER     (UINT64_C(1) << 2) /* nested walks are user accesses (15.25.5) */
-#define ENTRY_ACCESSED (UINT64_C(1) << 5)
-#define ENTRY_DIRTY    (UINT64_C(1) << 6)
-#define ENTRY_LARGE    (UINT64_C(1) << 7)
-#define ENTRY_NX       (UINT64_C(1) << 63)
-#define ENTRY_ADDRESS  UINT64_C(0x000ffffffffff000)
+#define PRESENT  (UINT64_C(1) << 0)
+#define WRITE    (UINT64_C(1) << 1)
+#define USER     (UINT64_C(1) << 2) /* nested walks are user accesses (15.25.5) */
+#define ACCESSED (UINT64_C(1) << 5) /* this and the next set at once: the processor need not */
+#define DIRTY    (UINT64_C(1) << 6)
+#define NO_EXEC  (UINT64_C(1) << 63)
 
-#define TABLE_ENTRIES 512
+static const struct vmm_nested_format npt_format = {
+    .table = PRESENT | WRITE | USER | ACCESSED,
+    .page = PRESENT | USER | ACCESSED | DIRTY,
+    .write = WRITE,
+    .no_exec = NO_EXEC,
+};
 
-/* Level 0 entries map 4 KiB, level 1 2 MiB, level 2 1 GiB. */
-static unsigned level_shift(unsigned level)
-{
-    return 12 + 9 * level;
-}
-
-static uint64_t *table_at(struct vm *vm, hpa_t hpa)
-{
-    return vm->ops->hpa_to_va(vm->host, hpa);
-}
-
-static uint64_t *entry_in(uint64_t *table, gpa_t gpa, unsigned level)
-{
-    return &table[gpa.v >> level_shift(level) & (TABLE_ENTRIES - 1)];
-}
-
-static int table_alloc(struct vm *vm, hpa_t *out)
-{
-    struct svm_vm *n = vm->arch;
-
-    if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, vm->config.node, out) != 0) {
-        return -VMM_ENOMEM;
-    }
-    __builtin_memset(table_at(vm, *out), 0, VMM_PAGE_SIZE);
-    n->table_count++;
-    return 0;
-}
-
+/* The number of levels is the host's own (15.25.3). */
 int svm_npt_create(struct vm *vm)
 {
     const struct svm *svm = vm->vmm->arch;
-    struct svm_vm *n = vmm_vm_alloc(vm, sizeof(*n));
 
-    if (n == NULL) {
-        return -VMM_ENOMEM;
-    }
-    vm->arch = n;
-    n->levels = svm->npt_levels;
-    if (table_alloc(vm, &n->root) != 0) {
-        vmm_vm_free(vm, n, sizeof(*n));
-        vm->arch = NULL;
-        return -VMM_ENOMEM;
-    }
-    return 0;
-}
-
-static void table_free(struct vm *vm, hpa_t hpa, unsigned level)
-{
-    uint64_t *table = table_at(vm, hpa);
-
-    if (level > 0) {
-        for (unsigned i = 0; i < TABLE_ENTRIES; i++) {
-            if ((table[i] & (ENTRY_PRESENT | ENTRY_LARGE)) == ENTRY_PRESENT) {
-                table_free(vm, VMM_HPA(table[i] & ENTRY_ADDRESS), level - 1);
-            }
-        }
-    }
-    vm->ops->pages_free(vm->host, hpa, 1);
-}
-
-void svm_npt_destroy(struct vm *vm)
-{
-    struct svm_vm *n = vm->arch;
-
-    table_free(vm, n->root, n->levels - 1);
-    vmm_vm_free(vm, n, sizeof(*n));
-    vm->arch = NULL;
-}
-
-/* The entry for gpa at `level`, tables on the way made when `make` is set. NULL: out of memory, not
- * there, or a larger page is in the way (then *larger is its level). */
-static uint64_t *walk(struct vm *vm, gpa_t gpa, unsigned level, bool make, unsigned *larger)
-{
-    struct svm_vm *n = vm->arch;
-    uint64_t *table;
-
-    *larger = 0;
-    if (level == 0 && n->leaf != NULL && gpa.v - n->leaf_base < VMM_MIB(2)) {
-        return entry_in(n->leaf, gpa, 0);
-    }
-    table = table_at(vm, n->root);
-    for (unsigned at = n->levels - 1; at > level; at--) {
-        uint64_t *entry = entry_in(table, gpa, at);
-
-        if ((*entry & ENTRY_PRESENT) == 0) {
-            hpa_t next;
-
-            if (!make || table_alloc(vm, &next) != 0) {
-                return NULL;
-            }
-            *entry = next.v | ENTRY_PRESENT | ENTRY_WRITE | ENTRY_USER | ENTRY_ACCESSED;
-        } else if ((*entry & ENTRY_LARGE) != 0) {
-            *larger = at;
-            return NULL;
-        }
-        table = table_at(vm, VMM_HPA(*entry & ENTRY_ADDRESS));
-    }
-    if (level == 0) {
-        n->leaf_base = gpa.v & -VMM_MIB(2);
-        n->leaf = table;
-    }
-    return entry_in(table, gpa, level);
-}
-
-/* The largest page that both addresses and the rest of the range allow. */
-static unsigned page_level(const struct svm *svm, uint64_t gpa, uint64_t hpa, uint64_t size)
-{
-    unsigned level = size < VMM_MIB(2) ? 0 : svm->page_1g ? 2 : 1;
-
-    while (level > 0) {
-        uint64_t page = UINT64_C(1) << level_shift(level);
-
-        if (((gpa | hpa) & (page - 1)) == 0 && size >= page) {
-            break;
-        }
-        level--;
-    }
-    return level;
-}
-
-static int map_page(struct vm *vm, gpa_t gpa, hpa_t hpa, unsigned level, uint64_t bits)
-{
-    unsigned larger;
-    uint64_t *entry = walk(vm, gpa, level, true, &larger);
-
-    if (entry == NULL) {
-        return larger != 0 ? -VMM_EEXIST : -VMM_ENOMEM;
-    }
-    if ((*entry & ENTRY_PRESENT) != 0) {
-        return -VMM_EEXIST; /* a page, or a table of smaller ones */
-    }
-    *entry = hpa.v | bits | (level > 0 ? ENTRY_LARGE : 0);
-    return 0;
-}
-
-int svm_npt_map(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot)
-{
-    const struct svm *svm = vm->vmm->arch;
-    uint64_t bits = ENTRY_PRESENT | ENTRY_USER | ENTRY_ACCESSED | ENTRY_DIRTY |
-                    ((prot & VMM_MAP_WRITE) != 0 ? ENTRY_WRITE : 0) |
-                    ((prot & VMM_MAP_EXEC) != 0 ? 0 : ENTRY_NX);
-    uint64_t done = 0;
-
-    while (done < size) {
-        unsigned level = page_level(svm, gpa.v + done, hpa.v + done, size - done);
-        int error = map_page(vm, VMM_GPA(gpa.v + done), VMM_HPA(hpa.v + done), level, bits);
-
-        if (error != 0) {
-            svm_npt_unmap(vm, gpa, done);
-            return error;
-        }
-        done += UINT64_C(1) << level_shift(level);
-    }
-    return 0;
-}
-
-/* What was mapped as one range is unmapped as one: a page is never cut. */
-void svm_npt_unmap(struct vm *vm, gpa_t gpa, uint64_t size)
-{
-    struct svm_vm *n = vm->arch;
-    uint64_t done = 0;
-
-    while (done < size) {
-        gpa_t at = VMM_GPA(gpa.v + done);
-        unsigned level;
-        uint64_t *entry = walk(vm, at, 0, false, &level);
-
-        if (entry == NULL && level != 0) {
-            unsigned ignored;
-
-            entry = walk(vm, at, level, false, &ignored);
-        }
-        if (entry != NULL) {
-            *entry = 0;
-        }
-        done += UINT64_C(1) << level_shift(level);
-    }
-    /* Every vCPU takes a new ASID, or flushes its own, before it enters the guest again. */
-    __atomic_add_fetch(&n->flush_generation, 1, __ATOMIC_SEQ_CST);
-    for (unsigned i = 0; i < vm->vcpu_count; i++) {
-        vmm_vcpu_request(vm->vcpu[i], VMM_REQ_INTR);
-    }
-}
-
-uint64_t svm_npt_bytes(struct vm *vm)
-{
-    const struct svm_vm *n = vm->arch;
-
-    return n->table_count * VMM_PAGE_SIZE;
+    return vmm_nested_create(vm, &npt_format, svm->npt_levels, svm->page_1g);
 }

@@ -49,7 +49,7 @@ static void load_tsc_aux(struct svm_cpu *cpu, uint32_t value)
 /* What depends on the CPU; GIF is clear. */
 static void choose_cpu(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
 {
-    uint64_t flush = __atomic_load_n(&s->vm->flush_generation, __ATOMIC_ACQUIRE);
+    uint64_t flush = __atomic_load_n(&s->nested->flush_generation, __ATOMIC_ACQUIRE);
 
     if (vmm_unlikely(s->cpu != cpu || s->asid_generation != cpu->generation ||
                      s->flush_generation != flush)) {

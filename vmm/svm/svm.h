@@ -32,15 +32,6 @@ struct svm {
     struct svm_cpu cpu[];
 };
 
-struct svm_vm {
-    hpa_t root; /* nested page table */
-    unsigned levels;
-    uint64_t table_count;
-    uint64_t leaf_base; /* the last 2 MiB a 4 KiB page was looked for in, and their table */
-    uint64_t *leaf;     /* NULL: none yet */
-    uint64_t flush_generation; /* atomic: grows when a mapping goes away */
-};
-
 /* Work that most entries and exits do not have. */
 enum svm_rare {
     SVM_RARE_DR = 1 << 0,       /* DR0-3 are loaded, accesses to them cause no exit */
@@ -53,12 +44,12 @@ struct svm_vcpu {
     struct vmcb *vmcb;
     uint64_t vmcb_pa;
     struct svm *svm;
-    struct svm_vm *vm;
-    struct svm_cpu *cpus; /* svm->cpu */
+    struct vmm_nested *nested; /* the VM's */
+    struct svm_cpu *cpus;      /* svm->cpu */
 
     struct svm_cpu *cpu; /* where it ran last */
     uint64_t asid_generation;
-    uint64_t flush_generation; /* the VM's when its translations were last thrown away */
+    uint64_t flush_generation; /* the tables' when its translations were last thrown away */
 
     uint64_t injected; /* event_inj of the entry under way: VMRUN may refuse, and forget it */
     uint64_t tpr;      /* V_TPR as the LAPIC knows it */
@@ -154,10 +145,6 @@ void svm_event_again(struct vcpu *v, uint64_t info);
 /* --- npt.c ------------------------------------------------------------------------------------ */
 
 int svm_npt_create(struct vm *vm);
-void svm_npt_destroy(struct vm *vm);
-int svm_npt_map(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot);
-void svm_npt_unmap(struct vm *vm, gpa_t gpa, uint64_t size);
-uint64_t svm_npt_bytes(struct vm *vm);
 
 /* --- bitmaps.c -------------------------------------------------------------------------------- */
 

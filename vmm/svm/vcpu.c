@@ -32,7 +32,7 @@ int svm_vcpu_create(struct vcpu *v)
     s->vmcb_pa = page.v;
     s->vmcb = v->ops->hpa_to_va(v->host, page);
     s->svm = v->vm->vmm->arch;
-    s->vm = v->vm->arch;
+    s->nested = &v->vm->nested;
     s->cpus = s->svm->cpu;
     s->nrip = (s->svm->features & SVM_FEATURE_NRIP) != 0;
     s->clean_after_exit = (s->svm->features & SVM_FEATURE_CLEAN) != 0 ? VMCB_CLEAN_ALL : 0;
@@ -60,7 +60,7 @@ static void reset_control(struct svm_vcpu *s)
     vmcb_set_iopm_base(b, s->svm->iopm.v);
     vmcb_set_msrpm_base(b, s->svm->msrpm.v);
     vmcb_set_np_control(b, NP_ENABLE);
-    vmcb_set_n_cr3(b, s->vm->root.v);
+    vmcb_set_n_cr3(b, s->nested->root.v);
     vmcb_set_v_intr(b, VMCB_V_INTR_MASKING);
 }
 

@@ -1,0 +1,78 @@
+/* What a host may ask about a VM without stopping it. */
+#include "core/vm.h"
+
+enum vm_state vmm_vm_state(const struct vm *vm)
+{
+    return (enum vm_state)__atomic_load_n(&vm->state, __ATOMIC_SEQ_CST);
+}
+
+enum vm_reason vmm_vm_reason(const struct vm *vm)
+{
+    return (enum vm_reason)__atomic_load_n(&vm->reason, __ATOMIC_SEQ_CST);
+}
+
+uint32_t vmm_vm_exit_code(const struct vm *vm)
+{
+    return load(&vm->exit_code);
+}
+
+const char *vmm_state_name(enum vm_state s)
+{
+    static const char *const name_table[] = {
+        [VM_CREATED] = "created", [VM_RUNNING] = "running", [VM_PAUSED] = "paused",
+        [VM_STOPPED] = "stopped", [VM_CRASHED] = "crashed",
+    };
+
+    return (unsigned)s < VMM_ARRAY_COUNT(name_table) ? name_table[s] : "?";
+}
+
+const char *vmm_reason_name(enum vm_reason r)
+{
+    static const char *const name_table[] = {
+        [VM_REASON_NONE] = "no reason",
+        [VM_REASON_POWER_OFF] = "powered off by the guest",
+        [VM_REASON_EXIT] = "ended by the guest",
+        [VM_REASON_STOPPED] = "stopped by the host",
+        [VM_REASON_TRIPLE_FAULT] = "triple fault",
+        [VM_REASON_ENTRY_FAILED] = "guest state refused by the hardware",
+        [VM_REASON_UNKNOWN_EXIT] = "unknown exit",
+        [VM_REASON_EMULATION] = "instruction that is not emulated",
+        [VM_REASON_HOST_ERROR] = "host error",
+    };
+
+    return (unsigned)r < VMM_ARRAY_COUNT(name_table) ? name_table[r] : "?";
+}
+
+const struct vm_config *vmm_vm_config(const struct vm *vm)
+{
+    return &vm->config;
+}
+
+const char *vmm_exit_name(enum vmm_exit_kind kind)
+{
+    static const char *const name_table[VMM_EXIT_COUNT] = {
+#define X(name) #name,
+        VMM_EXIT_LIST(X)
+#undef X
+    };
+
+    return (unsigned)kind < VMM_EXIT_COUNT ? name_table[kind] : "?";
+}
+
+bool vmm_vm_exit_count(const struct vm *vm, unsigned i, struct vm_exit_count *out)
+{
+    if (i >= VMM_EXIT_COUNT) {
+        return false;
+    }
+    *out = (struct vm_exit_count){.name = vmm_exit_name((enum vmm_exit_kind)i)};
+    for (unsigned n = 0; n < vm->vcpu_count; n++) {
+        out->count += vm->vcpu[n]->stat[i].count;
+        out->cycles += vm->vcpu[n]->stat[i].cycles;
+    }
+    return true;
+}
+
+uint64_t vmm_vm_memory_held(const struct vm *vm)
+{
+    return vm->small_bytes + vm->vmm->backend->table_bytes((struct vm *)vm);
+}
