@@ -13,7 +13,7 @@ enum vm_reason vmm_vm_reason(const struct vm *vm)
 
 uint32_t vmm_vm_exit_code(const struct vm *vm)
 {
-    return load(&vm->exit_code);
+    return __atomic_load_n(&vm->exit_code, __ATOMIC_SEQ_CST);
 }
 
 const char *vmm_state_name(enum vm_state s)
