@@ -12,13 +12,13 @@ static uint64_t random(void) /* xorshift64* */
     return state * UINT64_C(0x2545f4914f6cdd1d);
 }
 
-/* Ports that reset, power off or enter SMM, and the console. */
+/* Ports that reset, power off, end the test or enter SMM, and the console. */
 static bool port_forbidden(uint16_t port)
 {
-    return (port >= 0x60 && port <= 0x64) || port == 0x92 || port == 0xb2 || port == 0xcf9 ||
-           (port >= 0xcf8 && port <= 0xcff) || (port >= 0xf4 && port <= 0xf7) ||
-           (port >= 0x600 && port <= 0x607) || (port >= 0x3f8 - 3 && port <= 0x3ff) ||
-           port >= 0xfffc;
+    return (port >= 0x60 && port <= 0x64) || port == 0x92 || port == 0xb2 ||
+           (port >= 0xf4 && port <= 0xf7) || port == 0xcf9 || (port >= 0xcf8 && port <= 0xcff) ||
+           (port >= 0xf4 && port <= 0xf7) || (port >= 0x600 && port <= 0x607) ||
+           (port >= 0x3f8 - 3 && port <= 0x3ff) || port >= 0xfffc;
 }
 
 static void random_port(void)
