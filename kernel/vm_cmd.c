@@ -55,8 +55,12 @@ static int action_show(struct vm *vm)
 {
     const struct vm_config *c = vmm_vm_config(vm);
     print_row(vm);
-    shell_printf("  kernel  %s\n  initrd  %s\n  args    %s\n", c->kernel_path,
-                 *c->initrd_path ? c->initrd_path : "(none)", c->boot_args);
+    if (*c->firmware_path) {
+        shell_printf("  firmware %s\n", c->firmware_path);
+    } else {
+        shell_printf("  kernel  %s\n  initrd  %s\n  args    %s\n", c->kernel_path,
+                     *c->initrd_path ? c->initrd_path : "(none)", c->boot_args);
+    }
     for (unsigned i = 0; i < c->vcpu_count; i++) {
         if (c->cpu[i] >= 0) {
             shell_printf("  vcpu %u  pinned to CPU %d\n", i, c->cpu[i]);

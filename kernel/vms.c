@@ -148,7 +148,7 @@ static bool is_manifest(const char *path)
 static bool autostart_one(const char *manifest)
 {
     struct vmm_error err = {.text = ""};
-    struct vm *vm;
+    struct vm *vm = NULL;
     int status = vms_create(manifest, &vm, &err);
     if (status != 0) {
         nk_error("vm: not created: %s", err.text);

@@ -4,7 +4,7 @@ host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c fix
 # instruction emulation, guest page tables, loaders, manifest, paravirtual interface
 host-test-y += test_posix_host.c
 host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.c \
-	test_bzimage.c test_manifest.c test_para.c
+	test_bzimage.c test_firmware.c test_manifest.c test_para.c
 
 # devices, interrupts, timers
 host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vioapic.c

@@ -126,6 +126,9 @@ static const struct row row_table[] = {
      "line 3: machine-config: key \"mem_size_mib\" is missing"},
     {"{" NAME ",\n" MACHINE ",\n\n\"boot-source\":{}}",
      "line 4: boot-source: key \"kernel_image_path\" is missing"},
+    {"{" NAME ",\n" MACHINE
+     ",\n\n\"boot-source\":{\"firmware_path\":\"linux/initrd\",\"boot_args\":\"x\"}}",
+     "line 4: boot-source: \"firmware_path\" stands alone"},
     {"{" NAME ",\n" BOOT ",\n" MACHINE ",\n\"nmae\":1}",
      "line 4: unknown key \"nmae\", the nearest is \"name\""},
     {"{\"boot_source\":{}}", "line 1: unknown key \"boot_source\", the nearest is \"boot-source\""},

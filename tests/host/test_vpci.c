@@ -96,8 +96,10 @@ static void what_can_be_written(void **state)
     assert_int_equal(get(f, 0, 0, 0, 0, 4), 0x12378086);
     set(f, 1, 0, 0x60, 4, 0x0b0a0580);
     assert_int_equal(get(f, 0, 1, 0, 0x60, 4), 0x0b0a0580);
-    set(f, 1, 3, 0x40, 4, 0); /* the PM ports do not move */
     assert_int_equal(get(f, 0, 1, 3, 0x40, 4), PLATFORM_PM_BASE | 1);
+    set(f, 1, 3, 0x40, 4, UINT32_MAX);
+    assert_int_equal(get(f, 0, 1, 3, 0x40, 4), 0xffc1);
+    assert_int_equal(get(f, 0, 1, 3, 0x58, 4), 0x02000000); /* SMM is set up */
     assert_int_equal(get(f, 0, 1, 3, 0x80, 1), 1);
     assert_int_equal(get(f, 0, 1, 3, 0x3c, 2), 0x0100 | PLATFORM_SCI_IRQ);
     set(f, 1, 0, 0x10, 4, UINT32_MAX); /* no base address registers */

@@ -43,6 +43,18 @@ static void the_timer_is_exact_after_years(void **state)
     fixture_destroy(f);
 }
 
+static void the_block_answers_where_seabios_moves_it(void **state)
+{
+    struct fixture *f = pm_create();
+
+    (void)state;
+    fixture_out(f, PLATFORM_PM_ALIAS + 2, 2, 0x21);
+    assert_int_equal(fixture_in(f, ENABLE, 2), 0x21);
+    pc_advance_ns(f, 1000000000);
+    assert_int_equal(fixture_in(f, PLATFORM_PM_ALIAS + 8, 4), fixture_in(f, TIMER, 4));
+    fixture_destroy(f);
+}
+
 static void status_is_cleared_by_ones(void **state)
 {
     struct fixture *f = pm_create();
@@ -150,6 +162,7 @@ static void random_accesses(void **state)
 
 PC_TEST_MAIN(cmocka_unit_test(the_timer_counts_at_its_rate),
              cmocka_unit_test(the_timer_is_exact_after_years),
+             cmocka_unit_test(the_block_answers_where_seabios_moves_it),
              cmocka_unit_test(status_is_cleared_by_ones), cmocka_unit_test(enable_keeps_its_bits),
              cmocka_unit_test(control_and_the_command_port), cmocka_unit_test(s5_is_power_off),
              cmocka_unit_test(s5_by_bytes), cmocka_unit_test(timer_interrupt),

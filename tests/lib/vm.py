@@ -57,7 +57,7 @@ class Tree:
         """A manifest, under vms/, and once each file it names."""
         self.add(file or f"vms/{vm['name']}.json", json.dumps(vm, indent=2))
         source = vm["boot-source"]
-        for path in (source["kernel_image_path"], source.get("initrd_path")):
+        for path in (source.get("kernel_image_path"), source.get("initrd_path")):
             if path and path not in self.modules:
                 origin = LINUX.parent / path if path.startswith("linux/") else GUESTS / path
                 self.add(path, origin)

@@ -11,7 +11,8 @@ struct vm;
 #define PLATFORM_HPET_ID        0x8086a201 /* lower half of its capabilities */
 #define PLATFORM_HPET_MIN_TICKS 5000       /* of a periodic timer: 50 us */
 #define PLATFORM_LAPIC_BASE     UINT64_C(0xfee00000)
-#define PLATFORM_PM_BASE        0x600 /* PM1 event, control, PM timer (PIIX4 places) */
+#define PLATFORM_PM_BASE        0x600  /* PM1 event, control, PM timer (PIIX4 places) */
+#define PLATFORM_PM_ALIAS       0xb000 /* where SeaBIOS moves that block: it answers at both */
 #define PLATFORM_PM_EVENT       (PLATFORM_PM_BASE + 0)
 #define PLATFORM_PM_CONTROL     (PLATFORM_PM_BASE + 4)
 #define PLATFORM_PM_TIMER       (PLATFORM_PM_BASE + 8)

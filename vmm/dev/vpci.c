@@ -32,6 +32,8 @@
 #define ISA_ROUTE      0x60 /* to 0x63: PIRQA..PIRQD */
 #define ISA_ROUTE_OFF  0x80
 #define PM_BASE        0x40
+#define PM_SMM         0x5b /* of DEVACTB: bits 31 to 24 */
+#define PM_SMM_ENABLED 0x02 /* a firmware has set SMM up: the next one need not, there is none */
 #define PM_BASE_ENABLE 0x80
 #define BAR_IO         0x01
 
@@ -61,6 +63,8 @@ static const struct {
     {ISA, ISA_ROUTE, ISA_ROUTE + 3, 0x8f},
     {PM, CONFIG_COMMAND, CONFIG_COMMAND, COMMAND_IO},
     {PM, CONFIG_IRQ_LINE, CONFIG_IRQ_LINE, 0xff},
+    {PM, PM_BASE, PM_BASE, 0xc0}, /* kept, but the ports do not move */
+    {PM, PM_BASE + 1, PM_BASE + 1, 0xff},
 };
 
 struct vpci {
@@ -171,6 +175,7 @@ static void vpci_reset(struct vdev *dev)
     p->config[PM][CONFIG_IRQ_LINE] = PLATFORM_SCI_IRQ;
     p->config[PM][CONFIG_IRQ_PIN] = 1;
     put(p->config[PM], PM_BASE, PLATFORM_PM_BASE | BAR_IO, 4);
+    p->config[PM][PM_SMM] = PM_SMM_ENABLED;
     p->config[PM][PM_BASE_ENABLE] = 1;
 }
 

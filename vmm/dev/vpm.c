@@ -185,6 +185,9 @@ static int vpm_create(struct vdev *dev)
         error = vdev_claim(dev, VDEV_PIO, PLATFORM_PM_BASE, PM_LENGTH, vpm_access);
     }
     if (error == 0) {
+        error = vdev_claim(dev, VDEV_PIO, PLATFORM_PM_ALIAS, PM_LENGTH, vpm_access);
+    }
+    if (error == 0) {
         error = vdev_claim_bytes(dev, PLATFORM_SMI_COMMAND, 2, vpm_command);
     }
     return error;

@@ -29,7 +29,19 @@ static void file_close(struct vm *vm, struct loaded_file *f)
     }
 }
 
-int vmm_load(struct vm *vm, struct vmm_error *err)
+static int load_firmware(struct vm *vm, struct vmm_error *err)
+{
+    struct loaded_file rom = {0};
+    int error = file_open(vm, vm->config.firmware_path, &rom, err);
+
+    if (error == 0) {
+        error = vmm_load_firmware(vm, rom.data, rom.size, err);
+    }
+    file_close(vm, &rom);
+    return error;
+}
+
+static int load_kernel(struct vm *vm, struct vmm_error *err)
 {
     const struct vm_config *c = &vm->config;
     struct loaded_file kernel = {0}, initrd = {0};
@@ -45,4 +57,9 @@ int vmm_load(struct vm *vm, struct vmm_error *err)
     file_close(vm, &initrd);
     file_close(vm, &kernel);
     return error;
+}
+
+int vmm_load(struct vm *vm, struct vmm_error *err)
+{
+    return vm->config.firmware_path[0] != '\0' ? load_firmware(vm, err) : load_kernel(vm, err);
 }

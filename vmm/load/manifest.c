@@ -304,6 +304,11 @@ static int take_kernel(struct reader *r, const cJSON *item, const struct path *p
     return take_path(r, item, path, r->config->kernel_path, sizeof(r->config->kernel_path));
 }
 
+static int take_firmware(struct reader *r, const cJSON *item, const struct path *path)
+{
+    return take_path(r, item, path, r->config->firmware_path, sizeof(r->config->firmware_path));
+}
+
 static int take_initrd(struct reader *r, const cJSON *item, const struct path *path)
 {
     return take_path(r, item, path, r->config->initrd_path, sizeof(r->config->initrd_path));
@@ -404,9 +409,10 @@ static int take_power(struct reader *r, const cJSON *item, const struct path *pa
 }
 
 static const struct key boot_source_table[] = {
-    {"kernel_image_path", true, take_kernel},
+    {"kernel_image_path", false, take_kernel},
     {"initrd_path", false, take_initrd},
     {"boot_args", false, take_boot_args},
+    {"firmware_path", false, take_firmware},
 };
 
 static const struct key machine_config_table[] = {
@@ -417,8 +423,21 @@ static const struct key machine_config_table[] = {
 static int take_boot_source(struct reader *r, const cJSON *item, const struct path *path)
 {
     const struct schema s = {boot_source_table, VMM_ARRAY_COUNT(boot_source_table)};
+    const struct vm_config *c = r->config;
+    int error = take_object(r, item, path, &s);
 
-    return take_object(r, item, path, &s);
+    if (error != 0) {
+        return error;
+    }
+    if (c->firmware_path[0] == '\0') {
+        return c->kernel_path[0] != '\0'
+                   ? 0
+                   : fail_at(r, item, path, "key \"kernel_image_path\" is missing");
+    }
+    if (c->kernel_path[0] != '\0' || c->initrd_path[0] != '\0' || c->boot_args[0] != '\0') {
+        return fail_at(r, item, path, "\"firmware_path\" stands alone");
+    }
+    return 0;
 }
 
 static int take_machine_config(struct reader *r, const cJSON *item, const struct path *path)

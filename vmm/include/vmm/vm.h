@@ -40,6 +40,7 @@ struct vm_config {
     bool lazy_memory;       /* back RAM on first touch, 4 KiB at a time */
     enum vm_power_action power;
     char kernel_path[128];
+    char firmware_path[128]; /* in place of a kernel */
     char initrd_path[128];
     char boot_args[1024];
     void *cookie; /* the host's; comes back in vm_event */
