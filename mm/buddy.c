@@ -7,6 +7,7 @@
 #include "base/platform.h"
 #include "base/spinlock.h"
 #include "mm/bootmem.h"
+#include "mm/fault.h"
 #include "mm/frame.h"
 
 #define PAGE_CACHE_MAX   32 /* single pages a CPU keeps at most */
@@ -270,6 +271,9 @@ static NK_NOINLINE int page_alloc_slow(int node, pa_t *out)
 
 int buddy_alloc(unsigned order, int node, pa_t *out)
 {
+    if (mm_fault_due()) {
+        return -ENOMEM;
+    }
     if (order != 0) {
         return block_alloc(order, node, out);
     }

@@ -11,6 +11,7 @@
 #include "base/percpu.h"
 #include "base/spinlock.h"
 #include "mm/buddy.h"
+#include "mm/fault.h"
 #include "mm/slab.h"
 
 #define SLAB_CACHES_MAX 64
@@ -79,6 +80,9 @@ static inline void slab_debug_freed(struct slab_cache *cache, void *object)
  * looking at the cache. */
 static NK_ALWAYS_INLINE void *slab_take(unsigned index)
 {
+    if (mm_fault_due()) {
+        return NULL;
+    }
     uint64_t flags = nk_irq_save();
     struct slab_magazine *magazine = &this_cpu->slab->magazine[index];
     void *object = magazine->head;

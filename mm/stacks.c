@@ -5,6 +5,7 @@
 #include "base/platform.h"
 #include "base/spinlock.h"
 #include "mm/buddy.h"
+#include "mm/fault.h"
 #include "mm/paging.h"
 
 #define STACK_SIZE NK_KIB(CONFIG_THREAD_STACK_KIB)
@@ -97,6 +98,9 @@ static NK_NOINLINE void stack_unmake(struct stack_note *note)
 
 void *paging_stack_alloc(int node)
 {
+    if (mm_fault_due()) {
+        return NULL;
+    }
     struct stack_pool *pool = &pool_table[node == BUDDY_NODE_ANY ? this_cpu->node : (uint32_t)node];
     nk_spin_lock(&lock);
     struct stack_note *note = pool->head;
