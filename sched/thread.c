@@ -159,6 +159,7 @@ void nk_thread_exit(void)
 {
     struct nk_thread *t = nk_thread_current();
     nk_assert(nk_preempt_depth() == 0);
+    tls_destroy_all(t);
     if (t->edf != NULL) {
         nk_thread_end_deadline();
     }

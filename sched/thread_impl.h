@@ -9,6 +9,7 @@
 #include "sched/sync.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
+#include "sched/tls.h"
 
 /* Values of a wait word (sched/wait.c). */
 enum thread_wait {
@@ -62,6 +63,7 @@ struct nk_thread {
     void *arg;
     void *stack_top;
     void *reent;
+    void *tls[NK_TLS_KEYS_MAX];
     bool detached;             /* done.lock */
     struct nk_waitqueue done;  /* joiners; its lock also orders DONE, join and detach */
     struct nk_list registered; /* on the list of all threads, by id */
@@ -129,6 +131,8 @@ void fp_init_cpu(void);
 int fp_alloc(struct nk_thread *t) NK_MUST_CHECK;
 void fp_reset(struct nk_thread *t);
 void fp_switch(struct nk_thread *prev, struct nk_thread *next);
+
+void tls_destroy_all(struct nk_thread *t); /* sched/tls.c; the current thread ends */
 
 /* sched/timer.c */
 void timer_init(void);
