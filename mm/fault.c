@@ -16,7 +16,7 @@ bool mm_fault_end(void)
     return happened;
 }
 
-bool mm_fault_due(void)
+bool mm_fault_count(void)
 {
     /* An interrupt's allocations are not the thread's. */
     if (victim == NULL || victim != this_cpu->current || this_cpu->irq_depth != 0) {

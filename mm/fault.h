@@ -4,8 +4,6 @@
 #include "base/percpu.h"
 #include "base/types.h"
 
-#if defined(CONFIG_DEBUG)
-
 /* Of this thread's allocations from now on (pages, objects, stacks) the one with this number fails,
  * counted from 0; then no more do. */
 void mm_fault_inject(unsigned number);
@@ -13,11 +11,14 @@ void mm_fault_inject(unsigned number);
 /* Ends it. True: it has happened. */
 bool mm_fault_end(void);
 
-bool mm_fault_due(void); /* asked by every allocation */
+bool mm_fault_count(void); /* this allocation shall fail */
 
-#else
+/* What every allocation asks. */
 static inline bool mm_fault_due(void)
 {
+#if defined(CONFIG_DEBUG)
+    return mm_fault_count();
+#else
     return false;
-}
 #endif
+}

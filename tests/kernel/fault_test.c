@@ -155,8 +155,15 @@ static int attach_line(void)
     return err;
 }
 
+#if defined(CONFIG_DEBUG)
+#define HAVE_FAULTS true
+#else
+#define HAVE_FAULTS false
+#endif
+
 KTEST(fault_each_allocation)
 {
+    KTEST_SKIP_UNLESS(HAVE_FAULTS, "not a debug build");
     EXPECT_EQ(nk_thread_pin(nk_thread_current(), (int)this_cpu->id), 0);
     fail_each("thread", make_thread);
     fail_each("stacks", make_stacks);
