@@ -145,6 +145,18 @@ static bool is_manifest(const char *path)
            (slash - path == 3 || slash[-4] == '/');
 }
 
+/* "0,2,any": the host CPUs of a VM's vCPUs. */
+static void format_cpus(const struct vm_config *config, char *out, size_t size)
+{
+    size_t at = 0;
+
+    for (unsigned i = 0; i < config->vcpu_count && at < size; i++) {
+        const char *comma = i == 0 ? "" : ",";
+        at += config->cpu[i] < 0 ? nk_snprintf(out + at, size - at, "%sany", comma)
+                                 : nk_snprintf(out + at, size - at, "%s%d", comma, config->cpu[i]);
+    }
+}
+
 static bool autostart_one(const char *manifest)
 {
     struct vmm_error err = {.text = ""};
@@ -155,12 +167,17 @@ static bool autostart_one(const char *manifest)
         return false;
     }
     status = vmm_vm_start(vm, &err);
-    const char *name = vmm_vm_config(vm)->name;
+    const struct vm_config *config = vmm_vm_config(vm);
+    const char *name = config->name;
+    char cpus[64];
     if (status < 0) {
         nk_error("vm %s: not started: %s", name, err.text);
         return false;
     }
-    nk_info("vm %s: started from %s", name, manifest);
+    format_cpus(config, cpus, sizeof(cpus));
+    nk_info("vm %s: %u vCPU%s on CPU %s, %llu MiB, from %s", name, config->vcpu_count,
+            config->vcpu_count == 1 ? "" : "s", cpus,
+            (unsigned long long)(config->mem_bytes >> 20), manifest);
     return true;
 }
 
