@@ -34,7 +34,7 @@ static void init_isa_line(unsigned irq, bool ioapic)
     line->mask_reasons = IRQ_MASKED_BY_OWNER;
     line->masked = true;
     line->gsi = o->present && ioapic ? o->gsi : irq;
-    line->level = o->present && ioapic && o->level;
+    line->level = ioapic ? o->present && o->level : pic_is_level(irq);
     line->active_low = o->present && ioapic && o->active_low;
     if (!ioapic) {
         line->chip = &pic_chip;

@@ -87,7 +87,8 @@ static NK_NOINLINE void end_window(struct irq_line *line, uint64_t now)
     uint64_t took = now - line->window_start;
     line->window_start = now;
     line->window_count = 0;
-    if (took > nk_ns_to_tsc(STORM_WINDOW_NS) || line->mask_reasons != 0 || line == &irq_no_line) {
+    bool unhandled = line->unhandled_in_a_row > STORM_COUNT / 2; /* note_unhandled() decides */
+    if (took > nk_ns_to_tsc(STORM_WINDOW_NS) || unhandled || line == &irq_no_line) {
         return;
     }
     line->storm_count++;

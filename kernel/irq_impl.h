@@ -80,5 +80,7 @@ void pic_init(void);
 unsigned ioapic_init(void);
 bool ioapic_has_gsi(uint32_t gsi);
 
+bool pic_is_level(unsigned irq); /* as firmware set it for PCI's lines */
+
 /* The end of an interrupt of the 8259 line; false when it was spurious. */
 bool pic_acknowledge(unsigned irq);

@@ -5,6 +5,7 @@
 
 #include "base/platform.h"
 #include "base/x86.h"
+#include "drivers/devices.h"
 #include "drivers/pci/pci.h"
 #include "kernel/acpi.h"
 #include "kernel/console.h"
@@ -139,6 +140,7 @@ static const struct init_step init_table[] = {
     {"gdb line", gdb_listen, "gdb can interrupt"},
     {"native", native_init, "applications can be run"},
     {"pci", pci_init, "PCI functions"},
+    {"devices", devices_init, "block, network and character devices"},
     {"report", report_node, "the node's description in the log"},
     {"node", nk_node_start, "shell and virtual machines"},
 };

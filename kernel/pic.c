@@ -8,6 +8,7 @@
 #define PIC1_DATA    0x21
 #define PIC2_COMMAND 0xa0
 #define PIC2_DATA    0xa1
+#define ELCR         0x4d0 /* and the next: a bit for each level line; PIIX data sheet */
 
 #define ICW1_INIT_ICW4  0x11
 #define ICW3_CASCADE    0x04 /* the second 8259 sits on line 2 of the first */
@@ -46,6 +47,11 @@ static void pic_update(const struct irq_line *line)
     uint16_t bit = (uint16_t)(1u << line->gsi);
     mask = line->masked || line->vector == 0 ? mask | bit : mask & (uint16_t)~bit;
     write_mask();
+}
+
+bool pic_is_level(unsigned irq)
+{
+    return (x86_inb((uint16_t)(ELCR + irq / LINES_PER_CHIP)) >> irq % LINES_PER_CHIP & 1) != 0;
 }
 
 bool pic_acknowledge(unsigned irq)

@@ -30,6 +30,8 @@ const char *run_candidate(unsigned position, unsigned i);
 /* kernel/shell_cmds_devices.c: interrupt lines and devices. */
 int cmd_irq(int argc, char **argv);
 int cmd_pci(int argc, char **argv);
+int cmd_block(int argc, char **argv);
+int cmd_net(int argc, char **argv);
 
 /* kernel/vm_cmd.c: virtual machines. */
 int cmd_vm(int argc, char **argv);

@@ -5,10 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "drivers/block.h"
+#include "drivers/net.h"
 #include "drivers/pci/pci.h"
 #include "kernel/irq.h"
 #include "kernel/shell.h"
 #include "sched/timer.h"
+
+#define DUMP_WIDTH 16 /* bytes of a line */
 
 int cmd_irq(int argc, char **argv)
 {
@@ -152,5 +156,88 @@ int cmd_pci(int argc, char **argv)
         return -ENOENT;
     }
     show_function(f);
+    return 0;
+}
+
+static void list_block_devices(void)
+{
+    shell_printf("NAME        SECTORS  SIZE       READS     WRITES ERRORS RESETS DRIVER\n");
+    const struct nk_block_device *d;
+    for (unsigned i = 0; (d = nk_block_get(i)) != NULL; i++) {
+        shell_printf("%-6s %12llu %5u %11llu %10llu %6llu %6llu %s%s%s\n", d->name,
+                     (unsigned long long)d->sector_count, (unsigned)d->sector_size,
+                     (unsigned long long)d->stats.reads, (unsigned long long)d->stats.writes,
+                     (unsigned long long)d->stats.errors, (unsigned long long)d->stats.resets,
+                     d->driver, d->read_only ? ", read-only" : "", d->gone ? ", gone" : "");
+    }
+}
+
+static void dump_line(uint64_t offset, const uint8_t *bytes)
+{
+    char text[DUMP_WIDTH + 1] = {0};
+    shell_printf("%08llx ", (unsigned long long)offset);
+    for (unsigned i = 0; i < DUMP_WIDTH; i++) {
+        shell_printf(" %02x", bytes[i]);
+        text[i] = bytes[i] >= ' ' && bytes[i] < 0x7f ? (char)bytes[i] : '.';
+    }
+    shell_printf("  %s\n", text);
+}
+
+static int dump_sector(const char *name, const char *sector_text)
+{
+    struct nk_block_device *d = nk_block_find(name);
+    char *end;
+    uint64_t sector = strtoull(sector_text, &end, 0);
+    if (d == NULL || *end != '\0') {
+        shell_printf("block: %s %s\n", d == NULL ? "there is no device" : "not a sector number:",
+                     d == NULL ? name : sector_text);
+        return d == NULL ? -ENOENT : -EINVAL;
+    }
+    uint8_t *bytes = malloc(d->sector_size);
+    if (bytes == NULL) {
+        shell_printf("block: no memory\n");
+        return -ENOMEM;
+    }
+    int err = nk_block_read(d, sector, 1, bytes);
+    if (err != 0) {
+        shell_printf("block: %s: sector %llu cannot be read: %s\n", name,
+                     (unsigned long long)sector, strerror(-err));
+    }
+    for (unsigned at = 0; err == 0 && at < d->sector_size; at += DUMP_WIDTH) {
+        dump_line(at, bytes + at);
+    }
+    free(bytes);
+    return err;
+}
+
+int cmd_block(int argc, char **argv)
+{
+    if (argc == 1) {
+        list_block_devices();
+        return 0;
+    }
+    if (argc != 4 || strcmp(argv[1], "read") != 0) {
+        return shell_usage(argv[0]);
+    }
+    return dump_sector(argv[2], argv[3]);
+}
+
+int cmd_net(int argc, char **argv)
+{
+    if (argc > 1) {
+        return shell_usage(argv[0]);
+    }
+    shell_printf("NAME   ADDRESS           LINK       SENT   RECEIVED    DROPPED ERRORS RESETS "
+                 "DRIVER\n");
+    struct nk_net_device *d;
+    for (unsigned i = 0; (d = nk_net_get(i)) != NULL; i++) {
+        shell_printf("%-6s %02x:%02x:%02x:%02x:%02x:%02x %-4s %10llu %10llu %10llu %6llu %6llu "
+                     "%s%s\n",
+                     d->name, d->mac[0], d->mac[1], d->mac[2], d->mac[3], d->mac[4], d->mac[5],
+                     nk_net_link_up(d) ? "up" : "down", (unsigned long long)d->stats.sent,
+                     (unsigned long long)d->stats.received, (unsigned long long)d->stats.dropped,
+                     (unsigned long long)d->stats.errors, (unsigned long long)d->stats.resets,
+                     d->driver, d->gone ? ", gone" : "");
+    }
     return 0;
 }

@@ -135,8 +135,10 @@ int pci_irq_open(struct pci_function *f, unsigned wanted, unsigned allowed)
     return err;
 }
 
+/* The function stays silent afterwards: others may still use the line. */
 void pci_irq_close(struct pci_function *f)
 {
+    pci_enable(f, PCI_COMMAND_INTX_OFF);
     if (f->irq_kind == PCI_IRQ_MSIX) {
         uint32_t control = pci_read(f, f->msix + MSIX_CONTROL, 2);
         pci_write(f, f->msix + MSIX_CONTROL, 2, control & ~MSIX_ENABLE);

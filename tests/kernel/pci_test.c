@@ -147,6 +147,7 @@ static void check_deliveries(struct edu *e)
     }
     EXPECT_EQ(nk_irq_set_affinity(irq, 0), 0);
     nk_irq_detach(irq, edu_interrupt, e);
+    pci_irq_close(e->f);
     edu_write(e, EDU_IRQ_RAISE, 1);
     nk_udelay(10000);
     EXPECT_EQ(e->count, 5 + nk_cpu_count);
@@ -161,7 +162,6 @@ KTEST(pci_intx)
     EXPECT_EQ(e.f->irq_kind, PCI_IRQ_INTX);
     EXPECT_EQ(pci_irq_open(e.f, 1, PCI_IRQ_ANY), -EBUSY);
     check_deliveries(&e);
-    pci_irq_close(e.f);
     EXPECT_EQ(pci_irq_open(e.f, 1, PCI_IRQ_MSIX), -ENOTSUP); /* edu has none */
 }
 
@@ -176,7 +176,6 @@ KTEST(pci_msi)
         EXPECT_EQ(e.f->irq_count, 1);
         EXPECT_GE(e.f->irq[0], NK_IRQ_MESSAGE_FIRST);
         check_deliveries(&e);
-        pci_irq_close(e.f);
     }
 }
 

@@ -10,6 +10,7 @@ IMAGE = BUILD / "orthocone-test.elf"
 TIMEOUT = 240
 PASSED = 33  # isa-debug-exit: (0x10 << 1) | 1
 
+
 def nodes(memory, cpus, distance):
     """QEMU's arguments for NUMA nodes: the memory and the CPUs of each, and how far apart they are."""
     arguments = []
@@ -36,12 +37,36 @@ MACHINES = {
     "1cpu-8259": (1, "128M", "max", ["-no-acpi"]),  # no IOAPIC, no HPET, no PM timer
 }
 
+
+
+def disk(number, device, faulty=None):
+    """A disk of tests/kernel/machine, with one sector that cannot be read."""
+    source = f"id=disk{number},if=none,driver=raw,file.driver=blkdebug,file.image.driver=file"
+    source += f",file.image.filename={{disk{number}}}"
+    if faulty is not None:
+        source += (",file.inject-error.0.event=read_aio,file.inject-error.0.errno=5"
+                   f",file.inject-error.0.sector={faulty}")
+    return ["-drive", source, "-device", f"{device},drive=disk{number}"]
+
+
+def network(number, device):
+    return ["-netdev", f"user,id=net{number}", "-device", f"{device},netdev=net{number}"]
+
+
 # The devices that there are drivers for, and QEMU's device for teaching.
-DEVICE_TESTS = "pci_*,irq_*"
+DEVICE_TESTS = "pci_*,irq_*,block_*,net_*,char_*"
+BAD_SECTOR = 4000  # as in tests/kernel/block_test.c
+CONSOLE = ["-device", "virtio-serial-pci,disable-legacy=on", "-chardev", "pipe,id=echo,path={echo}",
+           "-device", "virtconsole,chardev=echo"]
 PCI_DEVICES = ["-device", "pci-bridge,id=bridge,chassis_nr=1", "-device", "edu,bus=bridge,addr=1",
-               "-device", "virtio-rng-pci"]
+               "-device", "virtio-rng-pci", *CONSOLE,
+               *disk(0, "virtio-blk-pci,disable-legacy=on", BAD_SECTOR),
+               *disk(1, "virtio-blk-pci,vectors=0", BAD_SECTOR),
+               *network(0, "virtio-net-pci,disable-legacy=on")]
 PCIE_DEVICES = ["-machine", "q35", "-device", "pcie-root-port,id=slot1,slot=1", "-device", "edu",
-                "-device", "virtio-rng-pci,bus=slot1"]
+                "-device", "virtio-rng-pci,bus=slot1",
+                *disk(0, "virtio-blk-pci,disable-legacy=on", BAD_SECTOR),
+                *network(0, "virtio-net-pci,vectors=0")]
 
 # The same for machines that run the tests of devices only.
 DEVICE_MACHINES = {

@@ -1,0 +1,60 @@
+#include "drivers/devices.h"
+
+#include "base/platform.h"
+#include "drivers/device_work.h"
+#include "drivers/pci/pci.h"
+#include "drivers/virtio/drivers.h"
+#include "drivers/virtio/virtio.h"
+
+#define ANY_CLASS 0
+
+struct pci_driver {
+    const char *name;
+    uint16_t vendor, device; /* or, with vendor 0: */
+    uint32_t class;
+    int (*probe)(struct pci_function *f);
+};
+
+/* Virtio devices of both generations, as long as they have the modern registers. */
+static const struct pci_driver driver_table[] = {
+    {"virtio-net", VIRTIO_VENDOR, 0x1000, ANY_CLASS, virtio_net_probe},
+    {"virtio-net", VIRTIO_VENDOR, 0x1041, ANY_CLASS, virtio_net_probe},
+    {"virtio-blk", VIRTIO_VENDOR, 0x1001, ANY_CLASS, virtio_blk_probe},
+    {"virtio-blk", VIRTIO_VENDOR, 0x1042, ANY_CLASS, virtio_blk_probe},
+    {"virtio-console", VIRTIO_VENDOR, 0x1003, ANY_CLASS, virtio_console_probe},
+    {"virtio-console", VIRTIO_VENDOR, 0x1043, ANY_CLASS, virtio_console_probe},
+};
+
+static bool matches(const struct pci_driver *driver, const struct pci_function *f)
+{
+    if (driver->vendor == 0) {
+        return f->class == driver->class;
+    }
+    return f->vendor_id == driver->vendor && f->device_id == driver->device;
+}
+
+static void find_driver(struct pci_function *f)
+{
+    for (unsigned i = 0; i < NK_ARRAY_COUNT(driver_table); i++) {
+        const struct pci_driver *driver = &driver_table[i];
+        if (!matches(driver, f)) {
+            continue;
+        }
+        int err = driver->probe(f);
+        if (err == 0) {
+            f->driver = driver->name;
+        } else {
+            nk_warn("pci: %02x:%02x.%x: %s does not take it (error %d)", f->bus, f->device,
+                    f->function, driver->name, err);
+        }
+        return;
+    }
+}
+
+void devices_init(void)
+{
+    device_work_start();
+    for (unsigned i = 0; i < pci_count(); i++) {
+        find_driver(pci_get(i));
+    }
+}
