@@ -140,7 +140,7 @@ static int host_thread_join(void *host, struct vmm_thread *t)
 static void host_thread_park(void *host)
 {
     (void)host;
-    nk_thread_park();
+    nk_thread_park_idling();
 }
 
 static void host_thread_wake(void *host, struct vmm_thread *t)

@@ -17,6 +17,7 @@ enum thread_wait {
     WAIT_TOKEN = 1,   /* woken, and not waited for since */
     WAIT_TIMEOUT = 2, /* the same, by the timer */
     WAIT_PARKED = 3,  /* blocked until the word changes; who changes it makes the thread ready */
+    WAIT_IDLING = 4,  /* halts its CPU until the word changes; who changes it kicks the CPU */
 };
 
 /* What the thread's CPU has to look at before it runs the thread again. */

@@ -50,6 +50,42 @@ void nk_thread_park(void)
     sched_wait(&nk_thread_current()->park);
 }
 
+/* Nobody else ran meanwhile: the time was the CPU's, not the thread's. */
+static void account_halt(struct nk_thread *t, uint64_t begin, uint64_t switches)
+{
+    if (switches == t->switches) {
+        uint64_t ticks = x86_rdtsc() - begin;
+        t->cpu_ticks -= ticks;
+        this_cpu->rq->idle->cpu_ticks += ticks;
+    }
+}
+
+void nk_thread_park_idling(void)
+{
+    struct nk_thread *t = this_cpu->current;
+    sched_check_may_block();
+    x86_cli();
+    for (;;) {
+        struct sched_rq *rq = this_cpu->rq;
+        uint32_t expected = WAIT_NOTHING;
+        if (rq->ready_mask != 0 || __atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL ||
+            (t->on_switch & SWITCH_DEADLINE) != 0 ||
+            !__atomic_compare_exchange_n(&t->park, &expected, WAIT_IDLING, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_ACQUIRE)) {
+            sched_wait_irqs_off(t, &t->park);
+            return;
+        }
+        uint64_t switches = t->switches, begin = x86_rdtsc();
+        nk_platform_idle();
+        x86_cli();
+        account_halt(t, begin, switches);
+        if (__atomic_exchange_n(&t->park, WAIT_NOTHING, __ATOMIC_ACQ_REL) == WAIT_TOKEN) {
+            x86_sti();
+            return;
+        }
+    }
+}
+
 bool nk_thread_park_until(uint64_t tsc)
 {
     return sched_wait_until(&nk_thread_current()->park, tsc) == WAIT_TOKEN;

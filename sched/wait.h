@@ -41,7 +41,11 @@ static NK_ALWAYS_INLINE enum thread_wait sched_wait_irqs_off(struct nk_thread *c
  * sched_after_wake() must follow. */
 static NK_ALWAYS_INLINE void sched_signal_irqs_off(struct nk_thread *t, uint32_t *word)
 {
-    if (__atomic_exchange_n(word, WAIT_TOKEN, __ATOMIC_ACQ_REL) == WAIT_PARKED) {
+    uint32_t old = __atomic_exchange_n(word, WAIT_TOKEN, __ATOMIC_ACQ_REL);
+    if (old == WAIT_PARKED) {
         sched_make_ready(t);
+    } else if (old == WAIT_IDLING && t->cpu != this_cpu->id) {
+        nk_platform_kick_cpu(
+            t->cpu); /* on its own CPU the interrupt we are in has ended the halt */
     }
 }

@@ -30,6 +30,21 @@ static void finish_halt_in_shadow(struct vcpu *v)
     }
 }
 
+/* For what has to wait: a vector, or one that only TPR holds back. */
+static void ask_for_exits(struct vcpu *v, int vector)
+{
+    bool blocked = vector < 0 && vmm_irq_tpr_blocked(v) >= 0;
+
+    if (v->intr_window != (vector >= 0)) {
+        v->intr_window = vector >= 0;
+        v->backend->set_intr_window(v, v->intr_window, (uint8_t)vector);
+    }
+    if (v->cr8_exits != blocked) {
+        v->cr8_exits = blocked;
+        v->backend->set_cr8_exits(v, blocked);
+    }
+}
+
 /* One event per entry, the most urgent first; for what has to wait, ask for an exit in time. */
 static void inject(struct vcpu *v)
 {
@@ -58,8 +73,7 @@ static void inject(struct vcpu *v)
         }
         vector = vmm_irq_pending(v);
     }
-    b->set_intr_window(v, vector >= 0, (uint8_t)vector);
-    b->set_cr8_exits(v, vector < 0 && vmm_irq_tpr_blocked(v) >= 0);
+    ask_for_exits(v, vector);
 }
 
 static void start_at(struct vcpu *v, uint8_t vector)
@@ -85,10 +99,8 @@ static bool wakes(struct vcpu *v)
 }
 
 /* False: leave the run loop. */
-static bool handle_requests(struct vcpu *v)
+static bool handle_rare(struct vcpu *v, uint32_t requests)
 {
-    uint32_t requests = __atomic_exchange_n(&v->requests, 0, __ATOMIC_SEQ_CST);
-
     if ((requests & VMM_REQ_STOP) != 0) {
         return false;
     }
@@ -102,19 +114,31 @@ static bool handle_requests(struct vcpu *v)
     if ((requests & VMM_REQ_SIPI) != 0 && v->wait_sipi) {
         start_at(v, v->sipi_vector);
     }
-    if ((requests & VMM_REQ_TIMER) != 0) {
-        vmm_timers_run(v);
-        /* Interrupts that it made are looked for now. */
-        __atomic_and_fetch(&v->requests, ~(uint32_t)VMM_REQ_INTR, __ATOMIC_SEQ_CST);
-    }
     if ((requests & VMM_REQ_NMI) != 0) {
         v->nmi_pending = true;
     }
     return true;
 }
 
+/* False: leave the run loop. */
+static bool handle_requests(struct vcpu *v)
+{
+    const uint32_t frequent = VMM_REQ_INTR | VMM_REQ_EVENT | VMM_REQ_TIMER;
+    uint32_t requests = __atomic_exchange_n(&v->requests, 0, __ATOMIC_SEQ_CST);
+
+    if (vmm_unlikely((requests & ~frequent) != 0) && !handle_rare(v, requests)) {
+        return false;
+    }
+    if ((requests & VMM_REQ_TIMER) != 0) {
+        vmm_timers_run(v);
+        /* Interrupts that it made are looked for now. */
+        __atomic_and_fetch(&v->requests, ~(uint32_t)VMM_REQ_INTR, __ATOMIC_SEQ_CST);
+    }
+    return true;
+}
+
 /* Until the guest can be entered, or the thread must go. A wake that comes after the look at the
- * requests finds `halted` set and makes the park return at once. */
+ * requests finds `parked` set and makes the park return at once. */
 static bool prepare(struct vcpu *v)
 {
     for (;;) {
@@ -126,9 +150,11 @@ static bool prepare(struct vcpu *v)
             inject(v);
             return true;
         }
+        __atomic_store_n(&v->parked, 1, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) == 0) {
             v->ops->thread_park(v->host);
         }
+        __atomic_store_n(&v->parked, 0, __ATOMIC_RELAXED);
     }
 }
 

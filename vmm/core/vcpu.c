@@ -80,6 +80,7 @@ void vmm_vcpu_init(struct vcpu *v)
     v->event.valid = false;
     v->nmi_pending = false;
     v->intr_shadow = false;
+    v->intr_window = v->cr8_exits = false;
     __atomic_store_n(&v->halted, !boot, __ATOMIC_RELAXED);
     v->wait_sipi = !boot;
     v->device_page = UINT64_MAX;
@@ -114,7 +115,7 @@ gva_t vmm_vcpu_linear_rip(struct vcpu *v)
     return VMM_GVA((uint32_t)(cs.base + v->rip));
 }
 
-/* Order matters: a vCPU announces in_guest or halted first and looks at requests then, a requester
+/* Order matters: a vCPU announces in_guest or parked first and looks at requests then, a requester
  * the other way round, so one of the two sees the other. */
 void vmm_vcpu_request(struct vcpu *v, uint32_t request)
 {
@@ -124,7 +125,7 @@ void vmm_vcpu_request(struct vcpu *v, uint32_t request)
         int cpu = __atomic_load_n(&v->running_cpu, __ATOMIC_RELAXED);
 
         v->ops->cpu_kick(v->host, (unsigned)cpu);
-    } else if (__atomic_load_n(&v->halted, __ATOMIC_SEQ_CST) != 0 && v->thread != NULL) {
+    } else if (__atomic_load_n(&v->parked, __ATOMIC_SEQ_CST) != 0) {
         v->ops->thread_wake(v->host, v->thread);
     }
 }

@@ -124,10 +124,13 @@ struct vcpu {
     uint64_t gpr[16];
     uint64_t rip, rflags;
 
-    uint32_t requests;   /* atomic, enum vmm_request */
-    uint32_t in_guest;   /* 1 between entry and exit; read by kickers */
-    uint32_t halted;     /* in HLT or before SIPI, thread parked or about to */
-    bool wait_sipi;      /* after INIT: only a startup IPI ends `halted` */
+    uint32_t requests; /* atomic, enum vmm_request */
+    uint32_t in_guest; /* 1 between entry and exit; read by kickers */
+    uint32_t halted;   /* in HLT or before SIPI */
+    uint32_t parked;   /* its thread sleeps for that, or is about to; read by those who wake it */
+    bool intr_window;  /* asked of the back end: an exit when interrupts can be taken, */
+    bool cr8_exits;    /* when the guest writes CR8 */
+    bool wait_sipi;    /* after INIT: only a startup IPI ends `halted` */
     /* Guest-physical page last found to be no memory. That stays so while vCPUs run. */
     uint64_t device_page;
     uint8_t sipi_vector; /* set before VMM_REQ_SIPI */

@@ -298,7 +298,6 @@ void vmm_vm_thread_done(struct vcpu *v)
     enum vm_reason reason;
     enum vm_state state;
 
-    store(&v->halted, 0);
     if (__atomic_sub_fetch(&vm->vcpus_running, 1, __ATOMIC_SEQ_CST) != 1) {
         return;
     }
