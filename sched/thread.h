@@ -68,9 +68,9 @@ void nk_thread_sleep_ns(uint64_t ns);
  * blocks until nk_thread_wake(). Wake: any context, interrupts included; never lost, not counted.
  * park_until also returns at the deadline (TSC); false then. */
 void nk_thread_park(void);
-/* As nk_thread_park(), for a thread that is mostly woken before its CPU has anything else to do, such
- * as a vCPU's: until there is something, the CPU halts on this thread's stack, and two switches are
- * saved. */
+/* As nk_thread_park(), for a thread that is mostly woken before its CPU has anything else to do,
+ * such as a vCPU's: until there is something, the CPU halts on this thread's stack, and two
+ * switches are saved. */
 void nk_thread_park_idling(void);
 bool nk_thread_park_until(uint64_t tsc);
 void nk_thread_wake(struct nk_thread *t);
