@@ -45,7 +45,7 @@ static NK_ALWAYS_INLINE void sched_signal_irqs_off(struct nk_thread *t, uint32_t
     if (old == WAIT_PARKED) {
         sched_make_ready(t);
     } else if (old == WAIT_IDLING && t->cpu != this_cpu->id) {
-        nk_platform_kick_cpu(
-            t->cpu); /* on its own CPU the interrupt we are in has ended the halt */
+        /* On its own CPU the interrupt we are in has ended the halt. */
+        nk_platform_kick_cpu(t->cpu);
     }
 }
