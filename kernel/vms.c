@@ -176,8 +176,8 @@ static bool autostart_one(const char *manifest)
     }
     format_cpus(config, cpus, sizeof(cpus));
     nk_info("vm %s: %u vCPU%s on CPU %s, %llu MiB, from %s", name, config->vcpu_count,
-            config->vcpu_count == 1 ? "" : "s", cpus,
-            (unsigned long long)(config->mem_bytes >> 20), manifest);
+            config->vcpu_count == 1 ? "" : "s", cpus, (unsigned long long)(config->mem_bytes >> 20),
+            manifest);
     return true;
 }
 

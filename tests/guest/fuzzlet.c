@@ -17,8 +17,8 @@ static bool port_forbidden(uint16_t port)
 {
     return (port >= 0x60 && port <= 0x64) || port == 0x92 || port == 0xb2 ||
            (port >= 0xf4 && port <= 0xf7) || (port >= 0xcf8 && port <= 0xcff) ||
-           (port >= 0x600 && port <= 0x607) ||
-           (port >= 0x3f8 - 3 && port <= 0x3ff) || port >= 0xfffc;
+           (port >= 0x600 && port <= 0x607) || (port >= 0x3f8 - 3 && port <= 0x3ff) ||
+           port >= 0xfffc;
 }
 
 static void random_port(void)

@@ -309,7 +309,7 @@ static void the_largest_pages_are_used(void **state)
     (void)state;
     /* From 4 KiB below 1 GiB to 2 MiB and 4 KiB above 2 GiB. */
     assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(VMM_GIB(1) - 4096), VMM_HPA(VMM_GIB(5) - 4096),
-                                 4096 + VMM_GIB(1) + VMM_MIB(2) + 4096, RWX),
+                                    4096 + VMM_GIB(1) + VMM_MIB(2) + 4096, RWX),
                      0);
     assert_int_equal(translate(VMM_GIB(1) - 1).page, 4096);
     assert_int_equal(translate(VMM_GIB(1)).page, VMM_GIB(1));
@@ -343,7 +343,8 @@ static void protection_is_kept(void **state)
     assert_int_equal(translate(0).flags & 2, 0);
     assert_true(translate(0).flags >> 63 != 0);
     assert_int_equal(
-        vmm_nested_map(f->vm, VMM_GPA(4096), VMM_HPA(0x100000), 4096, VMM_MAP_READ | VMM_MAP_EXEC), 0);
+        vmm_nested_map(f->vm, VMM_GPA(4096), VMM_HPA(0x100000), 4096, VMM_MAP_READ | VMM_MAP_EXEC),
+        0);
     assert_int_equal(translate(4096).flags & 2, 0);
     assert_int_equal(translate(4096).flags >> 63, 0);
 }
