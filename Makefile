@@ -1,8 +1,8 @@
 # Orthocone's build. "make help" lists what it can do; HACKING.md explains it.
 #
-# Each folder lists its sources in files.mk; objects go to build/obj/<path>. With KTEST=test the same
-# rules build the kernel's test image beside the normal one, from its own configuration and into its
-# own object folder.
+# Each folder lists its sources in files.mk; objects go to build/obj/<path>. With KTEST=test or
+# KTEST=bench the same rules build the kernel's test images beside the normal one, each from its own
+# configuration (configs/$(KTEST).config on top) and into its own object folder.
 
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc) # -j on the command line prevails
@@ -148,7 +148,8 @@ test: all $(build)/orthocone.iso ktest-image host-tests guests ## run all tests
 check: all ## format, headers, include edges, library's symbols, sizes, clang-tidy
 	$(quiet)CC='$(CC)' KERNEL_FLAGS='$(kernel-flags)' \
 		VMM_FLAGS='$(vmm-flags) $(zydis-flags) $(cjson-flags)' \
-		NATIVE_FLAGS='$(native-compile)' HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' VMM_OBJECTS='$(vmm-objects)' tools/check
+		NATIVE_FLAGS='$(native-compile)' VMM_OBJECTS='$(vmm-objects)' \
+		HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' tools/check
 
 .PHONY: bench
 bench: all $(build)/orthocone.iso kbench-image guests ## measure under -icount and print the figures
@@ -186,7 +187,7 @@ help: ## this list
 # ---------------------------------------------------------------- configuration
 
 # .config is written by menuconfig only; without it the default configuration is used.
-configuration := $(or $(wildcard .config),configs/defconfig) $(addsuffix .config,$(addprefix configs/,$(KTEST)))
+configuration := $(or $(wildcard .config),configs/defconfig) $(KTEST:%=configs/%.config)
 ifneq ($(strip $(configuration)),$(strip $(file <$(config)/source)))
 $(shell mkdir -p $(config) && rm -f $(config)/auto.conf)
 $(file >$(config)/source,$(configuration))

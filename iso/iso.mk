@@ -24,8 +24,8 @@ $(busybox): | $(build)/.packages
 vm-files := linux/vmlinuz linux/initrd
 iso-modules := $(foreach vm,$(VMS),vms/$(vm).json) $(vm-files) $(addprefix native/,$(native-y))
 
-# Only what boots: GRUB's full set of modules, fonts and translations is ten times as large. The start
-# of GRUB for UEFI names every kind of partition table and complains about those that are missing.
+# Only what boots: GRUB's full set of modules, fonts and translations is ten times as large. The
+# start of GRUB for UEFI names every kind of partition table and complains about those that are missing.
 grub-modules := multiboot2 normal serial terminal echo boot iso9660 fat search search_fs_file \
 	all_video configfile test ls reboot halt $(addprefix part_,acorn amiga apple bsd dfly dvh gpt \
 	msdos plan sun sunpc)

@@ -1,4 +1,4 @@
-"""Fixtures of the system tests: each runs as a process of its own, in its own directory (SCRATCH)."""
+"""Fixtures of the system tests: each is a process of its own, with its own directory (SCRATCH)."""
 
 import os
 import pathlib

@@ -9,12 +9,33 @@
     X(print)                                                                                       \
     X(format)                                                                                      \
     X(panic)                                                                                       \
-    X(pages_alloc) X(pages_free) X(pages_available) X(alloc) X(free) X(hpa_to_va) X(va_to_hpa)     \
-        X(thread_create) X(thread_run) X(thread_join) X(thread_park) X(thread_wake)                \
-            X(thread_yield) X(thread_current) X(thread_set_xcr0) X(lock) X(unlock) X(cpu_count)    \
-                X(cpu_current) X(cpu_kick) X(cpu_call) X(preempt_disable) X(preempt_enable)        \
-                    X(cycles) X(wall_clock_ns) X(timer_create) X(timer_arm) X(timer_cancel)        \
-                        X(timer_destroy) X(rdmsr_safe) X(wrmsr_safe) X(vm_event)
+    X(pages_alloc)                                                                                 \
+    X(pages_free)                                                                                  \
+    X(pages_available)                                                                             \
+    X(alloc)                                                                                       \
+    X(free)                                                                                        \
+    X(hpa_to_va)                                                                                   \
+    X(va_to_hpa)                                                                                   \
+    X(thread_create)                                                                               \
+    X(thread_run)                                                                                  \
+    X(thread_join)                                                                                 \
+    X(thread_park)                                                                                 \
+    X(thread_wake)                                                                                 \
+    X(thread_yield)                                                                                \
+    X(thread_current)                                                                              \
+    X(thread_set_xcr0)                                                                             \
+    X(lock)                                                                                        \
+    X(unlock)                                                                                      \
+    X(cpu_count)                                                                                   \
+    X(cpu_current)                                                                                 \
+    X(cpu_kick)                                                                                    \
+    X(cpu_call)                                                                                    \
+    X(preempt_disable)                                                                             \
+    X(preempt_enable)                                                                              \
+    X(cycles)                                                                                      \
+    X(wall_clock_ns)                                                                               \
+    X(timer_create)                                                                                \
+    X(timer_arm) X(timer_cancel) X(timer_destroy) X(rdmsr_safe) X(wrmsr_safe) X(vm_event)
 
 /* Without the hook that formats text, words have to do. */
 static int refuse(struct vmm_error *err, int error, const char *why, const char *what)
