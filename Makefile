@@ -84,7 +84,8 @@ common-flags := -std=gnu17 -ffreestanding -O2 -g -mcmodel=kernel -mno-red-zone -
 # The compiler's <limits.h> is complete: it shall not look for a second one.
 common-flags += -D_LIBC_LIMITS_H_
 
-kernel-flags := $(common-flags) -I. -Ivmm/include -I$(config) -include $(config)/config.h \
+# this_cpu is at address 0 of GS: the compiler shall not take a store there for one that cannot be.
+kernel-flags := $(common-flags) -fno-delete-null-pointer-checks -I. -Ivmm/include -I$(config) -include $(config)/config.h \
 	$(newlib-flags) -isystem $(compiler-headers)
 # The library sees its own headers and the compiler's, nothing else.
 vmm-flags    := $(common-flags) -Ivmm/include -Ivmm -I$(gen) -isystem $(compiler-headers)
