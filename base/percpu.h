@@ -41,6 +41,9 @@ struct nk_cpu {
     void *call_queue;      /* cross-CPU calls, kernel/smp.c */
     void *vmm;             /* per-CPU state of kernel/vmm_host.c */
     uint64_t irq_count[4]; /* timer, reschedule, call, device */
+    /* For kernel/watchdog.c: interrupts that are due. */
+    uint64_t timer_deadline; /* TSC; 0: none is set */
+    bool kicked;             /* written by all: a reschedule interrupt was sent, and has not come */
 } NK_ALIGNED(64);
 
 extern struct nk_cpu nk_cpu_table[CONFIG_NR_CPUS];

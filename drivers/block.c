@@ -5,6 +5,7 @@
 #include "base/errno.h"
 #include "base/layout.h"
 #include "base/platform.h"
+#include "drivers/devices.h"
 #include "kernel/format.h"
 #include "mm/slab.h"
 #include "sched/sync.h"
@@ -132,7 +133,7 @@ bool block_service(struct nk_block_device *d)
 static void timer_fired(struct nk_timer *t)
 {
     /* Not under the lock: whoever arms the timer holds it and waits for this function to end. */
-    device_work_post(&NK_CONTAINER_OF(t, struct nk_block_device, timer)->recovery);
+    nk_work_post(devices_queue, &NK_CONTAINER_OF(t, struct nk_block_device, timer)->recovery);
 }
 
 void nk_block_set_timeout(struct nk_block_device *d, uint64_t ns)
@@ -174,7 +175,7 @@ static void reset(struct nk_block_device *d)
 }
 
 /* The deadline of what was the oldest request has passed. */
-static void recover(struct device_work *w)
+static void recover(struct nk_work *w)
 {
     struct nk_block_device *d = NK_CONTAINER_OF(w, struct nk_block_device, recovery);
     bool found = block_service(d);
@@ -204,7 +205,7 @@ void block_init(struct nk_block_device *d, const char *driver, const struct nk_b
     nk_list_init(&d->started);
     nk_list_init(&d->finished);
     nk_timer_init(&d->timer, timer_fired);
-    device_work_init(&d->recovery, recover);
+    nk_work_init(&d->recovery, recover);
 }
 
 int block_register(struct nk_block_device *d, const char *prefix)

@@ -8,8 +8,8 @@
 #include "base/list.h"
 #include "base/spinlock.h"
 #include "base/types.h"
-#include "drivers/device_work.h"
 #include "sched/timer.h"
+#include "sched/work.h"
 
 #define NK_BLOCK_TIMEOUT_NS UINT64_C(10000000000)
 
@@ -85,7 +85,7 @@ struct nk_block_device {
     struct nk_list finished;         /* `done` not called yet */
     bool resetting, timer_armed;
     struct nk_timer timer;
-    struct device_work recovery;
+    struct nk_work recovery;
 };
 
 /* First of all; the interrupt may come from then on. */

@@ -1,12 +1,14 @@
 #include "drivers/devices.h"
 
 #include "base/platform.h"
-#include "drivers/device_work.h"
 #include "drivers/pci/pci.h"
 #include "drivers/virtio/drivers.h"
 #include "drivers/virtio/virtio.h"
+#include "sched/work.h"
 
 #define ANY_CLASS 0
+
+struct nk_work_queue *devices_queue;
 
 struct pci_driver {
     const char *name;
@@ -53,7 +55,10 @@ static void find_driver(struct pci_function *f)
 
 void devices_init(void)
 {
-    device_work_start();
+    struct nk_thread_attr attr = {.name = "devices", .cpu = NK_CPU_ANY};
+    if (nk_work_queue_create(&devices_queue, &attr) != 0) {
+        nk_panic("devices: no memory for their thread");
+    }
     for (unsigned i = 0; i < pci_count(); i++) {
         find_driver(pci_get(i));
     }

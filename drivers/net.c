@@ -4,6 +4,7 @@
 
 #include "base/errno.h"
 #include "base/platform.h"
+#include "drivers/devices.h"
 #include "kernel/format.h"
 #include "sched/timer.h"
 
@@ -20,7 +21,7 @@ static void note_busy(struct nk_net_device *d)
     if (d->busy_since == 0) {
         d->busy_since = now;
     } else if (now - d->busy_since > nk_ns_to_tsc(d->timeout_ns)) {
-        device_work_post(&d->recovery);
+        nk_work_post(devices_queue, &d->recovery);
     }
 }
 
@@ -61,7 +62,7 @@ void net_service(struct nk_net_device *d)
     nk_spin_unlock_irqrestore(&d->lock, flags);
 }
 
-static void recover(struct device_work *w)
+static void recover(struct nk_work *w)
 {
     struct nk_net_device *d = NK_CONTAINER_OF(w, struct nk_net_device, recovery);
     uint64_t flags = nk_spin_lock_irqsave(&d->lock);
@@ -106,7 +107,7 @@ void net_init(struct nk_net_device *d, const char *driver, const struct nk_net_o
     d->ops = ops;
     d->timeout_ns = NK_NET_SEND_TIMEOUT_NS;
     d->lock = (struct nk_spinlock)NK_SPINLOCK_INIT(NK_RANK_DEVICE);
-    device_work_init(&d->recovery, recover);
+    nk_work_init(&d->recovery, recover);
 }
 
 int net_register(struct nk_net_device *d)

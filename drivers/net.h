@@ -6,7 +6,7 @@
 
 #include "base/spinlock.h"
 #include "base/types.h"
-#include "drivers/device_work.h"
+#include "sched/work.h"
 
 #define NK_NET_MAC_BYTES       6
 #define NK_NET_FRAME_MAX       1514 /* header included, check sequence not */
@@ -61,7 +61,7 @@ struct nk_net_device {
     uint64_t busy_since; /* TSC; 0: it takes frames */
     nk_net_receive_fn receive;
     void *receive_arg;
-    struct device_work recovery;
+    struct nk_work recovery;
 };
 
 /* First of all; the interrupt may come from then on. */

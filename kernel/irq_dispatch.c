@@ -24,6 +24,7 @@ static void timer_interrupt(uint64_t vector)
 {
     (void)vector;
     this_cpu->irq_count[NK_IRQ_TIMER]++;
+    this_cpu->timer_deadline = 0;
     lapic_eoi();
     nk_timer_interrupt();
 }
@@ -32,6 +33,7 @@ static void reschedule_interrupt(uint64_t vector)
 {
     (void)vector;
     this_cpu->irq_count[NK_IRQ_RESCHED]++;
+    this_cpu->kicked = false;
     lapic_eoi();
     sched_reschedule_interrupt();
 }

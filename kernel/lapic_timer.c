@@ -1,5 +1,6 @@
 /* The one-shot timer of the local APIC. Spec: Intel SDM vol. 3 section 11.5.4. */
 
+#include "base/percpu.h"
 #include "base/platform.h"
 #include "base/x86.h"
 #include "kernel/cpu.h"
@@ -67,6 +68,7 @@ static uint32_t counts_until(uint64_t deadline_tsc)
 
 void nk_platform_timer_set(uint64_t deadline_tsc)
 {
+    this_cpu->timer_deadline = deadline_tsc;
     if (count_per_tick == 0) {
         x86_wrmsr(MSR_TSC_DEADLINE, deadline_tsc);
     } else {

@@ -23,6 +23,7 @@
 #include "kernel/time.h"
 #include "kernel/trap.h"
 #include "kernel/version.h"
+#include "kernel/watchdog.h"
 #include "mm/buddy.h"
 #include "mm/paging.h"
 #include "mm/slab.h"
@@ -136,6 +137,7 @@ static const struct init_step init_table[] = {
     {"interrupts", x86_sti, "interrupts on"},
     {"newlib", newlib_init, "C library: locks, per-thread state"},
     {"smp", smp_start_all, "all other CPUs, cross-CPU calls"},
+    {"watchdog", watchdog_init, "CPUs stuck with interrupts off are reported"},
     {"console", console_init, "buffered console, input, streams"},
     {"gdb line", gdb_listen, "gdb can interrupt"},
     {"native", native_init, "applications can be run"},

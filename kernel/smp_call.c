@@ -148,6 +148,7 @@ void smp_shootdown(uint64_t va, uint64_t size)
 
 void nk_platform_kick_cpu(unsigned cpu)
 {
+    __atomic_store_n(&nk_cpu_table[cpu].kicked, true, __ATOMIC_RELAXED);
     lapic_send_ipi(nk_cpu_table[cpu].apic_id, NK_VECTOR_RESCHED);
 }
 

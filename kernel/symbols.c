@@ -36,19 +36,6 @@ const char *nk_symbol_lookup(uint64_t address, uint64_t *offset)
     return nk_symtab_names + nk_symtab[low].name;
 }
 
-/* `at` is looked up, `shown` printed: they differ for return addresses, since the call may be the
- * last instruction of a function that does not return. */
-static void print_frame(unsigned depth, uint64_t shown, uint64_t at)
-{
-    uint64_t offset;
-    const char *name = nk_symbol_lookup(at, &offset);
-    if (name != NULL) {
-        panic_print("  #%-2u 0x%016lx %s+0x%lx\n", depth, shown, name, offset + (shown - at));
-    } else {
-        panic_print("  #%-2u 0x%016lx\n", depth, shown);
-    }
-}
-
 /* What an exception or interrupt broke into, when this return address is that of its entry code:
  * a full trap frame, or the registers the interrupt path saves, lie above it. */
 static bool interrupted(uint64_t return_address, uint64_t rbp, uint64_t *rip)
@@ -68,27 +55,41 @@ static bool interrupted(uint64_t return_address, uint64_t rbp, uint64_t *rip)
     return true;
 }
 
-void nk_backtrace(uint64_t rip, uint64_t rbp)
+unsigned nk_backtrace_collect(uint64_t rip, uint64_t rbp, struct nk_backtrace_entry *out,
+                              unsigned max)
 {
-    print_frame(0, rip, rip);
-    unsigned depth = 1;
-    while (depth < BACKTRACE_DEPTH_MAX && rbp != 0) {
-        if (!panic_readable(rbp) || !panic_readable(rbp + 8)) {
-            panic_print("  ... frame pointer 0x%lx is broken\n", rbp);
-            return;
-        }
+    unsigned depth = 0;
+    out[depth++] = (struct nk_backtrace_entry){rip, rip};
+    while (depth < max && rbp != 0 && panic_readable(rbp) && panic_readable(rbp + 8)) {
         const uint64_t *frame = (const uint64_t *)rbp;
         if (frame[1] == 0) {
-            return;
+            break;
         }
-        print_frame(depth++, frame[1], frame[1] - 1);
-        if (interrupted(frame[1], rbp, &rip)) {
-            print_frame(depth++, rip, rip);
+        /* The call may be the last instruction of a function that does not return. */
+        out[depth++] = (struct nk_backtrace_entry){frame[1], frame[1] - 1};
+        if (depth < max && interrupted(frame[1], rbp, &rip)) {
+            out[depth++] = (struct nk_backtrace_entry){rip, rip};
         }
-        if (frame[0] != 0 && frame[0] <= rbp) { /* callers' frames lie above */
-            panic_print("  ... frame pointer 0x%lx is broken\n", frame[0]);
-            return;
+        if (frame[0] <= rbp) { /* callers' frames lie above; 0 ends the chain */
+            break;
         }
         rbp = frame[0];
+    }
+    return depth;
+}
+
+void nk_backtrace(uint64_t rip, uint64_t rbp)
+{
+    struct nk_backtrace_entry entry[BACKTRACE_DEPTH_MAX];
+    unsigned depth = nk_backtrace_collect(rip, rbp, entry, BACKTRACE_DEPTH_MAX);
+    for (unsigned i = 0; i < depth; i++) {
+        uint64_t offset;
+        const char *name = nk_symbol_lookup(entry[i].looked_up, &offset);
+        if (name != NULL) {
+            panic_print("  #%-2u 0x%016lx %s+0x%lx\n", i, entry[i].address, name,
+                        offset + (entry[i].address - entry[i].looked_up));
+        } else {
+            panic_print("  #%-2u 0x%016lx\n", i, entry[i].address);
+        }
     }
 }

@@ -9,6 +9,7 @@
 #include "base/x86.h"
 #include "kernel/irq.h"
 #include "kernel/panic.h"
+#include "kernel/watchdog.h"
 #include "mm/paging.h"
 #include "mm/slab.h"
 
@@ -163,6 +164,9 @@ void trap_dispatch(struct nk_trap_frame *f)
 {
     if (f->vector == NK_EXCEPTION_NMI) {
         panic_stop_if_asked(f);
+        if (watchdog_nmi(f)) {
+            return;
+        }
     }
     nk_trap_handler handler = __atomic_load_n(&handlers[f->vector], __ATOMIC_ACQUIRE);
     if (handler != NULL && handler(f)) {
