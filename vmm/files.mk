@@ -1,12 +1,15 @@
 # The VMM library: libvmm.a. A source that uses Zydis or cJSON says so in cflags-<source>.
 
 # core: objects, run loop, guest memory
-vmm-y += core/vmm.c core/vm.c core/inspect.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/nested.c core/log.c core/dump.c
+vmm-y += core/vmm.c core/vm.c core/inspect.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/nested.c core/option.c core/cr.c core/log.c core/dump.c
 
-# back ends
-vmm-$(CONFIG_VMM_SVM) += core/backends.c svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/asid.c svm/npt.c
+# back ends; which of them there are is one of four files
+vmm-$(CONFIG_VMM_SVM) += svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/asid.c svm/npt.c
 vmm-$(CONFIG_VMM_SVM) += svm/bitmaps.c svm/switch.asm
-vmm-$(if $(CONFIG_VMM_SVM),,y) += core/backends_none.c
+vmm-$(CONFIG_VMM_VMX) += vmx/vmx.c vmx/caps.c vmx/vcpu.c vmx/regs.c vmx/own.c vmx/run.c vmx/exits.c vmx/inject.c vmx/ept.c
+vmm-$(CONFIG_VMM_VMX) += vmx/audit.c vmx/dump.c vmx/switch.asm
+backends-chosen := $(if $(CONFIG_VMM_SVM),$(if $(CONFIG_VMM_VMX),backends.c,backends_svm.c),$(if $(CONFIG_VMM_VMX),backends_vmx.c,backends_none.c))
+vmm-y += core/$(backends-chosen)
 
 # bus, interrupts, timers, devices
 vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c

@@ -160,11 +160,14 @@ class Machine:
         self.socket.close()
         self.log.close()
 
+    def emulator_log(self):
+        return (self.scratch / "qemu.log").read_text(errors="replace")
+
     def error(self, what):
         self.flush()
-        qemu = (self.scratch / "qemu.log").read_text(errors="replace").strip()
+        said = self.emulator_log().strip()
         parts = [what, "--- last output ---", text(self.output[-LAST_OUTPUT:])]
-        parts += ["--- QEMU says ---", qemu] if qemu else []
+        parts += ["--- the emulator says ---", said] if said else []
         parts += ["--- to reproduce ---", self.command]
         return MachineError("\n".join(parts))
 

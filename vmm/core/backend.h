@@ -66,5 +66,5 @@ struct vmm_backend {
     void (*dump)(struct vcpu *v); /* hardware block, through the print hook */
 };
 
-extern const struct vmm_backend svm_backend;                /* named by core/backends.c alone */
+extern const struct vmm_backend svm_backend, vmx_backend;   /* named by core/backends*.c alone */
 extern const struct vmm_backend *const vmm_backend_table[]; /* NULL-terminated, core/backends.c */

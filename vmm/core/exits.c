@@ -139,24 +139,38 @@ enum vmm_action vmm_handle_exception(struct vcpu *v, struct vmm_exit *e)
 
 /* --- registers -------------------------------------------------------------------------------- */
 
+static bool write_cr8(struct vcpu *v, uint64_t value)
+{
+    if (value > 15) {
+        return false;
+    }
+    vlapic_cr8_write(v, value);
+    v->backend->set_sysreg(v, VMM_CR8, value);
+    __atomic_or_fetch(&v->requests, VMM_REQ_INTR, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* Guests write CR0, CR3 and CR4 without exits but where a back end has to keep bits to itself. */
 enum vmm_action vmm_handle_cr_access(struct vcpu *v, struct vmm_exit *e)
 {
+    static const enum vmm_sysreg sysreg_table[] = {[0] = VMM_CR0, [3] = VMM_CR3, [4] = VMM_CR4};
+    uint64_t value;
+    bool done;
+
     if (!e->reg.gpr_valid && vmm_decode_reg_access(v, e) != 0) {
         return VMM_CONTINUE;
     }
-    if (e->reg.number != 8) {
-        vmm_vm_crash(v, VM_REASON_EMULATION, "access to CR%u", e->reg.number);
-        return VMM_LEAVE;
-    }
     if (!e->reg.write) {
-        v->gpr[e->reg.gpr] = vlapic_cr8_read(v);
-    } else if (v->gpr[e->reg.gpr] > 15) {
+        v->gpr[e->reg.gpr] = e->reg.number == 8
+                                 ? vlapic_cr8_read(v)
+                                 : v->backend->get_sysreg(v, sysreg_table[e->reg.number]);
+        return skip(v, e);
+    }
+    value = e->reg.value_valid ? e->reg.value : v->gpr[e->reg.gpr];
+    done = e->reg.number == 8 ? write_cr8(v, value) : vmm_write_cr(v, e->reg.number, value);
+    if (!done) {
         vmm_inject_exception(v, X86_GP, true, 0);
         return VMM_CONTINUE;
-    } else {
-        vlapic_cr8_write(v, v->gpr[e->reg.gpr]);
-        v->backend->set_sysreg(v, VMM_CR8, v->gpr[e->reg.gpr]);
-        __atomic_or_fetch(&v->requests, VMM_REQ_INTR, __ATOMIC_RELAXED);
     }
     return skip(v, e);
 }

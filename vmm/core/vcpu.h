@@ -213,6 +213,9 @@ void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...) VMM_PRINTF(3
 
 void vmm_vcpu_thread(void *vcpu); /* the run loop */
 
+/* A guest's write to CR0, CR3 or CR4 that exited (core/cr.c). False: #GP. */
+bool vmm_write_cr(struct vcpu *v, unsigned number, uint64_t value);
+
 /* Context: control, all or nothing; the vCPU is not running. */
 int vmm_vcpu_create(struct vm *vm, unsigned id) VMM_MUST_CHECK;
 void vmm_vcpu_destroy(struct vcpu *v);

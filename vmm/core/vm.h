@@ -72,6 +72,9 @@ int vmm_format(struct vmm *vmm, char *out, size_t size, const char *fmt, ...) VM
 int vmm_fail(struct vmm *vmm, struct vmm_error *err, int error, const char *fmt, ...)
     VMM_PRINTF(4, 5);
 
+/* Is `name` among the features that a host option, "-a,-b" or NULL, takes away? (core/option.c) */
+bool vmm_option_takes_away(const char *option, const char *name);
+
 /* --- life (core/vm.c) ------------------------------------------------------------------------ */
 
 /* The vCPU's thread stands at the gate until the VM may go on; vCPU 0 carries out a reset when all

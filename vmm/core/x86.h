@@ -27,12 +27,13 @@ enum {
 
 #define X86_DR6_BS (UINT64_C(1) << 14)
 
-#define X86_CR0_PE (UINT64_C(1) << 0)
-#define X86_CR0_ET (UINT64_C(1) << 4)
-#define X86_CR0_NE (UINT64_C(1) << 5)
-#define X86_CR0_NW (UINT64_C(1) << 29)
-#define X86_CR0_CD (UINT64_C(1) << 30)
-#define X86_CR0_PG (UINT64_C(1) << 31)
+#define X86_CR0_PE       (UINT64_C(1) << 0)
+#define X86_CR0_ET       (UINT64_C(1) << 4)
+#define X86_CR0_NE       (UINT64_C(1) << 5)
+#define X86_CR0_NW       (UINT64_C(1) << 29)
+#define X86_CR0_CD       (UINT64_C(1) << 30)
+#define X86_CR0_PG       (UINT64_C(1) << 31)
+#define X86_CR0_WRITABLE UINT64_C(0xe005003f) /* PG CD NW AM WP NE ET TS EM MP PE */
 
 #define X86_CR4_PAE     (UINT64_C(1) << 5)
 #define X86_CR4_LA57    (UINT64_C(1) << 12)

@@ -57,22 +57,6 @@ static int probe(struct vmm *vmm, struct vmm_error *err)
     return 0;
 }
 
-/* "-nrip,-1g" in, is `name` among them? */
-static bool taken_away(const char *option, const char *name)
-{
-    size_t length = __builtin_strlen(name);
-
-    while (option != NULL && *option != '\0') {
-        if (option[0] == '-' && __builtin_strncmp(option + 1, name, length) == 0 &&
-            (option[length + 1] == ',' || option[length + 1] == '\0')) {
-            return true;
-        }
-        while (*option != '\0' && *option++ != ',') {
-        }
-    }
-    return false;
-}
-
 static void choose_features(struct vmm *vmm, struct svm *svm)
 {
     const char *option =
@@ -80,12 +64,14 @@ static void choose_features(struct vmm *vmm, struct svm *svm)
     uint32_t there = cpuid(LEAF_SVM, 0).edx;
 
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(feature_table); i++) {
-        if ((there & feature_table[i].bit) != 0 && !taken_away(option, feature_table[i].name)) {
+        if ((there & feature_table[i].bit) != 0 &&
+            !vmm_option_takes_away(option, feature_table[i].name)) {
             svm->features |= feature_table[i].bit;
         }
     }
     svm->asid_count = cpuid(LEAF_SVM, 0).ebx;
-    svm->page_1g = (cpuid(LEAF_EXT1, 0).edx & 1u << 26) != 0 && !taken_away(option, "1g");
+    svm->page_1g =
+        (cpuid(LEAF_EXT1, 0).edx & 1u << 26) != 0 && !vmm_option_takes_away(option, "1g");
 }
 
 static uint64_t read_cr4(void)

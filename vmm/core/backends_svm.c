@@ -1,0 +1,4 @@
+/* SVM is the only back end of this library. */
+#include "core/backend.h"
+
+const struct vmm_backend *const vmm_backend_table[] = {&svm_backend, NULL};

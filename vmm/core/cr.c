@@ -1,0 +1,64 @@
+/* Writes to CR0, CR3 and CR4 that exited, with the rules for them. Spec: Intel SDM vol. 3 sections
+ * 2.5 and 4.1; AMD APM vol. 2 section 3.1. */
+#include "core/vm.h"
+#include "core/x86.h"
+
+#define CR4_PCIDE (UINT64_C(1) << 17)
+
+static bool in_64_bit_code(struct vcpu *v)
+{
+    struct vmm_segment_state cs;
+
+    v->backend->get_segment(v, VMM_SEG_CS, &cs);
+    return (cs.attributes & VMM_SEGMENT_LONG) != 0;
+}
+
+/* Paging goes on or off: EFER.LMA follows LME. */
+static bool switch_paging(struct vcpu *v, bool on)
+{
+    uint64_t efer = v->backend->get_sysreg(v, VMM_EFER);
+    uint64_t cr4 = v->backend->get_sysreg(v, VMM_CR4);
+
+    if (on && (efer & X86_EFER_LME) != 0) {
+        if ((cr4 & X86_CR4_PAE) == 0 || in_64_bit_code(v)) {
+            return false;
+        }
+        v->backend->set_sysreg(v, VMM_EFER, efer | X86_EFER_LMA);
+    } else if (!on) {
+        if ((cr4 & CR4_PCIDE) != 0 || ((efer & X86_EFER_LMA) != 0 && in_64_bit_code(v))) {
+            return false;
+        }
+        v->backend->set_sysreg(v, VMM_EFER, efer & ~X86_EFER_LMA);
+    }
+    return true;
+}
+
+static bool write_cr0(struct vcpu *v, uint64_t value)
+{
+    uint64_t old = v->backend->get_sysreg(v, VMM_CR0);
+
+    if (value >> 32 != 0 || ((value & X86_CR0_PG) != 0 && (value & X86_CR0_PE) == 0) ||
+        ((value & X86_CR0_NW) != 0 && (value & X86_CR0_CD) == 0)) {
+        return false;
+    }
+    if (((value ^ old) & X86_CR0_PG) != 0 && !switch_paging(v, (value & X86_CR0_PG) != 0)) {
+        return false;
+    }
+    v->backend->set_sysreg(v, VMM_CR0, (value & X86_CR0_WRITABLE) | X86_CR0_ET);
+    return true;
+}
+
+bool vmm_write_cr(struct vcpu *v, unsigned number, uint64_t value)
+{
+    switch (number) {
+    case 0:
+        return write_cr0(v, value);
+    case 3:
+        v->backend->set_sysreg(v, VMM_CR3, value & ~(UINT64_C(1) << 63)); /* "no flush" of PCIDs */
+        return true;
+    case 4: /* only bits that guests do not have cause an exit */
+        return false;
+    default:
+        return false;
+    }
+}

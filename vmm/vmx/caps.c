@@ -1,0 +1,130 @@
+/* From the capability MSRs to the controls that are used. Pure: the MSRs come by a function.
+ * Spec: Intel SDM vol. 3 appendix A. */
+#include "core/x86.h"
+#include "vmx/vmx.h"
+
+#define MSR_BASIC      0x480
+#define MSR_PIN        0x481
+#define MSR_PROC       0x482
+#define MSR_EXIT       0x483
+#define MSR_ENTRY      0x484
+#define MSR_CR0_FIXED0 0x486
+#define MSR_CR0_FIXED1 0x487
+#define MSR_CR4_FIXED0 0x488
+#define MSR_CR4_FIXED1 0x489
+#define MSR_PROC2      0x48b
+#define MSR_EPT_VPID   0x48c
+#define TRUE_DISTANCE  12 /* MSR_TRUE_PIN - MSR_PIN, and so on for four of them */
+
+#define BASIC_TRUE_CONTROLS (UINT64_C(1) << 55)
+
+#define EPT_4_LEVELS       (UINT64_C(1) << 6)
+#define EPT_WRITE_BACK     (UINT64_C(1) << 14)
+#define EPT_2M             (UINT64_C(1) << 16)
+#define EPT_1G             (UINT64_C(1) << 17)
+#define EPT_INVEPT         (UINT64_C(1) << 20)
+#define EPT_ACCESSED_DIRTY (UINT64_C(1) << 21)
+#define EPT_INVEPT_SINGLE  (UINT64_C(1) << 25)
+#define EPT_INVEPT_ALL     (UINT64_C(1) << 26)
+#define VPID_INVVPID       (UINT64_C(1) << 32)
+#define VPID_INVVPID_ALL   (UINT64_C(1) << 42)
+
+#define EPT_NEEDED  (EPT_4_LEVELS | EPT_WRITE_BACK | EPT_2M | EPT_INVEPT | EPT_INVEPT_ALL)
+#define VPID_NEEDED (VPID_INVVPID | VPID_INVVPID_ALL)
+
+#define PIN_NEEDED (PIN_INTR | PIN_NMI | PIN_VIRTUAL_NMIS)
+#define PROC_NEEDED                                                                                \
+    (PROC_TSC_OFFSET | PROC_HLT | PROC_MWAIT | PROC_RDPMC | PROC_MOV_DR | PROC_IO |                \
+     PROC_MSR_BITMAPS | PROC_MONITOR | PROC_SECONDARY)
+#define EXIT_NEEDED                                                                                \
+    (EXIT_SAVE_DEBUG | EXIT_HOST_64 | EXIT_LOAD_PAT | EXIT_SAVE_EFER | EXIT_LOAD_EFER)
+#define ENTRY_NEEDED (ENTRY_LOAD_DEBUG | ENTRY_LOAD_PAT | ENTRY_LOAD_EFER)
+
+uint32_t vmx_controls(uint64_t capability, uint32_t need, uint32_t like, uint32_t *out)
+{
+    uint32_t must = (uint32_t)capability;
+    uint32_t may = (uint32_t)(capability >> 32);
+
+    *out = ((need | like) & may) | must;
+    return need & ~may;
+}
+
+/* Secondary controls that are used when there, and the words that take them away. */
+static const struct {
+    uint32_t bit;
+    const char *name;
+} like_table[] = {
+    {PROC2_RDTSCP, "rdtscp"},   {PROC2_VPID, "vpid"},      {PROC2_WBINVD, "wbinvd"},
+    {PROC2_INVPCID, "invpcid"}, {PROC2_PAUSE_LOOP, "ple"}, {PROC2_UNRESTRICTED, "unrestricted"},
+};
+
+static bool wanted(const char *without, const char *name)
+{
+    return !vmm_option_takes_away(without, name);
+}
+
+static uint32_t secondary_like(const struct vmx_caps *caps, const char *without)
+{
+    uint32_t like = 0;
+
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(like_table); i++) {
+        if (wanted(without, like_table[i].name)) {
+            like |= like_table[i].bit;
+        }
+    }
+    if ((caps->ept_vpid & VPID_NEEDED) != VPID_NEEDED) {
+        like &= ~PROC2_VPID;
+    }
+    return like;
+}
+
+static void read_fixed(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const char *without)
+{
+    caps->revision = (uint32_t)read(arg, MSR_BASIC) & 0x7fffffff;
+    caps->cr0_fixed0 = read(arg, MSR_CR0_FIXED0);
+    caps->cr0_fixed1 = read(arg, MSR_CR0_FIXED1);
+    caps->cr4_fixed0 = read(arg, MSR_CR4_FIXED0);
+    caps->cr4_fixed1 = read(arg, MSR_CR4_FIXED1);
+    caps->ept_vpid = read(arg, MSR_EPT_VPID);
+    caps->page_1g = (caps->ept_vpid & EPT_1G) != 0 && wanted(without, "1g");
+    caps->ept_ad = (caps->ept_vpid & EPT_ACCESSED_DIRTY) != 0 && wanted(without, "ad");
+    caps->invept_single = (caps->ept_vpid & EPT_INVEPT_SINGLE) != 0;
+}
+
+/* CR8: either the TPR shadow, or exits. */
+static uint32_t choose_proc(struct vmx_caps *caps, uint64_t capability, const char *without)
+{
+    bool shadow = (capability >> 32 & PROC_TPR_SHADOW) != 0 && wanted(without, "tpr");
+
+    return vmx_controls(capability,
+                        PROC_NEEDED | (shadow ? PROC_TPR_SHADOW : PROC_CR8_LOAD | PROC_CR8_STORE),
+                        0, &caps->proc);
+}
+
+int vmx_caps_read(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const char *without,
+                  const char **lacks)
+{
+    uint32_t at = (read(arg, MSR_BASIC) & BASIC_TRUE_CONTROLS) != 0 ? TRUE_DISTANCE : 0;
+
+    *lacks = NULL;
+    if (vmx_controls(read(arg, MSR_PIN + at), PIN_NEEDED, 0, &caps->pin) != 0) {
+        *lacks = "virtual NMIs";
+    } else if (choose_proc(caps, read(arg, MSR_PROC + at), without) != 0) {
+        *lacks = "secondary controls or MSR bitmaps";
+    } else if ((read(arg, MSR_PROC2) >> 32 & PROC2_EPT) == 0) {
+        *lacks = "nested paging (EPT)";
+    } else if (vmx_controls(read(arg, MSR_EXIT + at), EXIT_NEEDED, 0, &caps->exit) != 0 ||
+               vmx_controls(read(arg, MSR_ENTRY + at), ENTRY_NEEDED, 0, &caps->entry) != 0) {
+        *lacks = "controls that switch EFER and PAT";
+    }
+    if (*lacks != NULL) {
+        return -VMM_ENOTSUP;
+    }
+    read_fixed(caps, read, arg, without);
+    if ((caps->ept_vpid & EPT_NEEDED) != EPT_NEEDED) {
+        *lacks = "a form of EPT that is needed: four levels, write-back, 2 MiB pages, INVEPT";
+        return -VMM_ENOTSUP;
+    }
+    vmx_controls(read(arg, MSR_PROC2), PROC2_EPT, secondary_like(caps, without), &caps->proc2);
+    return 0;
+}

@@ -1,0 +1,86 @@
+/* The form of EPT entries, and what processors remember of them. Spec: Intel SDM vol. 3 sections
+ * 29.3 (EPT) and 29.4 (caching). */
+#include "vmx/vmx.h"
+
+#define READ       (UINT64_C(1) << 0) /* of every entry that is there: nested.h's present bit */
+#define WRITE      (UINT64_C(1) << 1)
+#define EXEC       (UINT64_C(1) << 2)
+#define WRITE_BACK (UINT64_C(6) << 3)
+
+#define EPTP_WRITE_BACK     UINT64_C(6)
+#define EPTP_LEVELS(n)      ((uint64_t)((n)-1) << 3)
+#define EPTP_ACCESSED_DIRTY (UINT64_C(1) << 6)
+
+#define LEVELS    4
+#define LAST_VPID 0xffff
+
+enum invalidate { ONE_CONTEXT = 1, ALL_CONTEXTS = 2 };
+
+static const struct vmm_nested_format ept_format = {
+    .table = READ | WRITE | EXEC,
+    .page = READ | WRITE_BACK,
+    .write = WRITE,
+    .exec = EXEC,
+};
+
+int vmx_ept_create(struct vm *vm)
+{
+    const struct vmx *vmx = vm->vmm->arch;
+
+    return vmm_nested_create(vm, &ept_format, LEVELS, vmx->caps.page_1g);
+}
+
+uint64_t vmx_ept_pointer(const struct vmx_caps *caps, const struct vmm_nested *ept)
+{
+    return ept->root.v | EPTP_WRITE_BACK | EPTP_LEVELS(LEVELS) |
+           (caps->ept_ad ? EPTP_ACCESSED_DIRTY : 0);
+}
+
+static void invept(enum invalidate what, uint64_t pointer)
+{
+    const uint64_t descriptor[2] = {pointer, 0};
+
+    __asm__ volatile("invept %0, %1" ::"m"(descriptor), "r"((uint64_t)what) : "cc", "memory");
+}
+
+static void invvpid(enum invalidate what)
+{
+    const uint64_t descriptor[2] = {0, 0};
+
+    __asm__ volatile("invvpid %0, %1" ::"m"(descriptor), "r"((uint64_t)what) : "cc", "memory");
+}
+
+void vmx_flush(struct vmx_vcpu *x)
+{
+    x->vpid_generation = 0;
+}
+
+/* VPIDs are handed out as SVM's ASIDs are: one after another on each CPU, with one flush and a new
+ * generation when they have run out. */
+static void renew_vpid(struct vmx_vcpu *x, struct vmx_cpu *cpu)
+{
+    if (cpu->next_vpid > LAST_VPID) {
+        invvpid(ALL_CONTEXTS);
+        cpu->generation++;
+        cpu->next_vpid = 1; /* 0 is the host */
+    }
+    x->vpid_generation = cpu->generation;
+    vmcs_write16(VMCS_VPID, (uint16_t)cpu->next_vpid++);
+}
+
+/* Without VPIDs every entry and exit flushes what a VPID would tag. What EPT alone tags has to go
+ * whenever a mapping went away since this CPU last entered this VM. */
+void vmx_translations_renew(struct vmx_vcpu *x, struct vmx_cpu *cpu)
+{
+    if ((x->vmx->caps.proc2 & PROC2_VPID) != 0) {
+        renew_vpid(x, cpu);
+    } else {
+        x->vpid_generation = cpu->generation;
+    }
+    x->ept_generation = __atomic_load_n(&x->nested->flush_generation, __ATOMIC_ACQUIRE);
+    if (x->vmx->caps.invept_single) {
+        invept(ONE_CONTEXT, vmx_ept_pointer(&x->vmx->caps, x->nested));
+    } else {
+        invept(ALL_CONTEXTS, 0);
+    }
+}

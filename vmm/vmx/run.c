@@ -1,0 +1,198 @@
+/* One entry into the guest. Interrupts are off from the choice of per-CPU state to the exit: the
+ * thread stays on its CPU, and a kick that comes meanwhile waits for the entry and ends the guest's
+ * run at once. Spec: Intel SDM vol. 3 chapters 26-28. */
+#include "core/irq.h"
+#include "core/x86.h"
+#include "vmx/vmx.h"
+
+#define MSR_TSC_AUX 0xc0000103
+#define DR7_ENABLED UINT64_C(0xff) /* L0-G3 */
+#define DR6_HOST    UINT64_C(0xffff0ff0)
+
+#define READ_DR(n, out)    __asm__ volatile("mov %%db" #n ", %0" : "=r"(out))
+#define WRITE_DR(n, value) __asm__ volatile("mov %0, %%db" #n ::"r"(value))
+
+void vmx_dr_acquire(struct vcpu *v)
+{
+    struct vmx_vcpu *x = vmx_vcpu(v);
+    uint64_t flags = vmx_acquire(v);
+
+    x->dr_loaded = true;
+    vmx_set_proc(x, x->proc & ~PROC_MOV_DR);
+    vmx_release(flags);
+}
+
+/* DR0-3 and DR6 are not switched by hardware, and the host does not use them: DR7 arms nothing
+ * there. They are loaded from the guest's first access until an exit that finds none armed. */
+static void load_debug_registers(struct vcpu *v, const struct vmx_vcpu *x)
+{
+    WRITE_DR(0, v->dr[0]);
+    WRITE_DR(1, v->dr[1]);
+    WRITE_DR(2, v->dr[2]);
+    WRITE_DR(3, v->dr[3]);
+    WRITE_DR(6, x->dr6);
+}
+
+static void save_debug_registers(struct vcpu *v, struct vmx_vcpu *x)
+{
+    READ_DR(0, v->dr[0]);
+    READ_DR(1, v->dr[1]);
+    READ_DR(2, v->dr[2]);
+    READ_DR(3, v->dr[3]);
+    READ_DR(6, x->dr6);
+    WRITE_DR(6, DR6_HOST);
+    if ((vmcs_readn(VMCS_GUEST_DR7) & DR7_ENABLED) == 0) {
+        x->dr_loaded = false;
+        vmx_set_proc(x, x->proc | PROC_MOV_DR);
+    }
+}
+
+/* What depends on the CPU. False: the VMCS is still active on another one. */
+static bool choose_cpu(struct vcpu *v, struct vmx_vcpu *x, struct vmx_cpu *cpu)
+{
+    uint64_t flush;
+
+    if (vmm_unlikely(cpu->current != x && !vmx_load(x, cpu))) {
+        return false;
+    }
+    flush = __atomic_load_n(&x->nested->flush_generation, __ATOMIC_ACQUIRE);
+    if (vmm_unlikely(!x->launched)) {
+        vmx_host_state(x);
+    }
+    if (vmm_unlikely(x->vpid_generation != cpu->generation || x->ept_generation != flush)) {
+        vmx_translations_renew(x, cpu);
+    }
+    if (vmm_unlikely(cpu->msr_owner != x)) {
+        vmx_load_msrs(x, cpu);
+    }
+    if (vmm_unlikely(cpu->tsc_aux != v->tsc_aux)) {
+        vmx_wrmsr(MSR_TSC_AUX, v->tsc_aux);
+        cpu->tsc_aux = v->tsc_aux;
+    }
+    return true;
+}
+
+static void load_event(struct vmx_vcpu *x)
+{
+    uint32_t info = (uint32_t)x->event;
+
+    if ((info & INTR_INFO_HAS_ERROR) != 0) {
+        if ((vmcs_readn(VMCS_GUEST_CR0) & X86_CR0_PE) != 0) {
+            vmcs_write32(VMCS_ENTRY_ERROR_CODE, (uint32_t)(x->event >> 32));
+        } else {
+            info &= ~INTR_INFO_HAS_ERROR;
+        }
+    }
+    vmcs_write32(VMCS_ENTRY_INTR_INFO, info);
+}
+
+/* The common code says whether there is a shadow, the VMCS which of two it is. */
+static void load_shadow(struct vcpu *v, struct vmx_vcpu *x)
+{
+    uint32_t blocked = x->blocked;
+
+    if (!v->intr_shadow) {
+        blocked &= ~(BLOCKED_STI | BLOCKED_MOV_SS);
+        /* What the shadow held back with it was the skipped instruction's. */
+        vmcs_writen(VMCS_GUEST_PENDING_DEBUG, 0);
+    }
+    vmcs_write32(VMCS_GUEST_INTERRUPTIBILITY, blocked);
+    x->blocked = blocked;
+}
+
+static void load_state(struct vcpu *v, struct vmx_vcpu *x)
+{
+    uint64_t cr2;
+
+    if (x->rip != v->rip) {
+        vmcs_writen(VMCS_GUEST_RIP, v->rip);
+    }
+    if (x->rsp != v->gpr[VMM_RSP]) {
+        vmcs_writen(VMCS_GUEST_RSP, v->gpr[VMM_RSP]);
+    }
+    if (x->rflags != v->rflags) {
+        vmcs_writen(VMCS_GUEST_RFLAGS, v->rflags);
+    }
+    if (vmm_unlikely(x->blocked != 0)) {
+        load_shadow(v, x);
+    }
+    if (vmm_unlikely(x->event != 0)) {
+        load_event(x);
+    }
+    if (vmm_unlikely(x->dr_loaded)) {
+        load_debug_registers(v, x);
+    }
+    __asm__ volatile("mov %%cr2, %0" : "=r"(cr2));
+    if (cr2 != x->cr2) {
+        __asm__ volatile("mov %0, %%cr2" ::"r"(x->cr2));
+    }
+}
+
+static void save_state(struct vcpu *v, struct vmx_vcpu *x)
+{
+    __asm__ volatile("mov %%cr2, %0" : "=r"(x->cr2));
+    v->rip = x->rip = vmcs_readn(VMCS_GUEST_RIP);
+    v->gpr[VMM_RSP] = x->rsp = vmcs_readn(VMCS_GUEST_RSP);
+    v->rflags = x->rflags = vmcs_readn(VMCS_GUEST_RFLAGS);
+    x->blocked = vmcs_read32(VMCS_GUEST_INTERRUPTIBILITY);
+    v->intr_shadow = (x->blocked & (BLOCKED_STI | BLOCKED_MOV_SS)) != 0;
+    x->entered_with = x->event;
+    x->event = 0;
+    if (vmm_unlikely(x->dr_loaded)) {
+        save_debug_registers(v, x);
+    }
+}
+
+/* The guest writes CR8 without an exit. */
+static void follow_tpr(struct vcpu *v, struct vmx_vcpu *x)
+{
+    uint8_t tpr = x->virtual_apic == NULL ? x->tpr : x->virtual_apic[VMX_VTPR] >> 4;
+
+    if (vmm_unlikely(tpr != x->tpr)) {
+        x->tpr = tpr;
+        vlapic_cr8_write(v, tpr);
+    }
+}
+
+static void refuse_mode(struct vcpu *v, struct vmm_exit *e)
+{
+    vmm_vm_log(v->vm, VMM_LOG_ERROR,
+               "vCPU %u: real mode and paging off need an \"unrestricted guest\", which this "
+               "processor does not have",
+               v->id);
+    e->kind = VMM_EXIT_entry_failed;
+    e->code = EXIT_GUEST_STATE;
+}
+
+void vmx_run(struct vcpu *v, struct vmm_exit *e)
+{
+    struct vmx_vcpu *x = vmx_vcpu(v);
+    struct vmx_cpu *cpu;
+
+    if (vmm_unlikely(x->cannot_run)) {
+        refuse_mode(v, e);
+        return;
+    }
+    __asm__ volatile("cli" ::: "memory");
+    v->running_cpu = (int)v->ops->cpu_current(v->host);
+    __atomic_store_n(&v->in_guest, 1, __ATOMIC_SEQ_CST);
+    cpu = &x->vmx->cpu[v->running_cpu];
+    if (vmm_unlikely(__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) != 0 ||
+                     !choose_cpu(v, x, cpu))) {
+        __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
+        __asm__ volatile("sti" ::: "memory");
+        if (x->cpu != NULL && x->cpu != cpu) {
+            vmx_detach(v);
+        }
+        e->kind = VMM_EXIT_retry;
+        return;
+    }
+    load_state(v, x);
+    v = vmx_switch(v, &x->host_rsp, x->launched, &x->fail);
+    x = vmx_vcpu(v);
+    save_state(v, x);
+    vmx_exit_decode(v, e);
+    __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
+    __asm__ volatile("sti" ::: "memory");
+    follow_tpr(v, x);
+}

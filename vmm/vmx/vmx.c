@@ -1,0 +1,315 @@
+/* The VMX back end: is it there, switch it on, say what it has. Spec: Intel SDM vol. 3 chapter 24.
+ */
+#include "vmx/vmx.h"
+
+#include "core/cpuid.h"
+#include "core/x86.h"
+
+#define MSR_FEATURE_CONTROL 0x3a
+#define FEATURE_LOCK        (UINT64_C(1) << 0)
+#define FEATURE_VMXON       (UINT64_C(1) << 2) /* outside SMX */
+
+#define CR4_VMXE (UINT64_C(1) << 13)
+
+#define MSR_MAP_LOW_FIRST  UINT32_C(0)
+#define MSR_MAP_HIGH_FIRST UINT32_C(0xc0000000)
+#define MSR_MAP_MSRS       UINT32_C(0x2000)
+#define MSR_MAP_READ_HIGH  0x400 /* bytes: read low, read high, write low, write high */
+#define MSR_MAP_WRITE      0x800
+
+enum vmx_cpu_error { CPU_OK, CPU_LOCKED_OFF, CPU_FIXED_BITS, CPU_VMXON_FAILED };
+
+/* What entries and exits switch, or own.c does: the guest's own value is in the register. */
+static const struct {
+    uint32_t first, count;
+    bool write;
+} pass_table[] = {
+    {0x174, 3, true},       /* SYSENTER_CS, ESP, EIP */
+    {0xc0000081, 4, true},  /* STAR, LSTAR, CSTAR, SFMASK */
+    {0xc0000100, 3, true},  /* FS.base, GS.base, KernelGSBase */
+    {0xc0000103, 1, false}, /* TSC_AUX: run.c loads it when it differs */
+};
+
+static uint64_t read_msr(void *arg, uint32_t msr)
+{
+    (void)arg;
+    return vmx_rdmsr(msr);
+}
+
+static const char *option(struct vmm *vmm)
+{
+    return vmm->ops->option == NULL ? NULL : vmm->ops->option(vmm->host, "vmx.features");
+}
+
+static int probe(struct vmm *vmm, struct vmm_error *err)
+{
+    struct vmm_cpuid_regs r;
+    struct vmx_caps caps;
+    const char *lacks;
+    uint64_t control;
+
+    vmm_cpuid_raw(1, 0, &r);
+    if ((r.ecx & 1u << 5) == 0) {
+        return vmm_fail(vmm, err, VMM_ENODEV,
+                        "no hardware virtualisation: the processor has no Intel VMX");
+    }
+    if (vmm->ops->rdmsr_safe(vmm->host, MSR_FEATURE_CONTROL, &control) == 0 &&
+        (control & (FEATURE_LOCK | FEATURE_VMXON)) == FEATURE_LOCK) {
+        return vmm_fail(vmm, err, VMM_ENODEV,
+                        "no hardware virtualisation: Intel VMX is locked off by firmware "
+                        "(IA32_FEATURE_CONTROL 0x%llx)",
+                        (unsigned long long)control);
+    }
+    if (vmx_caps_read(&caps, read_msr, NULL, option(vmm), &lacks) != 0) {
+        return vmm_fail(vmm, err, VMM_ENODEV,
+                        "no hardware virtualisation: Intel VMX is there, but without %s", lacks);
+    }
+    return 0;
+}
+
+/* --- CPUs ------------------------------------------------------------------------------------- */
+
+static uint64_t read_cr4(void)
+{
+    uint64_t cr4;
+
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    return cr4;
+}
+
+static void write_cr4(uint64_t cr4)
+{
+    __asm__ volatile("mov %0, %%cr4" ::"r"(cr4) : "memory");
+}
+
+/* Firmware may have left this CPU's register open, or locked it otherwise than the first one's. */
+static bool enable_feature(void)
+{
+    uint64_t control = vmx_rdmsr(MSR_FEATURE_CONTROL);
+
+    if ((control & FEATURE_LOCK) == 0) {
+        vmx_wrmsr(MSR_FEATURE_CONTROL, control | FEATURE_LOCK | FEATURE_VMXON);
+        return true;
+    }
+    return (control & FEATURE_VMXON) != 0;
+}
+
+static bool fixed_bits_hold(const struct vmx_caps *caps)
+{
+    uint64_t cr0, cr4 = read_cr4();
+
+    __asm__ volatile("mov %%cr0, %0" : "=r"(cr0));
+    return (cr0 & caps->cr0_fixed0) == caps->cr0_fixed0 && (cr0 & ~caps->cr0_fixed1) == 0 &&
+           (cr4 & caps->cr4_fixed0) == caps->cr4_fixed0 && (cr4 & ~caps->cr4_fixed1) == 0;
+}
+
+/* On the CPU itself. */
+static void cpu_on(void *arg)
+{
+    struct vmx_cpu *cpu = arg;
+    bool failed;
+
+    if (!enable_feature()) {
+        cpu->error = CPU_LOCKED_OFF;
+        return;
+    }
+    write_cr4(read_cr4() | CR4_VMXE);
+    if (!fixed_bits_hold(&cpu->vmx->caps)) {
+        write_cr4(read_cr4() & ~CR4_VMXE);
+        cpu->error = CPU_FIXED_BITS;
+        return;
+    }
+    __asm__ volatile("vmxon %1; setna %0" : "=qm"(failed) : "m"(cpu->vmxon_pa) : "cc", "memory");
+    if (failed) {
+        write_cr4(read_cr4() & ~CR4_VMXE);
+        cpu->error = CPU_VMXON_FAILED;
+    }
+}
+
+static void cpu_off(void *arg)
+{
+    const struct vmx_cpu *cpu = arg;
+
+    if (cpu->error == CPU_OK) {
+        __asm__ volatile("vmxoff" ::: "cc", "memory");
+        write_cr4(read_cr4() & ~CR4_VMXE);
+    }
+}
+
+static int switch_on(struct vmm *vmm, struct vmx *vmx, struct vmm_error *err)
+{
+    static const char *const why_table[] = {
+        [CPU_LOCKED_OFF] = "locked off by firmware (IA32_FEATURE_CONTROL)",
+        [CPU_FIXED_BITS] = "refused: CR0 or CR4 has bits that VMX does not allow",
+        [CPU_VMXON_FAILED] = "refused: VMXON failed",
+    };
+
+    for (unsigned i = 0; i < vmx->cpu_count; i++) {
+        int error = vmm->ops->cpu_call(vmm->host, i, cpu_on, &vmx->cpu[i]);
+
+        vmm_assert(vmm, error == 0); /* a CPU that the host counts */
+        if (vmx->cpu[i].error != CPU_OK) {
+            while (i-- > 0) {
+                error = vmm->ops->cpu_call(vmm->host, i, cpu_off, &vmx->cpu[i]);
+                vmm_assert(vmm, error == 0);
+            }
+            return vmm_fail(vmm, err, VMM_ENODEV, "Intel VMX is %s",
+                            why_table[vmx->cpu[i + 1].error]);
+        }
+    }
+    return 0;
+}
+
+/* --- the instance ----------------------------------------------------------------------------- */
+
+static int alloc_page(struct vmm *vmm, hpa_t *out, void **va)
+{
+    if (vmm->ops->pages_alloc(vmm->host, 1, VMM_PAGE_SIZE, -1, out) != 0) {
+        return -VMM_ENOMEM;
+    }
+    *va = vmm->ops->hpa_to_va(vmm->host, *out);
+    __builtin_memset(*va, 0, VMM_PAGE_SIZE);
+    return 0;
+}
+
+void vmx_msr_map_fill(uint8_t *map)
+{
+    __builtin_memset(map, 0xff, VMM_PAGE_SIZE);
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(pass_table); i++) {
+        for (uint32_t n = 0; n < pass_table[i].count; n++) {
+            uint32_t msr = pass_table[i].first + n;
+            uint32_t index = msr & (MSR_MAP_MSRS - 1);
+            uint32_t byte = (msr >= MSR_MAP_HIGH_FIRST ? MSR_MAP_READ_HIGH : 0) + index / 8;
+            uint8_t mask = (uint8_t) ~(1u << index % 8);
+
+            map[byte] &= mask;
+            if (pass_table[i].write) {
+                map[MSR_MAP_WRITE + byte] &= mask;
+            }
+        }
+    }
+}
+
+static void free_all(struct vmm *vmm, struct vmx *vmx)
+{
+    if (vmx->msr_bitmap.v != 0) {
+        vmm->ops->pages_free(vmm->host, vmx->msr_bitmap, 1);
+    }
+    for (unsigned i = 0; i < vmx->cpu_count; i++) {
+        if (vmx->cpu[i].vmxon_pa != 0) {
+            vmm->ops->pages_free(vmm->host, VMM_HPA(vmx->cpu[i].vmxon_pa), 1);
+        }
+    }
+    vmm->ops->free(vmm->host, vmx);
+}
+
+static int alloc_pages(struct vmm *vmm, struct vmx *vmx)
+{
+    hpa_t page;
+    void *va;
+
+    if (alloc_page(vmm, &vmx->msr_bitmap, &va) != 0) {
+        return -VMM_ENOMEM;
+    }
+    vmx_msr_map_fill(va);
+    for (unsigned i = 0; i < vmx->cpu_count; i++) {
+        if (alloc_page(vmm, &page, &va) != 0) {
+            return -VMM_ENOMEM;
+        }
+        *(uint32_t *)va = vmx->caps.revision;
+        vmx->cpu[i].vmxon_pa = page.v;
+    }
+    return 0;
+}
+
+static int create(struct vmm *vmm, struct vmm_error *err)
+{
+    unsigned cpu_count = vmm->ops->cpu_count(vmm->host);
+    struct vmx *vmx = vmm->ops->alloc(vmm->host, sizeof(*vmx) + cpu_count * sizeof(vmx->cpu[0]));
+    const char *lacks;
+    int error;
+
+    if (vmx == NULL) {
+        return vmm_fail(vmm, err, VMM_ENOMEM, "no memory for %u CPUs' VMX state", cpu_count);
+    }
+    error = vmx_caps_read(&vmx->caps, read_msr, NULL, option(vmm), &lacks);
+    vmm_assert(vmm, error == 0); /* probe() saw the same MSRs */
+    vmx->cpu_count = cpu_count;
+    for (unsigned i = 0; i < cpu_count; i++) {
+        vmx->cpu[i].id = i;
+        vmx->cpu[i].vmx = vmx;
+        vmx->cpu[i].generation = 1;
+        vmx->cpu[i].next_vpid = UINT32_MAX; /* the first entry begins a generation with a flush */
+    }
+    if (alloc_pages(vmm, vmx) != 0) {
+        free_all(vmm, vmx);
+        return vmm_fail(vmm, err, VMM_ENOMEM, "no memory for %u CPUs' VMX state", cpu_count);
+    }
+    error = switch_on(vmm, vmx, err);
+    if (error != 0) {
+        free_all(vmm, vmx);
+        return error;
+    }
+    vmm->arch = vmx;
+    return 0;
+}
+
+static void destroy(struct vmm *vmm)
+{
+    struct vmx *vmx = vmm->arch;
+
+    for (unsigned i = 0; i < vmx->cpu_count; i++) {
+        int error = vmm->ops->cpu_call(vmm->host, i, cpu_off, &vmx->cpu[i]);
+
+        vmm_assert(vmm, error == 0);
+    }
+    free_all(vmm, vmx);
+    vmm->arch = NULL;
+}
+
+static void describe(struct vmm *vmm, char *out, size_t size)
+{
+    const struct vmx_caps *caps = &((const struct vmx *)vmm->arch)->caps;
+
+    vmm_format(vmm, out, size, "Intel VMX: EPT%s%s%s%s%s%s",
+               caps->page_1g ? " with 1 GiB pages" : "",
+               caps->ept_ad ? ", accessed and dirty bits" : "",
+               (caps->proc2 & PROC2_VPID) != 0 ? ", VPIDs" : "",
+               (caps->proc2 & PROC2_UNRESTRICTED) != 0 ? ", unrestricted guest" : "",
+               (caps->proc & PROC_TPR_SHADOW) != 0 ? ", TPR shadow" : "",
+               (caps->proc2 & PROC2_PAUSE_LOOP) != 0 ? ", PAUSE-loop exits" : "");
+}
+
+const struct vmm_backend vmx_backend = {
+    .name = "vmx",
+    .probe = probe,
+    .create = create,
+    .destroy = destroy,
+    .describe = describe,
+    .vm_create = vmx_ept_create,
+    .vm_destroy = vmm_nested_destroy,
+    .map = vmm_nested_map,
+    .unmap = vmm_nested_unmap,
+    .table_bytes = vmm_nested_bytes,
+    .vcpu_create = vmx_vcpu_create,
+    .vcpu_destroy = vmx_vcpu_destroy,
+    .vcpu_reset = vmx_vcpu_reset,
+    .run = vmx_run,
+    .intr_allowed = vmx_intr_allowed,
+    .inject_intr = vmx_inject_intr,
+    .inject_event = vmx_inject_event,
+    .inject_nmi = vmx_inject_nmi,
+    .nmi_allowed = vmx_nmi_allowed,
+    .set_intr_window = vmx_set_intr_window,
+    .set_nmi_window = vmx_set_nmi_window,
+    .set_cr8_exits = vmx_set_cr8_exits,
+    .get_segment = vmx_get_segment,
+    .set_segment = vmx_set_segment,
+    .get_sysreg = vmx_get_sysreg,
+    .set_sysreg = vmx_set_sysreg,
+    .set_tsc_offset = vmx_set_tsc_offset,
+    .dr_acquire = vmx_dr_acquire,
+    .cpl = vmx_cpl,
+    .get_address_mode = vmx_get_address_mode,
+    .dump = vmx_dump,
+};
