@@ -280,4 +280,5 @@ include native/files.mk
 include iso/iso.mk
 include native/native.mk
 -include tests/host/host.mk
+-include tests/fuzz/fuzz.mk
 include tests/guest/guests.mk

@@ -13,3 +13,7 @@ host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 
 # core: objects, run loop, policies, guest memory
 host-test-y += test_memory.c test_cpuid.c test_msr.c test_exits.c test_run.c test_vm.c test_svm.c
+
+# fuzz targets, with their corpora
+host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c
+host-test-y += test_fuzz.c

@@ -42,7 +42,7 @@ struct vhpet_timer {
     uint64_t comparator;
     uint64_t period; /* what a periodic comparator moves on by */
     uint64_t match;  /* the counter's value at the next match, all 64 bits of it */
-    bool waits;      /* for that: the counter runs, and the match is not centuries away */
+    uint8_t waits;   /* for that: the counter runs, and the match is not centuries away */
 };
 
 struct vhpet {
@@ -162,7 +162,7 @@ static void pass_match(struct vdev *dev, unsigned index, uint64_t now)
     } else if ((t->config & TIMER_32BIT) != 0) {
         t->match += UINT64_C(1) << 32; /* equal again when the lower half has gone round */
     } else {
-        t->waits = false;
+        t->waits = 0;
     }
 }
 
