@@ -214,10 +214,14 @@ static void wait_second_change(void)
 static void check_rtc(void)
 {
     guest_check((guest_cmos(0xd) & 0x80) != 0, "RTC: battery good");
-    wait_second_change();
-    uint64_t start = x86_rdtsc();
-    wait_second_change();
-    uint64_t ms = (x86_rdtsc() - start) / (guest_tsc_hz() / 1000);
+    /* A busy host makes one look late; it does not do so every time. */
+    uint64_t ms = 0;
+    for (unsigned i = 0; i < 5 && (ms < 900 || ms > 1100); i++) {
+        wait_second_change();
+        uint64_t start = x86_rdtsc();
+        wait_second_change();
+        ms = (x86_rdtsc() - start) / (guest_tsc_hz() / 1000);
+    }
     guest_check_between(ms, 900, 1100, "RTC: a second");
     guest_printf("# RTC %02u%02u-%02u-%02u %02u:%02u:%02u\n", cmos_number(0x32), cmos_number(9),
                  cmos_number(8), cmos_number(7), cmos_number(4), cmos_number(2), cmos_number(0));

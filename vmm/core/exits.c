@@ -95,11 +95,14 @@ enum vmm_action vmm_handle_hlt(struct vcpu *v, struct vmm_exit *e)
     return VMM_BLOCK;
 }
 
-/* The host took it when interrupts were let through after the exit. */
+/* The host took it when interrupts were let through after the exit. One that came in the shadow of
+ * STI has the guest's own pending interrupt looked at again: see finish_halt_in_shadow(). */
 enum vmm_action vmm_handle_intr(struct vcpu *v, struct vmm_exit *e)
 {
-    (void)v;
     (void)e;
+    if (vmm_unlikely(v->intr_shadow)) {
+        __atomic_or_fetch(&v->requests, VMM_REQ_INTR, __ATOMIC_RELAXED);
+    }
     return VMM_CONTINUE;
 }
 
