@@ -23,7 +23,7 @@ vmm-y += core/emulate_sse.c core/emulate_pio.c core/emulate_sys.c core/xmm.c
 cflags-vmm/core/decode.c := $(zydis-flags)
 
 # guest loaders, manifest
-vmm-y += load/load.c load/bzimage.c load/firmware.c load/e820.c load/manifest.c load/manifest_text.c
+vmm-y += load/load.c load/boot.c load/bzimage.c load/elf.c load/multiboot.c load/multiboot2.c load/pvh.c load/firmware.c load/e820.c load/manifest.c load/manifest_text.c
 cflags-vmm/load/manifest.c := $(cjson-flags)
 cflags-vmm/load/manifest_text.c := $(cjson-flags)
 fp-y += vmm/load/manifest.c

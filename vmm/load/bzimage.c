@@ -1,7 +1,7 @@
 /* Linux kernels, by the 64-bit entry of the boot protocol.
  * Spec: Linux Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"; zero-page.rst. */
 #include "core/x86.h"
-#include "load/load.h"
+#include "load/boot.h"
 
 /* Where the boot data lies; the kernel copies what it wants to keep and then uses this as RAM. */
 #define GDT_GPA      UINT64_C(0x1000)
@@ -139,24 +139,11 @@ static const char *parse(const uint8_t *file, uint64_t size, struct kernel *k)
     return NULL;
 }
 
-/* The end of the RAM that begins at 1 MiB or below. */
-static uint64_t low_ram_end(const struct vm *vm)
-{
-    for (unsigned i = 0; i < vm->memory.region_count; i++) {
-        const struct vmm_region *r = &vm->memory.region[i];
-
-        if (r->kind == VMM_REGION_RAM && HIGH_MEMORY - r->base.v < r->size) {
-            return r->base.v + r->size;
-        }
-    }
-    return HIGH_MEMORY;
-}
-
 /* The kernel wants init_size bytes from its load address: it decompresses itself in place. */
 static int place_kernel(struct vm *vm, const struct kernel *k, uint64_t *address,
                         struct vmm_error *err)
 {
-    uint64_t ram_end = low_ram_end(vm);
+    uint64_t ram_end = boot_ram_end(vm);
     uint64_t lowest = (HIGH_MEMORY + k->alignment - 1) & ~(k->alignment - 1);
     bool preferred_fits = k->preferred >= HIGH_MEMORY && k->preferred < ram_end &&
                           ram_end - k->preferred >= k->init_size &&
@@ -181,7 +168,7 @@ static int place_initrd(struct vm *vm, const struct kernel *k, uint64_t kernel_e
                         uint64_t *address, struct vmm_error *err)
 {
     uint64_t limit = k->initrd_max + 1;
-    uint64_t end = low_ram_end(vm);
+    uint64_t end = boot_ram_end(vm);
 
     if (end > limit) {
         end = limit;
@@ -344,4 +331,16 @@ int vmm_load_bzimage(struct vm *vm, const void *kernel, uint64_t kernel_size, co
     }
     set_registers(vm->vcpu[0], address);
     return 0;
+}
+
+bool boot_is_linux(const struct boot_file *f)
+{
+    return f->size >= P_HEADER_END && field(f->data, P_BOOT_FLAG, 2) == BOOT_FLAG &&
+           field(f->data, P_MAGIC, 4) == HEADER_MAGIC;
+}
+
+int boot_load_linux(const struct boot *b)
+{
+    return vmm_load_bzimage(b->vm, b->kernel.data, b->kernel.size, b->module.data, b->module.size,
+                            b->args, b->err);
 }

@@ -1,5 +1,5 @@
 /* Finding and opening what the configuration names. */
-#include "load/load.h"
+#include "load/boot.h"
 
 struct loaded_file {
     const char *name;
@@ -41,18 +41,39 @@ static int load_firmware(struct vm *vm, struct vmm_error *err)
     return error;
 }
 
+/* By what the file says it is, the more particular first: a Linux kernel's vmlinux has a PVH note,
+ * a multiboot kernel may have all of them. */
+static const struct protocol {
+    bool (*is)(const struct boot_file *f);
+    int (*load)(const struct boot *b);
+} protocol_table[] = {
+    {boot_is_linux, boot_load_linux},
+    {boot_is_multiboot2, boot_load_multiboot2},
+    {boot_is_multiboot, boot_load_multiboot},
+    {boot_is_pvh, boot_load_pvh},
+};
+
 static int load_kernel(struct vm *vm, struct vmm_error *err)
 {
     const struct vm_config *c = &vm->config;
     struct loaded_file kernel = {0}, initrd = {0};
+    struct boot boot = {.vm = vm, .args = c->boot_args, .err = err};
+    const struct protocol *p = protocol_table;
     int error = file_open(vm, c->kernel_path, &kernel, err);
 
     if (error == 0 && c->initrd_path[0] != '\0') {
         error = file_open(vm, c->initrd_path, &initrd, err);
     }
     if (error == 0) {
-        error = vmm_load_bzimage(vm, kernel.data, kernel.size, initrd.data, initrd.size,
-                                 c->boot_args, err);
+        boot.kernel = (struct boot_file){c->kernel_path, kernel.data, kernel.size};
+        boot.module = (struct boot_file){c->initrd_path, initrd.data, initrd.size};
+        while (p < protocol_table + VMM_ARRAY_COUNT(protocol_table) && !p->is(&boot.kernel)) {
+            p++;
+        }
+        error = p < protocol_table + VMM_ARRAY_COUNT(protocol_table)
+                    ? p->load(&boot)
+                    : boot_refuse(&boot, "not a kernel that can be booted: no bzImage, and without "
+                                         "multiboot header or PVH note");
     }
     file_close(vm, &initrd);
     file_close(vm, &kernel);
