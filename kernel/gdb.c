@@ -157,11 +157,13 @@ static void stand(struct nk_trap_frame *f)
     load_debug_registers();
 }
 
+static nk_trap_handler next_nmi;
+
 static bool on_nmi(struct nk_trap_frame *f)
 {
     struct stopped_cpu *cpu = &gdb.cpu[this_cpu->id];
     if (!__atomic_exchange_n(&cpu->nmi_sent, 0, __ATOMIC_ACQ_REL)) {
-        return false;
+        return next_nmi && next_nmi(f);
     }
     if (!cpu->frame && owner() != this_cpu->id) { /* else it stands already, or it talks */
         stand(f);
@@ -196,6 +198,11 @@ struct nk_trap_frame *gdb_frame_of(const struct nk_thread *t, unsigned *cpu)
         }
     }
     return NULL;
+}
+
+bool gdb_has_control(void)
+{
+    return owner() != NOBODY;
 }
 
 /* --- stepping --------------------------------------------------------------------------------- */
@@ -339,7 +346,7 @@ void gdb_init(void)
     gdb.present = true;
     nk_trap_set_handler(NK_EXCEPTION_BP, on_breakpoint);
     nk_trap_set_handler(NK_EXCEPTION_DB, on_debug);
-    nk_trap_set_handler(NK_EXCEPTION_NMI, on_nmi);
+    next_nmi = nk_trap_set_handler(NK_EXCEPTION_NMI, on_nmi);
     nk_info("gdb: %s on the second serial port", wait ? "waiting" : "listening");
     if (wait) {
         break_in();

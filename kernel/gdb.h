@@ -3,6 +3,9 @@
  * Spec: GDB manual, appendix E "Remote Serial Protocol". */
 #pragma once
 
+#include "base/types.h"
+
 /* Once the page tables and exceptions are there; waits here when asked to. */
 void gdb_init(void);
-void gdb_listen(void); /* from here on gdb can interrupt; once device interrupts work */
+bool gdb_has_control(void); /* gdb holds the CPUs: nothing moves, and nothing is stuck */
+void gdb_listen(void);      /* from here on gdb can interrupt; once device interrupts work */

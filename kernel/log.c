@@ -8,6 +8,7 @@
 #include "base/x86.h"
 #include "kernel/console.h"
 #include "kernel/format.h"
+#include "kernel/log_keep.h"
 
 #define RING_BYTES    NK_KIB(CONFIG_LOG_RING_KIB)
 #define LOCK_SPIN_MAX 10000000u /* about a second: the holder was stopped by a panic */
@@ -76,6 +77,27 @@ static void ring_get(uint64_t position, void *data, size_t len)
     memcpy((char *)data + first, ring.bytes, len - first);
 }
 
+size_t nk_log_format(const struct nk_log_record *r, char *out, size_t size)
+{
+    static const char *const prefix_table[] = {"error: ", "warning: ", "", "debug: "};
+    uint64_t hz = nk_tsc_hz, ticks = r->tsc - start_tsc;
+    /* Until the TSC is calibrated every line is at zero. */
+    uint64_t seconds = hz ? ticks / hz : 0;
+    uint64_t micros = hz ? ticks % hz * 1000000 / hz : 0;
+    return nk_snprintf(out, size, "[%5llu.%06llu] %s%s", (unsigned long long)seconds,
+                       (unsigned long long)micros, prefix_table[r->level], r->text);
+}
+
+static void format_line(const struct nk_log_record *r, void (*put)(const char *s, size_t len))
+{
+    char line[NK_LOG_TEXT_MAX + 32];
+    if (r->level < NK_LOG_DEBUG) {
+        size_t length = nk_log_format(r, line, sizeof(line) - 1);
+        line[length++] = '\n';
+        put(line, length);
+    }
+}
+
 static void ring_append(const struct nk_log_record *r)
 {
     struct record_header h = {r->tsc, (uint8_t)r->level, (uint8_t)r->cpu,
@@ -91,6 +113,7 @@ static void ring_append(const struct nk_log_record *r)
     }
     ring_put(&h, sizeof(h));
     ring_put(r->text, h.length);
+    format_line(r, log_keep_text);
     ring_unlock(flags);
 }
 
@@ -116,15 +139,13 @@ bool nk_log_read(uint64_t *cursor, struct nk_log_record *out)
     return found;
 }
 
-size_t nk_log_format(const struct nk_log_record *r, char *out, size_t size)
+void nk_log_replay(void (*put)(const char *s, size_t len))
 {
-    static const char *const prefix_table[] = {"error: ", "warning: ", "", "debug: "};
-    uint64_t hz = nk_tsc_hz, ticks = r->tsc - start_tsc;
-    /* Until the TSC is calibrated every line is at zero. */
-    uint64_t seconds = hz ? ticks / hz : 0;
-    uint64_t micros = hz ? ticks % hz * 1000000 / hz : 0;
-    return nk_snprintf(out, size, "[%5llu.%06llu] %s%s", (unsigned long long)seconds,
-                       (unsigned long long)micros, prefix_table[r->level], r->text);
+    struct nk_log_record r;
+    uint64_t cursor = 0;
+    while (nk_log_read(&cursor, &r)) {
+        format_line(&r, put);
+    }
 }
 
 void nk_log(enum nk_log_level level, const char *fmt, ...)

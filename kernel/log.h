@@ -23,6 +23,9 @@ bool nk_log_read(uint64_t *cursor, struct nk_log_record *out);
 /* "[    1.234567] text" without a newline; returns the length. */
 size_t nk_log_format(const struct nk_log_record *r, char *out, size_t size);
 
+/* Give the text of all records but debug ones, line by line, to `put`. */
+void nk_log_replay(void (*put)(const char *s, size_t len));
+
 /* Records up to this level go to the console too; all go to the ring. */
 void nk_log_set_console_level(enum nk_log_level level);
 enum nk_log_level nk_log_get_console_level(void);

@@ -14,6 +14,7 @@
 #include "kernel/irq.h"
 #include "kernel/lapic.h"
 #include "kernel/log.h"
+#include "kernel/log_keep.h"
 #include "kernel/memory.h"
 #include "kernel/native.h"
 #include "kernel/newlib.h"
@@ -132,6 +133,7 @@ static const struct init_step init_table[] = {
     {"lapic", init_lapic, "local APIC, IPIs"},
     {"irq", irq_init, "device interrupts, still off at this CPU"},
     {"time", time_init, "calibrated TSC, wall clock"},
+    {"kept log", log_keep_start, "the log outlives a warm reset"},
     {"timer", lapic_timer_init_cpu, "one-shot timer interrupts"},
     {"sched", init_sched, "threads; this context is the thread \"main\""},
     {"interrupts", x86_sti, "interrupts on"},

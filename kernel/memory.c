@@ -1,6 +1,7 @@
 #include "kernel/memory.h"
 
 #include "base/layout.h"
+#include "kernel/log_keep.h"
 #include "base/percpu.h"
 #include "base/x86.h"
 #include "kernel/acpi.h"
@@ -21,6 +22,7 @@ void memory_init(const struct bootinfo *info)
     }
     bootmem_reserve(NK_PA(0), NK_PAGE_SIZE); /* BIOS data; and 0 stays an invalid address */
     bootmem_reserve(NK_PA(NK_TRAMPOLINE_PA), NK_PAGE_SIZE);
+    bootmem_reserve(NK_PA(LOG_KEEP_PA), LOG_KEEP_BYTES);
     bootmem_reserve(nk_va_to_pa(_text), (uint64_t)(_end - _text));
     for (uint32_t i = 0; i < info->module_count; i++) {
         bootmem_reserve(NK_PA(info->module[i].base), info->module[i].length);

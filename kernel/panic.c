@@ -14,6 +14,7 @@
 #include "kernel/console.h"
 #include "kernel/format.h"
 #include "kernel/kernel.h"
+#include "kernel/log_keep.h"
 #include "kernel/smp.h"
 #include "kernel/symbols.h"
 #include "kernel/trap.h"
@@ -35,7 +36,9 @@ void panic_print(const char *fmt, ...)
     va_start(ap, fmt);
     size_t len = nk_vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    console_write_sync(line, len < sizeof(line) ? len : sizeof(line) - 1);
+    len = len < sizeof(line) ? len : sizeof(line) - 1;
+    log_keep_text(line, len);
+    console_write_sync(line, len);
 }
 
 bool panic_readable(uint64_t va)

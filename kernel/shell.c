@@ -8,7 +8,13 @@
 #include "kernel/console.h"
 #include "kernel/format.h"
 #include "kernel/line_edit.h"
+#include "kernel/shell_pipe.h"
 #include "sched/thread.h"
+
+void shell_write(const char *s, size_t len)
+{
+    shell_pipe_write(s, len);
+}
 
 void shell_printf(const char *fmt, ...)
 {
@@ -17,22 +23,27 @@ void shell_printf(const char *fmt, ...)
     va_start(ap, fmt);
     size_t len = nk_vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    console_write(text, len < sizeof(text) ? len : sizeof(text) - 1);
+    shell_write(text, len < sizeof(text) ? len : sizeof(text) - 1);
+}
+
+const struct shell_command *shell_command(unsigned i)
+{
+    return i < shell_command_count ? &shell_command_table[i]
+                                   : nk_payload_command(i - shell_command_count);
 }
 
 const struct shell_command *shell_find(const char *name)
 {
-    for (unsigned i = 0; i < shell_command_count; i++) {
-        if (strcmp(shell_command_table[i].name, name) == 0) {
-            return &shell_command_table[i];
-        }
+    const struct shell_command *c;
+    for (unsigned i = 0; (c = shell_command(i)) != NULL && strcmp(c->name, name) != 0; i++) {
     }
-    return NULL;
+    return c;
 }
 
 static const char *command_name(unsigned i)
 {
-    return i < shell_command_count ? shell_command_table[i].name : NULL;
+    const struct shell_command *c = shell_command(i);
+    return c ? c->name : NULL;
 }
 
 void shell_unknown(const char *what, const char *word, const char *(*candidate)(unsigned i))
@@ -82,7 +93,7 @@ static int split(char *line, char **argv)
     }
 }
 
-int shell_execute(char *line)
+static int execute_words(char *line)
 {
     char *argv[SHELL_ARGS_MAX + 1] = {NULL};
     int argc = split(line, argv);
@@ -101,6 +112,16 @@ int shell_execute(char *line)
     }
     argv[argc] = NULL;
     return command->run(argc, argv);
+}
+
+int shell_execute(char *line)
+{
+    int err = shell_pipe_begin(line);
+    if (err == 0) {
+        err = execute_words(line);
+        shell_pipe_end();
+    }
+    return err;
 }
 
 static void terminal_write(void *arg, const char *s, size_t len)

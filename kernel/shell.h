@@ -1,4 +1,5 @@
 /* The kernel's shell. A command is one row of shell_command_table (kernel/shell_table.c).
+ * Commands print by shell_printf() and shell_write(), so that "|" works.
  * Threading: commands run in the shell's thread, which owns FPU state, or in a test's. */
 #pragma once
 
@@ -20,7 +21,13 @@ struct shell_command {
 extern const struct shell_command shell_command_table[];
 extern const unsigned shell_command_count;
 
-void shell_start(void); /* the shell's thread */
+/* Commands of the payload (kernel/node.c, or tests/kernel): the i-th, NULL past the last. */
+const struct shell_command *nk_payload_command(unsigned i);
+
+const struct shell_command *shell_command(unsigned i); /* of all; NULL past the last */
+
+void shell_start(void);                      /* the shell's thread */
+void shell_write(const char *s, size_t len); /* through the filter behind "|", if any */
 void shell_printf(const char *fmt, ...) NK_PRINTF(1, 2);
 
 /* One command line; used by tests and the boot command line. The line is cut into words in place;

@@ -4,11 +4,15 @@
 /* kernel/shell_cmds_info.c: what the node is and does. */
 int cmd_ps(int argc, char **argv);
 int cmd_mem(int argc, char **argv);
-int cmd_cpu(int argc, char **argv);
 int cmd_modules(int argc, char **argv);
 int cmd_uptime(int argc, char **argv);
 int cmd_date(int argc, char **argv);
 int cmd_version(int argc, char **argv);
+
+/* kernel/shell_cmds_cpu.c: CPUs, and what is due on them. */
+int cmd_cpu(int argc, char **argv);
+int cmd_timers(int argc, char **argv);
+const char *cpu_candidate(unsigned position, unsigned i);
 
 /* kernel/shell_cmds_node.c: the shell itself, the log, the console, power. */
 int cmd_help(int argc, char **argv);
@@ -20,6 +24,7 @@ int cmd_console(int argc, char **argv);
 int cmd_reboot(int argc, char **argv);
 int cmd_poweroff(int argc, char **argv);
 const char *help_candidate(unsigned position, unsigned i);
+const char *loglevel_candidate(unsigned position, unsigned i);
 const char *log_candidate(unsigned position, unsigned i);
 const char *console_candidate(unsigned position, unsigned i);
 

@@ -6,6 +6,7 @@
 
 #include "base/percpu.h"
 #include "base/platform.h"
+#include "kernel/format.h"
 #include "kernel/module.h"
 #include "kernel/shell.h"
 #include "kernel/time.h"
@@ -27,13 +28,17 @@ int cmd_ps(int argc, char **argv)
     if (argc > 1) {
         return shell_usage(argv[0]);
     }
-    shell_printf("   ID NAME                    STATE    CPU     PRIO FP    TIME ms   SWITCHES\n");
+    shell_printf(
+        "   ID NAME                    STATE    CPU     POLICY FP    TIME ms   SWITCHES\n");
     struct nk_thread_info t;
     for (uint64_t id = 0; nk_thread_next_info(id, &t); id = t.id) {
-        shell_printf("%5llu %-23s %-8s %3u%-4s %5u %-2s %10llu %10llu\n", (unsigned long long)t.id,
-                     t.name, nk_thread_state_name(t.state), t.cpu, t.pinned ? " pin" : "",
-                     t.priority, t.fp ? "fp" : "", millis(t.cpu_ticks),
-                     (unsigned long long)t.switches);
+        char policy[12] = "edf";
+        if (t.priority <= NK_PRIORITY_MAX) {
+            nk_snprintf(policy, sizeof(policy), "rr %u", t.priority);
+        }
+        shell_printf("%5llu %-23s %-8s %3u%-4s %-6s %-2s %10llu %10llu\n", (unsigned long long)t.id,
+                     t.name, nk_thread_state_name(t.state), t.cpu, t.pinned ? " pin" : "", policy,
+                     t.fp ? "fp" : "", millis(t.cpu_ticks), (unsigned long long)t.switches);
     }
     return 0;
 }
@@ -78,26 +83,6 @@ int cmd_mem(int argc, char **argv)
     shell_printf("RAM: %llu KiB\n", (unsigned long long)(bootmem_ram_bytes() >> 10));
     for (unsigned node = 0; node < buddy_node_count(); node++) {
         print_node(node);
-    }
-    return 0;
-}
-
-int cmd_cpu(int argc, char **argv)
-{
-    if (argc > 1) {
-        return shell_usage(argv[0]);
-    }
-    shell_printf("CPU APIC NODE READY    IDLE ms   SWITCHES      TIMER    RESCHED       CALL     "
-                 "DEVICE\n");
-    for (unsigned i = 0; i < nk_cpu_count; i++) {
-        const struct nk_cpu *cpu = &nk_cpu_table[i];
-        struct sched_stats s;
-        sched_get_stats(i, &s);
-        shell_printf("%3u %4u %4u %5u %10llu %10llu %10llu %10llu %10llu %10llu\n", cpu->id,
-                     cpu->apic_id, cpu->node, s.runnable, millis(s.idle_ticks),
-                     (unsigned long long)s.switches, (unsigned long long)cpu->irq_count[0],
-                     (unsigned long long)cpu->irq_count[1], (unsigned long long)cpu->irq_count[2],
-                     (unsigned long long)cpu->irq_count[3]);
     }
     return 0;
 }

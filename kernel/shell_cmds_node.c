@@ -5,8 +5,11 @@
 
 #include "kernel/console.h"
 #include "kernel/log.h"
+#include "kernel/log_keep.h"
 #include "kernel/power.h"
 #include "kernel/shell.h"
+
+#define LOG_PREVIOUS "previous"
 
 static const char *command_name(unsigned i)
 {
@@ -19,9 +22,9 @@ int cmd_help(int argc, char **argv)
         return shell_usage(argv[0]);
     }
     if (argc == 1) {
-        for (unsigned i = 0; i < shell_command_count; i++) {
-            const struct shell_command *c = &shell_command_table[i];
-            shell_printf("  %-10s%-16s%s\n", c->name, c->args, c->summary);
+        const struct shell_command *listed;
+        for (unsigned i = 0; (listed = shell_command(i)) != NULL; i++) {
+            shell_printf("  %-10s%-26s%s\n", listed->name, listed->args, listed->summary);
         }
         return 0;
     }
@@ -32,14 +35,15 @@ int cmd_help(int argc, char **argv)
     }
     shell_printf("%s %s: %s\n", c->name, c->args, c->summary);
     if (c->details) {
-        console_write(c->details, strlen(c->details)); /* longer than shell_printf() takes */
+        shell_write(c->details, strlen(c->details)); /* longer than shell_printf() takes */
     }
     return 0;
 }
 
 const char *help_candidate(unsigned position, unsigned i)
 {
-    return position == 1 && i < shell_command_count ? shell_command_table[i].name : NULL;
+    const struct shell_command *c = position == 1 ? shell_command(i) : NULL;
+    return c ? c->name : NULL;
 }
 
 int cmd_echo(int argc, char **argv)
@@ -69,13 +73,44 @@ static int parse_level(const char *text, enum nk_log_level *level)
     return err;
 }
 
+/* Lines of the text that contain `wanted`, in place. */
+static void print_lines(const char *text, const char *wanted)
+{
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        char line[NK_LOG_TEXT_MAX + 32];
+        size_t shown = length < sizeof(line) ? length : sizeof(line) - 1;
+        memcpy(line, text, shown);
+        line[shown] = '\0';
+        if (strstr(line, wanted)) {
+            shell_printf("%s\n", line);
+        }
+        text += length + (text[length] == '\n');
+    }
+}
+
+static int show_previous_log(const char *wanted)
+{
+    const char *text = log_keep_previous();
+    if (!text) {
+        shell_printf("the previous boot left no log: a cold start, or its memory was used\n");
+        return -ENOENT;
+    }
+    print_lines(text, wanted);
+    return 0;
+}
+
 int cmd_log(int argc, char **argv)
 {
     enum nk_log_level level = NK_LOG_INFO;
-    if (argc > 2) {
+    if (argc > 3) {
         return shell_usage(argv[0]);
     }
-    if (argc == 2) {
+    const char *wanted = argc == 3 ? argv[2] : "";
+    if (argc > 1 && strcmp(argv[1], LOG_PREVIOUS) == 0) {
+        return show_previous_log(wanted);
+    }
+    if (argc > 1) {
         int err = parse_level(argv[1], &level);
         if (err < 0) {
             return err;
@@ -84,7 +119,7 @@ int cmd_log(int argc, char **argv)
     struct nk_log_record r;
     uint64_t cursor = 0;
     while (nk_log_read(&cursor, &r)) {
-        if (r.level <= level) {
+        if (r.level <= level && strstr(r.text, wanted)) {
             char line[NK_LOG_TEXT_MAX + 32];
             nk_log_format(&r, line, sizeof(line));
             shell_printf("%s\n", line);
@@ -110,9 +145,14 @@ int cmd_loglevel(int argc, char **argv)
     return err;
 }
 
-const char *log_candidate(unsigned position, unsigned i)
+const char *loglevel_candidate(unsigned position, unsigned i)
 {
     return position == 1 && i <= NK_LOG_DEBUG ? nk_log_level_name((enum nk_log_level)i) : NULL;
+}
+
+const char *log_candidate(unsigned position, unsigned i)
+{
+    return position == 1 && i == NK_LOG_DEBUG + 1 ? LOG_PREVIOUS : loglevel_candidate(position, i);
 }
 
 static void list_consoles(void)

@@ -62,7 +62,8 @@ struct completion {
 static const char *candidate_at(const struct completion *c, unsigned i)
 {
     if (c->position == 0) {
-        return i < shell_command_count ? shell_command_table[i].name : NULL;
+        const struct shell_command *command = shell_command(i);
+        return command ? command->name : NULL;
     }
     return c->command && c->command->candidate ? c->command->candidate(c->position, i) : NULL;
 }

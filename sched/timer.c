@@ -199,3 +199,16 @@ void nk_timer_interrupt(void)
     program(q);
     nk_spinlock_release(&q->lock);
 }
+
+bool nk_timer_next(unsigned cpu, uint64_t *deadline_tsc, void (**fn)(struct nk_timer *t))
+{
+    struct timer_queue *q = nk_cpu_table[cpu].timers;
+    uint64_t flags = nk_spin_lock_irqsave(&q->lock);
+    bool armed = q->root != NULL;
+    if (armed) {
+        *deadline_tsc = q->root->deadline;
+        *fn = q->root->fn;
+    }
+    nk_spin_unlock_irqrestore(&q->lock, flags);
+    return armed;
+}

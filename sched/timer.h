@@ -22,6 +22,9 @@ void nk_timer_arm(struct nk_timer *t, uint64_t deadline_tsc);
  * unless the caller is the callback itself. */
 bool nk_timer_cancel(struct nk_timer *t);
 
+/* The earliest timer of the CPU, as a picture of this moment; false: none is armed. */
+bool nk_timer_next(unsigned cpu, uint64_t *deadline_tsc, void (**fn)(struct nk_timer *t));
+
 /* The timer interrupt's handler, called by kernel/ with interrupts off. */
 void nk_timer_interrupt(void);
 

@@ -166,7 +166,7 @@ static void run_test(const struct test_row *row, unsigned number)
            running.skip_reason ? " # SKIP " : "", running.skip_reason ? running.skip_reason : "");
 }
 
-static unsigned run_tests(const char *patterns)
+unsigned ktest_run(const char *patterns)
 {
     unsigned plan = 0, number = 0, failures = 0;
     for (const struct test_row *row = test_table; row->name; row++) {
@@ -183,7 +183,7 @@ static unsigned run_tests(const char *patterns)
     return plan == 0 ? 1 : failures;
 }
 
-static unsigned run_benches(const char *patterns)
+unsigned ktest_run_benches(const char *patterns)
 {
     unsigned count = 0;
     for (const struct test_row *row = bench_table; row->name; row++) {
@@ -217,9 +217,9 @@ unsigned ktest_run_selected(void)
         return run_panic(patterns);
     }
     if (nk_option("bench", patterns, sizeof(patterns))) {
-        return run_benches(*patterns ? patterns : "*");
+        return ktest_run_benches(*patterns ? patterns : "*");
     }
-    return run_tests(nk_option("ktest", patterns, sizeof(patterns)) && *patterns ? patterns : "*");
+    return ktest_run(nk_option("ktest", patterns, sizeof(patterns)) && *patterns ? patterns : "*");
 }
 
 void ktest_bench_value(const char *label, uint64_t value)

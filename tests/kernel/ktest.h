@@ -5,6 +5,7 @@
  * through isa-debug-exit. Command line of the test image:
  *   ktest=mm_*,log_*   run the tests that match (default: all)
  *   bench=sched_*      run the benches that match instead
+ *   ktest=shell        start the shell, whose commands `test` and `bench` take the same patterns
  *   ktest-panic=name   run the one function that must panic; the runner reads the report
  *
  * Threading: tests run one after the other in a thread of the boot CPU; checks may be made from
@@ -88,6 +89,10 @@ void ktest_bench_value(const char *label, uint64_t value);
 
 /* A repeatable pseudo-random sequence (xorshift64*); *state must not be 0. */
 uint64_t ktest_random(uint64_t *state);
+
+/* Tests or benches that match; returns the number of failures, or 1 when none matches. */
+unsigned ktest_run(const char *patterns);
+unsigned ktest_run_benches(const char *patterns);
 
 /* Runs what the command line selects and returns the number of failures. */
 unsigned ktest_run_selected(void);

@@ -32,9 +32,9 @@ KTEST(shell_words)
 
 KTEST(shell_commands_run)
 {
-    static const char *const command_table[] = {"help",    "ps",      "mem",    "mem caches",
-                                                "cpu",     "irq",     "uptime", "date",
-                                                "modules", "console", "version"};
+    static const char *const command_table[] = {
+        "help", "ps",     "timers", "cpu features", "mem",     "mem caches", "cpu",
+        "irq",  "uptime", "date",   "modules",      "console", "version"};
     for (unsigned i = 0; i < NK_ARRAY_COUNT(command_table); i++) {
         EXPECT_EQ(run(command_table[i]), 0);
     }
@@ -45,6 +45,17 @@ KTEST(shell_commands_run)
     EXPECT_EQ(run("console nobody"), -ENOENT);
     EXPECT_EQ(run("vm"), -EINVAL);
     EXPECT_EQ(run("vm lsit"), -EINVAL);
+}
+
+KTEST(shell_pipes)
+{
+    EXPECT_EQ(run("help | match reset"), 0);
+    EXPECT_EQ(run("help|match \"no such text\""), 0);
+    EXPECT_EQ(run("echo \"a|b\""), 0);
+    EXPECT_EQ(run("help | sort"), -EINVAL);
+    EXPECT_EQ(run("help |"), -EINVAL);
+    EXPECT_EQ(run("hlep | match x"), -ENOENT);
+    EXPECT_EQ(run("echo back to normal"), 0);
 }
 
 static const char *candidate(unsigned i)

@@ -5,6 +5,7 @@ import time
 import datetime
 
 import pytest
+from lib.machine import BUILD
 from lib.vm import KERNEL, Tree, manifest
 
 from session import SHELL, command, end
@@ -57,6 +58,61 @@ def test_line_editing(machine):
     node.expect(SHELL)
     node.send("garbage\x03")
     node.expect(SHELL)
+    end(node)
+
+
+def test_pipes(machine):
+    node = machine(kernel=KERNEL)
+    node.expect(SHELL)
+    assert text_of(node, "help | match poweroff").splitlines()[-1].lstrip().startswith("poweroff")
+    assert text_of(node, 'echo one two | match "e t"').endswith("one two")
+    assert "more" in text_of(node, "help | less")
+    assert "nested-paging" in text_of(node, "cpu features")
+    node.sendline("log debug | more")
+    node.expect("--more--")
+    first = node.before
+    node.send("\r")
+    node.expect("--more--")
+    assert node.before.replace("\x1b[K", "").count("\n") == 1
+    node.send("q")
+    node.expect(SHELL)
+    assert 18 <= first.count("\n") <= 24  # 23 lines, of which long ones count twice
+    node.sendline("log error | more")  # nothing to wait for
+    node.expect(SHELL)
+    end(node)
+
+
+def test_tests_in_the_shell(machine):
+    node = machine(kernel=BUILD / "orthocone-test.elf", command_line="ktest=shell", cpus=1)
+    node.expect(SHELL)
+    assert "ok 1 ring_put_and_get" in text_of(node, "test ring_*")
+    assert "bench: " in text_of(node, "bench spin_locks")
+    assert "test" in text_of(node, "help | match patt")
+    end(node)
+
+
+def test_log_of_the_previous_boot(machine):
+    node = machine(kernel=KERNEL, reboot=True, command_line="panic=reset")
+    node.expect(SHELL)
+    assert "left no log" in text_of(node, "log previous")
+    node.sendline("reboot")
+    node.expect(r"log: that of the previous boot is there")
+    node.expect(SHELL)
+    text = text_of(node, "log previous", log=True)
+    assert "node: ready" in text and "previous boot" not in text
+    assert "node: ready" in text_of(node, "log previous ready", log=True)
+    end(node)
+
+
+def test_panic_in_the_previous_log(machine):
+    node = machine(kernel=BUILD / "orthocone-test.elf", reboot=True, cpus=1,
+                   command_line="ktest=shell panic=reset loglevel=error")
+    node.expect(SHELL)
+    node.sendline('panic "a reason"')
+    node.expect("PANIC on CPU 0")
+    node.expect(SHELL)
+    text = text_of(node, "log previous", log=True)
+    assert re.search(r"PANIC on CPU 0.*a reason", text) and "end of panic report" in text
     end(node)
 
 
