@@ -89,7 +89,7 @@ static void receive(void)
 bool gdb_wants_stop(uint8_t byte)
 {
     begun = byte == '$';
-    return begun || byte == INTERRUPT;
+    return begun || (byte == INTERRUPT && awaits_stop); /* not one that came after gdb had left */
 }
 
 static void put_char(char c)
