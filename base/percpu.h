@@ -49,8 +49,8 @@ struct nk_cpu {
 extern struct nk_cpu nk_cpu_table[CONFIG_NR_CPUS];
 extern unsigned nk_cpu_count; /* CPUs online; does not change after boot */
 
-/* this_cpu->field compiles to one GS-relative access. Needs -fno-delete-null-pointer-checks: without
- * it GCC 12 takes a function that only stores through it for one without effects. */
+/* this_cpu->field compiles to one GS-relative access. Needs -fno-delete-null-pointer-checks:
+ * without it GCC 12 takes a function that only stores through it for one without effects. */
 #define this_cpu ((__seg_gs struct nk_cpu *)0)
 
 static inline struct nk_cpu *nk_this_cpu(void)

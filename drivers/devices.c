@@ -1,12 +1,16 @@
 #include "drivers/devices.h"
 
 #include "base/platform.h"
+#include "drivers/ahci.h"
+#include "drivers/e1000.h"
 #include "drivers/pci/pci.h"
 #include "drivers/virtio/drivers.h"
 #include "drivers/virtio/virtio.h"
 #include "sched/work.h"
 
-#define ANY_CLASS 0
+#define INTEL_VENDOR 0x8086
+#define ANY_CLASS    0
+#define CLASS_AHCI   0x010601
 
 struct nk_work_queue *devices_queue;
 
@@ -25,6 +29,10 @@ static const struct pci_driver driver_table[] = {
     {"virtio-blk", VIRTIO_VENDOR, 0x1042, ANY_CLASS, virtio_blk_probe},
     {"virtio-console", VIRTIO_VENDOR, 0x1003, ANY_CLASS, virtio_console_probe},
     {"virtio-console", VIRTIO_VENDOR, 0x1043, ANY_CLASS, virtio_console_probe},
+    {"e1000", INTEL_VENDOR, 0x100e, ANY_CLASS, e1000_probe}, /* 82540EM */
+    {"e1000", INTEL_VENDOR, 0x100f, ANY_CLASS, e1000_probe}, /* 82545EM */
+    {"e1000", INTEL_VENDOR, 0x10d3, ANY_CLASS, e1000_probe}, /* 82574L */
+    {"ahci", 0, 0, CLASS_AHCI, ahci_probe},
 };
 
 static bool matches(const struct pci_driver *driver, const struct pci_function *f)

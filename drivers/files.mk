@@ -3,3 +3,4 @@ drivers-y += uart16550.c uart_debug.c
 drivers-y += pci/config.c pci/scan.c pci/interrupt.c pci/class.c
 drivers-y += devices.c block.c net.c char.c
 drivers-y += virtio/virtio.c virtio/queue.c virtio/blk.c virtio/net.c virtio/console.c
+drivers-y += ahci.c e1000.c

@@ -221,7 +221,7 @@ KTEST(block_lost_interrupt)
     }
 }
 
-/* A device that may not reach memory does nothing, and works again after the reset. */
+/* A device that may not reach memory fails, or does nothing and is reset; then it works again. */
 KTEST(block_timeout)
 {
     SKIP_WITHOUT_DISKS();
@@ -231,8 +231,10 @@ KTEST(block_timeout)
         uint64_t timeout = d->timeout_ns;
         nk_block_set_timeout(d, SHORT_TIME);
         pci_disable(function_of(d), PCI_COMMAND_MASTER);
-        EXPECT_EQ(nk_block_read(d, 10, 1, buffer), -ETIMEDOUT);
-        EXPECT_EQ(d->stats.resets, 1);
+        int err = nk_block_read(d, 10, 1, buffer);
+        EXPECT(err == -ETIMEDOUT || err == -EIO);
+        EXPECT_EQ(d->stats.resets, err == -ETIMEDOUT ? 1 : 0);
+        pci_enable(function_of(d), PCI_COMMAND_MASTER);
         nk_block_set_timeout(d, timeout);
         EXPECT(reads(d, 11, 8));
         EXPECT_EQ(nk_block_flush(d), 0);

@@ -62,11 +62,13 @@ PCI_DEVICES = ["-device", "pci-bridge,id=bridge,chassis_nr=1", "-device", "edu,b
                "-device", "virtio-rng-pci", *CONSOLE,
                *disk(0, "virtio-blk-pci,disable-legacy=on", BAD_SECTOR),
                *disk(1, "virtio-blk-pci,vectors=0", BAD_SECTOR),
-               *network(0, "virtio-net-pci,disable-legacy=on")]
+               "-device", "ich9-ahci,id=sata", *disk(2, "ide-hd,bus=sata.0", BAD_SECTOR),
+               *network(0, "virtio-net-pci,disable-legacy=on"), *network(1, "e1000")]
 PCIE_DEVICES = ["-machine", "q35", "-device", "pcie-root-port,id=slot1,slot=1", "-device", "edu",
                 "-device", "virtio-rng-pci,bus=slot1",
                 *disk(0, "virtio-blk-pci,disable-legacy=on", BAD_SECTOR),
-                *network(0, "virtio-net-pci,vectors=0")]
+                *disk(1, "ide-hd,bus=ide.0", BAD_SECTOR), *disk(2, "ide-hd,bus=ide.1", BAD_SECTOR),
+                *network(0, "virtio-net-pci,vectors=0"), *network(1, "e1000e")]
 
 # The same for machines that run the tests of devices only.
 DEVICE_MACHINES = {
