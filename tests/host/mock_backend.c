@@ -5,6 +5,7 @@
 #include "core/x86.h"
 
 static const char *absent;
+static int absent_error;
 
 struct mock_vcpu *mock_vcpu(struct vcpu *v)
 {
@@ -22,14 +23,15 @@ void mock_set_script(struct vcpu *v, mock_script_fn script, void *arg)
     mock_vcpu(v)->script = script;
 }
 
-void mock_set_absent(const char *why)
+void mock_set_absent(int error, const char *why)
 {
+    absent_error = error;
     absent = why;
 }
 
 static int mock_probe(struct vmm *vmm, struct vmm_error *err)
 {
-    return absent == NULL ? 0 : vmm_fail(vmm, err, VMM_ENODEV, "%s", absent);
+    return absent == NULL ? 0 : vmm_fail(vmm, err, absent_error, "%s", absent);
 }
 
 static int mock_create(struct vmm *vmm, struct vmm_error *err)

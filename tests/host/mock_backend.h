@@ -40,4 +40,4 @@ struct mock_vcpu *mock_vcpu(struct vcpu *v);
 struct mock_vm *mock_vm(struct vm *vm);
 void mock_set_script(struct vcpu *v, mock_script_fn script, void *arg);
 /* Why probe() refuses; NULL: it does not. */
-void mock_set_absent(const char *why);
+void mock_set_absent(int error, const char *why);

@@ -357,10 +357,13 @@ static void a_machine_without_virtualisation_is_told_why(void **state)
     struct vmm *vmm = NULL;
 
     (void)state;
-    mock_set_absent("no hardware virtualisation: disabled by firmware");
+    mock_set_absent(VMM_ENODEV, "Mock VM");
     assert_int_equal(vmm_create(posix_host_ops(m->host), m->host, &vmm, &m->err), -VMM_ENODEV);
-    assert_string_equal(m->err.text, "no hardware virtualisation: disabled by firmware");
-    mock_set_absent(NULL);
+    assert_string_equal(m->err.text, "no hardware virtualisation: the processor has no Mock VM");
+    mock_set_absent(VMM_EPERM, "Mock VM is disabled by firmware");
+    assert_int_equal(vmm_create(posix_host_ops(m->host), m->host, &vmm, &m->err), -VMM_ENODEV);
+    assert_string_equal(m->err.text, "no hardware virtualisation: Mock VM is disabled by firmware");
+    mock_set_absent(0, NULL);
     posix_host_fail_alloc(m->host, 0);
     assert_int_equal(vmm_create(posix_host_ops(m->host), m->host, &vmm, &m->err), -VMM_ENOMEM);
     posix_host_fail_alloc(m->host, 1);

@@ -245,6 +245,7 @@ TEST(vmm_host_threads_and_locks)
 TEST(vmm_host_timers)
 TEST(vmm_host_cpus)
 TEST(vmm_host_files_and_streams)
+TEST(vmm_svm_disabled_by_firmware)
 
 #undef TEST
 #undef BENCH

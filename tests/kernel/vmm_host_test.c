@@ -2,6 +2,7 @@
 #include "kernel/vmm_host.h"
 
 #include <string.h>
+#include <vmm/vm.h>
 
 #include "base/percpu.h"
 #include "base/platform.h"
@@ -182,4 +183,28 @@ KTEST(vmm_host_files_and_streams)
     EXPECT_EQ(ops()->chars->open(NULL, "stream", ignore_input, NULL, &second), -VMM_EEXIST);
     ops()->chars->write(NULL, stream, "text", 4);
     ops()->chars->close(NULL, stream);
+}
+
+/* The host's MSRs, but for VM_CR as firmware leaves it that does not want SVM. */
+static int rdmsr_disabled(void *host, uint32_t msr, uint64_t *value)
+{
+    if (msr == 0xc0010114) {
+        *value = 0x18; /* LOCK, SVMDIS */
+        return 0;
+    }
+    return ops()->rdmsr_safe(host, msr, value);
+}
+
+KTEST(vmm_svm_disabled_by_firmware)
+{
+    bool svm =
+        x86_cpuid(0x80000000, 0).eax >= 0x80000001 && (x86_cpuid(0x80000001, 0).ecx & 1u << 2) != 0;
+    KTEST_SKIP_UNLESS(svm, "the processor has no SVM");
+    struct vmm_host_ops disabled = *ops();
+    disabled.rdmsr_safe = rdmsr_disabled;
+    struct vmm_error err;
+    struct vmm *vmm = NULL;
+    EXPECT_EQ(vmm_create(&disabled, NULL, &vmm, &err), -VMM_ENODEV);
+    EXPECT(strcmp(err.text, "no hardware virtualisation: AMD SVM is disabled by firmware "
+                            "(VM_CR.SVMDIS)") == 0);
 }

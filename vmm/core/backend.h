@@ -15,7 +15,8 @@ struct vmm_backend {
     const char *name;
 
     /* --- instance, control context ---------------------------------------------------------- */
-    /* Is it there and usable? err says why not (absent, or disabled by firmware). */
+    /* Is it there and usable? Errors: -VMM_ENODEV not there, err names it; -VMM_EPERM disabled by
+     * firmware, -VMM_ENOTSUP it lacks what is needed: err is the sentence to print. */
     int (*probe)(struct vmm *vmm, struct vmm_error *err);
     int (*create)(struct vmm *vmm, struct vmm_error *err); /* per-instance state, all CPUs on */
     void (*destroy)(struct vmm *vmm);

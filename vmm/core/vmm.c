@@ -72,19 +72,34 @@ static int check_hooks(const struct vmm_host_ops *ops, struct vmm_error *err)
     return 0;
 }
 
-/* The first back end whose hardware is here; err says why the last one was not. */
+/* The first back end whose hardware can be used. What is there but cannot tells the administrator
+ * more than what is not there, so it goes first. */
 static int choose_backend(struct vmm *vmm, struct vmm_error *err)
 {
-    int error = vmm_fail(vmm, err, VMM_ENODEV, "the library was built without a back end");
+    struct vmm_error why, absent = {.text = ""}, unusable = {.text = ""};
+    bool found = false;
 
     for (unsigned i = 0; vmm_backend_table[i] != NULL; i++) {
-        error = vmm_backend_table[i]->probe(vmm, err);
+        int error = vmm_backend_table[i]->probe(vmm, &why);
+
         if (error == 0) {
             vmm->backend = vmm_backend_table[i];
             return 0;
         }
+        if (error != -VMM_ENODEV) {
+            found = true;
+            unusable = why;
+        } else {
+            struct vmm_error before = absent;
+            vmm_format(vmm, absent.text, sizeof(absent.text), "%s%s%s", before.text,
+                       before.text[0] == '\0' ? "" : ", no ", why.text);
+        }
     }
-    return error;
+    if (found) {
+        return vmm_fail(vmm, err, VMM_ENODEV, "no hardware virtualisation: %s", unusable.text);
+    }
+    return vmm_fail(vmm, err, VMM_ENODEV, "no hardware virtualisation: the processor has no %s",
+                    absent.text);
 }
 
 int vmm_create(const struct vmm_host_ops *ops, void *host, struct vmm **out, struct vmm_error *err)

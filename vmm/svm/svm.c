@@ -42,17 +42,13 @@ static int probe(struct vmm *vmm, struct vmm_error *err)
     uint64_t vm_cr;
 
     if ((cpuid(LEAF_EXT1, 0).ecx & 1u << 2) == 0) {
-        return vmm_fail(vmm, err, VMM_ENODEV,
-                        "no hardware virtualisation: the processor has no AMD SVM");
+        return vmm_fail(vmm, err, VMM_ENODEV, "AMD SVM");
     }
     if (vmm->ops->rdmsr_safe(vmm->host, MSR_VM_CR, &vm_cr) == 0 && (vm_cr & VM_CR_SVMDIS) != 0) {
-        return vmm_fail(vmm, err, VMM_ENODEV,
-                        "no hardware virtualisation: AMD SVM is disabled by firmware "
-                        "(VM_CR.SVMDIS)");
+        return vmm_fail(vmm, err, VMM_EPERM, "AMD SVM is disabled by firmware (VM_CR.SVMDIS)");
     }
     if ((cpuid(LEAF_SVM, 0).edx & SVM_FEATURE_NP) == 0) {
-        return vmm_fail(vmm, err, VMM_ENODEV,
-                        "no hardware virtualisation: AMD SVM is there, but without nested paging");
+        return vmm_fail(vmm, err, VMM_ENOTSUP, "AMD SVM is there, but without nested paging");
     }
     return 0;
 }

@@ -50,19 +50,16 @@ static int probe(struct vmm *vmm, struct vmm_error *err)
 
     vmm_cpuid_raw(1, 0, &r);
     if ((r.ecx & 1u << 5) == 0) {
-        return vmm_fail(vmm, err, VMM_ENODEV,
-                        "no hardware virtualisation: the processor has no Intel VMX");
+        return vmm_fail(vmm, err, VMM_ENODEV, "Intel VMX");
     }
     if (vmm->ops->rdmsr_safe(vmm->host, MSR_FEATURE_CONTROL, &control) == 0 &&
         (control & (FEATURE_LOCK | FEATURE_VMXON)) == FEATURE_LOCK) {
-        return vmm_fail(vmm, err, VMM_ENODEV,
-                        "no hardware virtualisation: Intel VMX is locked off by firmware "
-                        "(IA32_FEATURE_CONTROL 0x%llx)",
+        return vmm_fail(vmm, err, VMM_EPERM,
+                        "Intel VMX is locked off by firmware (IA32_FEATURE_CONTROL 0x%llx)",
                         (unsigned long long)control);
     }
     if (vmx_caps_read(&caps, read_msr, NULL, option(vmm), &lacks) != 0) {
-        return vmm_fail(vmm, err, VMM_ENODEV,
-                        "no hardware virtualisation: Intel VMX is there, but without %s", lacks);
+        return vmm_fail(vmm, err, VMM_ENOTSUP, "Intel VMX is there, but without %s", lacks);
     }
     return 0;
 }
