@@ -120,19 +120,6 @@ static void mmio_first(uint64_t *samples)
                      : "rax", "rdx", "rdi", "r15", "memory", "cc");
 }
 
-static void print_median(const char *name, uint64_t *sample)
-{
-    for (unsigned i = 1; i < SAMPLES; i++) {
-        uint64_t v = sample[i];
-        unsigned at = i;
-        for (; at > 0 && sample[at - 1] > v; at--) {
-            sample[at] = sample[at - 1];
-        }
-        sample[at] = v;
-    }
-    guest_printf("bench: %s %lu\n", name, sample[SAMPLES / 2]);
-}
-
 enum needs { ANY, VM_ONLY, TSC_ADJUST, DEADLINE, X2APIC };
 
 static const struct {
@@ -199,7 +186,7 @@ void guest_main(void)
     bool all = !guest_option_given("only");
     if (all) {
         mmio_first(samples);
-        print_median("mmio_write_first", samples);
+        guest_print_median("mmio_write_first", samples, SAMPLES);
     }
     for (unsigned i = 0; i < NK_ARRAY_COUNT(bench_table); i++) {
         bool wanted = all || guest_option_is("only", bench_table[i].name);
@@ -209,7 +196,7 @@ void guest_main(void)
         for (unsigned n = 0; n < SAMPLES; n++) {
             samples[n] = bench_table[i].run();
         }
-        print_median(bench_table[i].name, samples);
+        guest_print_median(bench_table[i].name, samples, SAMPLES);
     }
     guest_printf("bench: done\n");
 }

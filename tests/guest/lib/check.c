@@ -45,3 +45,16 @@ void guest_check_summary(void)
 {
     guest_printf("1..%u\nguest: %u passed, %u failed\n", passed + failed, passed, failed);
 }
+
+void guest_print_median(const char *name, uint64_t *sample, unsigned count)
+{
+    for (unsigned i = 1; i < count; i++) {
+        uint64_t v = sample[i];
+        unsigned at = i;
+        for (; at > 0 && sample[at - 1] > v; at--) {
+            sample[at] = sample[at - 1];
+        }
+        sample[at] = v;
+    }
+    guest_printf("bench: %s %lu\n", name, sample[count / 2]);
+}

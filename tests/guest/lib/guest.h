@@ -52,6 +52,9 @@ void guest_skip(const char *name, const char *why);
 /* The plan "1..N" and the last line, "guest: P passed, F failed". */
 void guest_check_summary(void);
 
+/* Sorts the samples and prints "bench: name median". */
+void guest_print_median(const char *name, uint64_t *sample, unsigned count);
+
 /* --- exceptions and interrupts (trap.c) ------------------------------------------------------- */
 
 struct guest_frame {
