@@ -163,6 +163,7 @@ int virtio_blk_probe(struct pci_function *f)
     }
     int err = bring_up(b, f);
     if (err != 0) {
+        virtio_queue_free(&b->queue);
         kfree(b);
     }
     return err;

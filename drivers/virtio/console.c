@@ -161,6 +161,8 @@ int virtio_console_probe(struct pci_function *f)
     c->character.ops = &ops;
     int err = bring_up(c, f);
     if (err != 0) {
+        virtio_queue_free(&c->receive);
+        virtio_queue_free(&c->send);
         kfree(c);
     }
     return err;

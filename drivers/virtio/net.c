@@ -186,6 +186,8 @@ int virtio_net_probe(struct pci_function *f)
     }
     int err = bring_up(n, f);
     if (err != 0) {
+        virtio_queue_free(&n->receive);
+        virtio_queue_free(&n->send);
         kfree(n->receive_buffers);
         kfree(n->send_buffers);
         kfree(n);

@@ -61,6 +61,14 @@ static size_t ring_bytes(unsigned size)
     return used_offset(size) + sizeof(struct virtio_used) + size * 2 * sizeof(uint32_t);
 }
 
+void virtio_queue_free(struct virtio_queue *q)
+{
+    kfree((void *)q->descriptor);
+    kfree(q->token);
+    kfree(q->chain);
+    *q = (struct virtio_queue){0};
+}
+
 static int allocate(struct virtio_queue *q, uint16_t size)
 {
     char *memory = kmalloc_aligned(ring_bytes(size), sizeof(struct virtio_descriptor));

@@ -45,6 +45,7 @@ int virtio_negotiate(struct virtio_device *v, uint64_t wanted) NK_MUST_CHECK;
  * function's first line. Errors: -ENODEV no such queue, -ENOMEM. */
 int virtio_queue_open(struct virtio_device *v, struct virtio_queue *q, unsigned index,
                       unsigned size_max) NK_MUST_CHECK;
+void virtio_queue_free(struct virtio_queue *q); /* its memory; the device was reset */
 void virtio_start(struct virtio_device *v);
 void virtio_fail(struct virtio_device *v); /* the driver gives up: the device is reset */
 

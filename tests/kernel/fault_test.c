@@ -155,6 +155,16 @@ static int attach_line(void)
     return err;
 }
 
+static int attach_threaded_line(void)
+{
+    struct nk_irq_thread *t;
+    int err = nk_irq_attach_thread(&t, 5, "fault", no_interrupt, NULL);
+    if (err == 0) {
+        nk_irq_detach_thread(t);
+    }
+    return err;
+}
+
 #if defined(CONFIG_DEBUG)
 #define HAVE_FAULTS true
 #else
@@ -173,5 +183,6 @@ KTEST(fault_each_allocation)
     fail_each("deadline", set_deadline);
     fail_each("console", open_stream);
     fail_each("line", attach_line);
+    fail_each("threaded line", attach_threaded_line);
     EXPECT_EQ(nk_thread_pin(nk_thread_current(), NK_CPU_ANY), 0);
 }

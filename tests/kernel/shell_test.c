@@ -33,8 +33,9 @@ KTEST(shell_words)
 KTEST(shell_commands_run)
 {
     static const char *const command_table[] = {
-        "help", "ps",     "timers", "cpu features", "mem",     "mem caches", "cpu",
-        "irq",  "uptime", "date",   "modules",      "console", "version"};
+        "help",    "ps",  "timers",      "cpu features", "mem",     "mem caches",
+        "cpu",     "irq", "uptime",      "date",         "modules", "console",
+        "version", "pci", "pci 00:00.0", "block",        "net"};
     for (unsigned i = 0; i < NK_ARRAY_COUNT(command_table); i++) {
         EXPECT_EQ(run(command_table[i]), 0);
     }
@@ -43,6 +44,10 @@ KTEST(shell_commands_run)
     EXPECT_EQ(run("log loud"), -EINVAL);
     EXPECT_EQ(run("loglevel loud"), -EINVAL);
     EXPECT_EQ(run("console nobody"), -ENOENT);
+    EXPECT_EQ(run("pci 00:1f.7"), -ENOENT);
+    EXPECT_EQ(run("pci nonsense"), -ENOENT);
+    EXPECT_EQ(run("block read none 0"), -ENOENT);
+    EXPECT_EQ(run("block write"), -EINVAL);
     EXPECT_EQ(run("vm"), -EINVAL);
     EXPECT_EQ(run("vm lsit"), -EINVAL);
 }
