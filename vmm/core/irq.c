@@ -240,19 +240,15 @@ static bool extint_pending(struct vcpu *v)
 }
 
 /* The highest requested vector, if its priority class is above the given one. */
-static int requested_above(const struct vlapic *a, uint32_t priority)
+static inline int requested_above(const struct vlapic *a, uint32_t priority)
 {
-    int vector;
+    int vector = vlapic_highest(a->irr);
 
-    if (!vlapic_requested(a)) {
-        return -1;
-    }
-    vector = vlapic_highest(a->irr);
-    return (uint32_t)vector >> 4 > priority >> 4 && vlapic_accepts(a) ? vector : -1;
+    return vector >> 4 > (int)(priority >> 4) && vlapic_accepts(a) ? vector : -1;
 }
 
 /* The PIC goes first: it is wired to the CPU past the priorities. */
-static int search(struct vcpu *v, bool *external)
+static inline int search(struct vcpu *v, bool *external)
 {
     struct vlapic *a = vlapic_of(v);
 
@@ -305,25 +301,39 @@ static int acknowledge_external(struct vcpu *v)
     return vector;
 }
 
-int vmm_irq_acknowledge(struct vcpu *v)
+static inline int take(struct vcpu *v, int vector)
 {
     struct vlapic *a = vlapic_of(v);
-    uint32_t look = __atomic_load_n(&v->irq_look, __ATOMIC_ACQUIRE);
-    bool external = false;
-    int vector = (look & VMM_IRQ_FOUND) != 0 ? (int)(look & 0xff) : search(v, &external);
+
+    __atomic_fetch_and(&a->irr[vector / 64], ~(UINT64_C(1) << (vector % 64)), __ATOMIC_SEQ_CST);
+    a->nested[++a->nested_count] = (uint8_t)vector;
+    a->ppr = (uint32_t)vector & 0xf0; /* it was above the old one, and nothing else is above it */
+    return vector;
+}
+
+/* Something changed since the last look. */
+static __attribute__((noinline)) int search_and_acknowledge(struct vcpu *v)
+{
+    bool external;
+    int vector = search(v, &external);
 
     if (external) {
         return acknowledge_external(v);
     }
-    if (vector < 0) {
-        return -1;
+    return vector < 0 ? -1 : take(v, vector);
+}
+
+int vmm_irq_acknowledge(struct vcpu *v)
+{
+    uint32_t look = __atomic_load_n(&v->irq_look, __ATOMIC_ACQUIRE);
+    int vector = (int)(look & 0xff);
+
+    if (vmm_unlikely((look & VMM_IRQ_FOUND) == 0)) {
+        return search_and_acknowledge(v);
     }
-    __atomic_fetch_and(&a->irr[vector / 64], ~(UINT64_C(1) << (vector % 64)), __ATOMIC_SEQ_CST);
-    a->nested[++a->nested_count] = (uint8_t)vector;
-    a->ppr = (uint32_t)vector & 0xf0; /* it was above the old one, and nothing else is above it */
-    if ((look & VMM_IRQ_FOUND) != 0) {
-        __atomic_compare_exchange_n(&v->irq_look, &look, VMM_IRQ_QUIET, false, __ATOMIC_SEQ_CST,
-                                    __ATOMIC_RELAXED);
-    }
+    take(v, vector);
+    /* Unless something came in between. */
+    __atomic_compare_exchange_n(&v->irq_look, &look, VMM_IRQ_QUIET, false, __ATOMIC_SEQ_CST,
+                                __ATOMIC_RELAXED);
     return vector;
 }

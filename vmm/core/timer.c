@@ -13,6 +13,7 @@ struct vmm_timer {
     uint64_t deadline; /* guest cycles */
     bool queued;
     bool due; /* taken off the queue, callback not yet begun; arm and cancel take it back */
+    struct vmm_timer *next_due; /* of those that vmm_timers_run() has taken off */
     bool lockless;
 };
 
@@ -22,8 +23,6 @@ struct vmm_timer_queue {
     struct vmm_lock lock;    /* protects: the list, its timers, what the host timer is set to */
     struct vmm_timer *first; /* by deadline: a handful, so a list */
     uint64_t host_deadline;  /* host cycles, UINT64_MAX: not armed */
-    bool running;            /* vmm_timers_run() programs the host timer at its end */
-    uint64_t run_at;         /* and this is its time */
 };
 
 static void queue_lock(struct vmm_timer_queue *q)
@@ -82,9 +81,6 @@ static void queue_insert(struct vmm_timer_queue *q, struct vmm_timer *t, uint64_
 
     if (t->queued) {
         queue_remove(q, t);
-    }
-    if (q->running && deadline <= q->run_at) {
-        deadline = q->run_at + 1; /* a callback that arms for now does not hold the loop */
     }
     while (*link != NULL && (*link)->deadline <= deadline) {
         link = &(*link)->next;
@@ -171,9 +167,7 @@ void vmm_timer_arm_cycles(struct vmm_timer *t, uint64_t deadline_cycles)
     queue_lock(q);
     t->due = false;
     queue_insert(q, t, deadline_cycles);
-    if (!q->running) {
-        queue_program(q);
-    }
+    queue_program(q);
     queue_unlock(q);
 }
 
@@ -190,9 +184,7 @@ void vmm_timer_cancel(struct vmm_timer *t)
     t->due = false;
     if (t->queued) {
         queue_remove(q, t);
-        if (!q->running) {
-            queue_program(q);
-        }
+        queue_program(q);
     }
     queue_unlock(q);
 }
@@ -231,23 +223,31 @@ static void timer_run(struct vmm_timer *t)
 void vmm_timers_run(struct vcpu *v)
 {
     struct vmm_timer_queue *q = v->timers;
+    struct vmm_timer *due = NULL, **end = &due;
+    uint64_t now;
 
     queue_lock(q);
-    q->running = true;
-    q->run_at = vmm_clock_cycles(v->vm);
-    if (q->host_deadline <= q->run_at + v->vm->clock_base_cycles) {
+    now = vmm_clock_cycles(v->vm);
+    if (q->host_deadline <= now + v->vm->clock_base_cycles) {
         q->host_deadline = UINT64_MAX; /* it has fired */
     }
-    while (q->first != NULL && q->first->deadline <= q->run_at) {
+    while (q->first != NULL && q->first->deadline <= now) {
         struct vmm_timer *t = q->first;
 
-        queue_remove(q, t);
+        q->first = t->next;
+        t->queued = false;
         t->due = true;
-        queue_unlock(q);
-        timer_run(t);
-        queue_lock(q);
+        *end = t;
+        end = &t->next_due;
     }
-    q->running = false;
+    *end = NULL;
     queue_program(q);
     queue_unlock(q);
+    /* One that its callback arms for now is not among these, and cannot hold the loop. */
+    while (due != NULL) {
+        struct vmm_timer *t = due;
+
+        due = t->next_due;
+        timer_run(t);
+    }
 }

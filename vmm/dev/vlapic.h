@@ -87,15 +87,13 @@ static inline bool vlapic_accepts(const struct vlapic *a)
 
 static inline int vlapic_highest(const uint64_t bits[4])
 {
-    uint64_t word;
+    int i = 3;
+    uint64_t word = __atomic_load_n(&bits[3], __ATOMIC_RELAXED);
 
-    for (int i = 3; i >= 0; i--) {
-        word = __atomic_load_n(&bits[i], __ATOMIC_RELAXED);
-        if (word != 0) {
-            return i * 64 + 63 - __builtin_clzll(word);
-        }
+    while (word == 0 && i > 0) {
+        word = __atomic_load_n(&bits[--i], __ATOMIC_RELAXED);
     }
-    return -1;
+    return word != 0 ? i * 64 + 63 - __builtin_clzll(word) : -1;
 }
 
 /* Is anything requested at all? Most questions end here. */

@@ -88,6 +88,7 @@ void vlapic_timer_update(struct vlapic *a)
 static void timer_expired(struct vdev *dev, void *arg)
 {
     struct vlapic *a = arg;
+    uint32_t lvt = a->lvt[VLAPIC_LVT_TIMER];
 
     (void)dev;
     if (timer_mode(a) == MODE_PERIODIC) {
@@ -95,7 +96,9 @@ static void timer_expired(struct vdev *dev, void *arg)
     } else {
         a->deadline = 0;
     }
-    vlapic_local(a, VLAPIC_LVT_TIMER);
+    if ((lvt & VLAPIC_LVT_MASKED) == 0) { /* always a fixed message */
+        vlapic_accept(a, (uint8_t)lvt, false);
+    }
 }
 
 /* A change between TSC-deadline mode and the others disarms (SDM 10.5.4.1). */
