@@ -19,7 +19,10 @@ const struct shell_command shell_command_table[] = {
      "vm kill <name>             stop it and give all it holds back\n"
      "vm console <name>          bring its console to the front\n"
      "vm stats <name>            exits by kind, memory held\n"
-     "vm dump <name>             registers and last exits of every vCPU, into the log\n",
+     "vm dump <name>             registers and last exits of every vCPU, into the log\n"
+     "vm regs|trace <name>       the registers alone, the exits alone\n"
+     "vm mem <name> <address> [bytes]    guest-physical memory\n"
+     "vm inject-nmi <name> [vcpu]        as its NMI button would\n",
      vm_candidate},
     {"run", "<application> [argument...]", "run a native application", cmd_run,
      "The application is a boot module, found by its name or as native/<name>.\n"

@@ -1,5 +1,6 @@
 /* The shell's command "vm", on the library's control calls. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernel/console.h"
@@ -13,6 +14,7 @@ struct vm_action {
     int (*on_vm)(struct vm *vm);          /* with the VM that the argument names, or */
     int (*on_name)(const char *argument); /* with the argument itself (NULL: takes none) */
     bool takes_argument;
+    int (*on_more)(struct vm *vm, int argc, char **argv); /* with what follows the VM's name */
 };
 
 static int report(const char *name, const char *what, int status)
@@ -148,17 +150,94 @@ static int action_stats(struct vm *vm)
 
 static int action_dump(struct vm *vm)
 {
-    vmm_vm_dump(vm);
+    vmm_vm_dump(vm, VM_DUMP_ALL);
+    return 0;
+}
+
+static int action_regs(struct vm *vm)
+{
+    vmm_vm_dump(vm, VM_DUMP_REGISTERS);
+    return 0;
+}
+
+static int action_trace(struct vm *vm)
+{
+    vmm_vm_dump(vm, VM_DUMP_EXITS);
+    return 0;
+}
+
+/* False: not a number that fits. */
+static bool parse_number(const char *text, uint64_t limit, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(text, &end, 0);
+    return *text != '\0' && *end == '\0' && errno == 0 && *out <= limit;
+}
+
+static int action_nmi(struct vm *vm, int argc, char **argv)
+{
+    uint64_t vcpu = 0;
+    if (argc > 1 || (argc == 1 && !parse_number(argv[0], VMM_VCPUS_MAX - 1, &vcpu))) {
+        return shell_usage("vm");
+    }
+    return report(name_of(vm), "inject an NMI", vmm_vm_inject_nmi(vm, (unsigned)vcpu));
+}
+
+#define MEM_LINE 16
+#define MEM_MOST 4096
+
+static void print_memory(uint64_t gpa, const uint8_t *bytes, unsigned count)
+{
+    shell_printf("%016llx ", (unsigned long long)gpa);
+    for (unsigned i = 0; i < count; i++) {
+        shell_printf(" %02x", bytes[i]);
+    }
+    shell_printf("%*s|", (int)(3 * (MEM_LINE - count)) + 2, "");
+    for (unsigned i = 0; i < count; i++) {
+        shell_printf("%c", bytes[i] >= ' ' && bytes[i] <= '~' ? bytes[i] : '.');
+    }
+    shell_printf("|\n");
+}
+
+static int action_mem(struct vm *vm, int argc, char **argv)
+{
+    uint64_t gpa, count = 4 * MEM_LINE;
+    if (argc < 1 || argc > 2 || !parse_number(argv[0], UINT64_MAX - MEM_MOST, &gpa) ||
+        (argc == 2 && !parse_number(argv[1], MEM_MOST, &count))) {
+        return shell_usage("vm");
+    }
+    while (count > 0) {
+        uint8_t line[MEM_LINE];
+        unsigned part = count < MEM_LINE ? (unsigned)count : MEM_LINE;
+        if (vmm_vm_read_memory(vm, gpa, line, part) != 0) {
+            shell_printf("%016llx: no memory\n", (unsigned long long)gpa);
+            return -EFAULT;
+        }
+        print_memory(gpa, line, part);
+        gpa += part;
+        count -= part;
+    }
     return 0;
 }
 
 static const struct vm_action action_table[] = {
-    {"list", NULL, action_list, false},    {"show", action_show, NULL, true},
-    {"create", NULL, action_create, true}, {"start", action_start, NULL, true},
-    {"stop", action_stop, NULL, true},     {"reset", action_reset, NULL, true},
-    {"pause", action_pause, NULL, true},   {"resume", action_resume, NULL, true},
-    {"kill", action_kill, NULL, true},     {"console", action_console, NULL, true},
-    {"stats", action_stats, NULL, true},   {"dump", action_dump, NULL, true},
+    {.name = "list", .on_name = action_list},
+    {.name = "show", .on_vm = action_show, .takes_argument = true},
+    {.name = "create", .on_name = action_create, .takes_argument = true},
+    {.name = "start", .on_vm = action_start, .takes_argument = true},
+    {.name = "stop", .on_vm = action_stop, .takes_argument = true},
+    {.name = "reset", .on_vm = action_reset, .takes_argument = true},
+    {.name = "pause", .on_vm = action_pause, .takes_argument = true},
+    {.name = "resume", .on_vm = action_resume, .takes_argument = true},
+    {.name = "kill", .on_vm = action_kill, .takes_argument = true},
+    {.name = "console", .on_vm = action_console, .takes_argument = true},
+    {.name = "stats", .on_vm = action_stats, .takes_argument = true},
+    {.name = "dump", .on_vm = action_dump, .takes_argument = true},
+    {.name = "regs", .on_vm = action_regs, .takes_argument = true},
+    {.name = "trace", .on_vm = action_trace, .takes_argument = true},
+    {.name = "mem", .takes_argument = true, .on_more = action_mem},
+    {.name = "inject-nmi", .takes_argument = true, .on_more = action_nmi},
 };
 
 static const char *action_name(unsigned i)
@@ -175,7 +254,8 @@ static const char *vm_name(unsigned i)
     return vm ? name_of(vm) : NULL;
 }
 
-static int run_action(const struct vm_action *action, const char *argument)
+static int run_action(const struct vm_action *action, const char *argument, int more_count,
+                      char **more)
 {
     if (action->on_name) {
         return action->on_name(argument);
@@ -185,7 +265,7 @@ static int run_action(const struct vm_action *action, const char *argument)
         shell_unknown("VM", argument, vm_name);
         return -ENOENT;
     }
-    return action->on_vm(vm);
+    return action->on_more ? action->on_more(vm, more_count, more) : action->on_vm(vm);
 }
 
 int cmd_vm(int argc, char **argv)
@@ -200,7 +280,8 @@ int cmd_vm(int argc, char **argv)
         shell_unknown("action", argv[1], action_name);
         return -EINVAL;
     }
-    if (!action || argc != 2 + action->takes_argument) {
+    if (!action || argc < 2 + action->takes_argument ||
+        (argc > 2 + action->takes_argument && !action->on_more)) {
         return shell_usage(argv[0]);
     }
     if (!vms_instance()) {
@@ -208,7 +289,7 @@ int cmd_vm(int argc, char **argv)
         return -ENODEV;
     }
     vms_lock();
-    int status = run_action(action, argv[2]);
+    int status = run_action(action, argv[2], argc - 3, argv + 3);
     vms_handle_events(); /* what the action ended is said before the next prompt */
     vms_unlock();
     return status;

@@ -216,6 +216,43 @@ static void startup_ipis_start_vcpus(void **state)
     assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_POWER_OFF);
 }
 
+static uint32_t nmis;
+
+static void counts_nmis(struct vcpu *v, struct vmm_exit *e, void *arg)
+{
+    const struct vmm_event *event = &mock_vcpu(v)->injected;
+
+    if (event->valid && event->type == VMM_EVENT_NMI) {
+        __atomic_add_fetch(&nmis, 1, __ATOMIC_SEQ_CST);
+    }
+    spins(v, e, arg);
+}
+
+static void the_nmi_button_works(void **state)
+{
+    (void)state;
+    assert_int_equal(vmm_vm_inject_nmi(m->vm, 0), -VMM_EINVAL); /* not running */
+    nmis = 0;
+    start(counts_nmis);
+    assert_int_equal(vmm_vm_inject_nmi(m->vm, 2), -VMM_EINVAL);
+    assert_int_equal(vmm_vm_inject_nmi(m->vm, 0), 0);
+    while (__atomic_load_n(&nmis, __ATOMIC_SEQ_CST) == 0) {
+        sched_yield();
+    }
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+}
+
+static void memory_can_be_read(void **state)
+{
+    uint32_t word;
+
+    (void)state;
+    assert_int_equal(vmm_memory_write(m->vm, VMM_GPA(0x5000), "abcd", 4), 0);
+    assert_int_equal(vmm_vm_read_memory(m->vm, 0x5000, &word, 4), 0);
+    assert_memory_equal(&word, "abcd", 4);
+    assert_int_equal(vmm_vm_read_memory(m->vm, 0xa0000, &word, 4), -VMM_EFAULT);
+}
+
 static void start_without_a_kernel_says_so(void **state)
 {
     (void)state;
@@ -396,6 +433,8 @@ int main(void)
         TEST(reset_restarts_the_guest),
         TEST(a_reset_that_cannot_load_ends_the_vm),
         TEST(startup_ipis_start_vcpus),
+        TEST(the_nmi_button_works),
+        TEST(memory_can_be_read),
         TEST(start_without_a_kernel_says_so),
         TEST(a_failed_start_leaves_nothing),
         HOST_TEST(bad_configurations_are_refused),

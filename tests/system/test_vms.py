@@ -67,6 +67,14 @@ def test_guest_that_never_exits(machine, scratch):
         assert vm_states(node)["spin"][0] == state
     node.sendline("vm dump spin")
     node.expect(r"spin: vCPU 0: rip ")
+    node.sendline("vm regs spin")
+    node.expect(r"cr0 [0-9a-f]{8}")
+    node.sendline("vm trace spin")
+    node.expect(r"last exits, latest first")
+    rows = command(node, "vm mem spin 0x100000 40")  # the guest's first code
+    assert [row[:16] for row in rows[1:]] == ["0000000000100000", "0000000000100010", "0000000000100020"]
+    assert "no memory" in "".join(command(node, "vm mem spin 0xa0000"))
+    assert "NAME" not in "".join(command(node, "vm mem spin nonsense"))
     command(node, "vm kill spin")
     assert vm_states(node) == {}
     end(node)

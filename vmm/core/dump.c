@@ -71,7 +71,7 @@ static void dump_exits(struct vcpu *v)
     if (e == NULL) {
         return;
     }
-    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  last exits, latest first:");
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  vCPU %u: last exits, latest first:", v->id);
     for (unsigned i = 0; i < VMM_EXITS_KEPT && (e->rip | e->code) != 0; i++) {
         vmm_vm_log(v->vm, VMM_LOG_ERROR, "    %-12s rip %016llx code %x info %llx %llx",
                    vmm_exit_name(e->kind), (ull)e->rip, e->code, (ull)e->info1, (ull)e->info2);
@@ -79,19 +79,25 @@ static void dump_exits(struct vcpu *v)
     }
 }
 
-static void dump_vcpu(struct vcpu *v)
+static void dump_vcpu(struct vcpu *v, unsigned what)
 {
-    dump_registers(v);
-    dump_system(v);
-    dump_code(v);
-    v->backend->dump(v);
-    dump_exits(v);
+    if ((what & VM_DUMP_REGISTERS) != 0) {
+        dump_registers(v);
+        dump_system(v);
+        dump_code(v);
+    }
+    if ((what & VM_DUMP_HARDWARE) != 0) {
+        v->backend->dump(v);
+    }
+    if ((what & VM_DUMP_EXITS) != 0) {
+        dump_exits(v);
+    }
 }
 
-void vmm_vm_dump(struct vm *vm)
+void vmm_vm_dump(struct vm *vm, unsigned what)
 {
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
-        dump_vcpu(vm->vcpu[i]);
+        dump_vcpu(vm->vcpu[i], what);
     }
 }
 
@@ -104,6 +110,6 @@ void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...)
     v->ops->format(v->host, why.text, sizeof(why.text), fmt, ap);
     va_end(ap);
     vmm_vm_log(v->vm, VMM_LOG_ERROR, "vCPU %u: %s", v->id, why.text);
-    dump_vcpu(v);
+    dump_vcpu(v, VM_DUMP_ALL);
     vmm_vm_end(v, reason);
 }

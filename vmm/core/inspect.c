@@ -76,3 +76,8 @@ uint64_t vmm_vm_memory_held(const struct vm *vm)
 {
     return vm->small_bytes + vm->vmm->backend->table_bytes((struct vm *)vm);
 }
+
+int vmm_vm_read_memory(struct vm *vm, uint64_t gpa, void *out, uint64_t length)
+{
+    return vmm_memory_read(vm, VMM_GPA(gpa), out, length);
+}

@@ -514,6 +514,16 @@ int vmm_vm_reset(struct vm *vm)
     return control_leave(vm, 0);
 }
 
+int vmm_vm_inject_nmi(struct vm *vm, unsigned vcpu)
+{
+    control_enter(vm);
+    if (!alive(vm) || vcpu >= vm->vcpu_count) {
+        return control_leave(vm, -VMM_EINVAL);
+    }
+    vmm_vcpu_request(vm->vcpu[vcpu], VMM_REQ_NMI);
+    return control_leave(vm, 0);
+}
+
 int vmm_vm_stop(struct vm *vm)
 {
     control_enter(vm);
