@@ -85,8 +85,8 @@ void block_finish(struct nk_block_device *d, struct nk_block_request *r, int sta
     d->stats.flushes += r->op == NK_BLOCK_FLUSH;
 }
 
-/* Lock held; gives it up. True when there was something. */
-static bool unlock_and_tell(struct nk_block_device *d, uint64_t flags)
+/* Lock held; gives it up. */
+static void unlock_and_tell(struct nk_block_device *d, uint64_t flags)
 {
     struct nk_list finished = NK_LIST_INIT(finished);
     struct nk_list *node;
@@ -94,12 +94,10 @@ static bool unlock_and_tell(struct nk_block_device *d, uint64_t flags)
         nk_list_push_back(&finished, node);
     }
     nk_spin_unlock_irqrestore(&d->lock, flags);
-    bool any = !nk_list_empty(&finished);
     while ((node = nk_list_pop_front(&finished)) != NULL) {
         struct nk_block_request *r = nk_list_entry(node, struct nk_block_request, node);
         r->done(r);
     }
-    return any;
 }
 
 int nk_block_submit(struct nk_block_device *d, struct nk_block_request *r)
@@ -120,14 +118,20 @@ int nk_block_submit(struct nk_block_device *d, struct nk_block_request *r)
     return 0;
 }
 
-bool block_service(struct nk_block_device *d)
+/* Lock held. */
+static void take_finished(struct nk_block_device *d)
 {
-    uint64_t flags = nk_spin_lock_irqsave(&d->lock);
     if (!d->resetting && !d->gone) {
         d->ops->reap(d);
         start_waiting(d);
     }
-    return unlock_and_tell(d, flags);
+}
+
+void block_service(struct nk_block_device *d)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&d->lock);
+    take_finished(d);
+    unlock_and_tell(d, flags);
 }
 
 static void timer_fired(struct nk_timer *t)
@@ -178,15 +182,16 @@ static void reset(struct nk_block_device *d)
 static void recover(struct nk_work *w)
 {
     struct nk_block_device *d = NK_CONTAINER_OF(w, struct nk_block_device, recovery);
-    bool found = block_service(d);
     uint64_t flags = nk_spin_lock_irqsave(&d->lock);
+    take_finished(d);
+    bool found = !nk_list_empty(&d->finished);
     const struct nk_block_request *r = oldest(d);
     d->timer_armed = false;
     d->stats.lost_interrupts += found;
     d->resetting = r != NULL && x86_rdtsc() >= r->deadline;
     bool overdue = d->resetting;
     arm_timer(d);
-    nk_spin_unlock_irqrestore(&d->lock, flags);
+    unlock_and_tell(d, flags);
     if (found) {
         nk_warn("block: %s had finished requests without an interrupt", d->name);
     }

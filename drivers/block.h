@@ -93,6 +93,5 @@ void block_init(struct nk_block_device *d, const char *driver, const struct nk_b
 /* `prefix` and a number make the name. Errors: -ENOSPC too many devices. */
 int block_register(struct nk_block_device *d, const char *prefix) NK_MUST_CHECK;
 void block_finish(struct nk_block_device *d, struct nk_block_request *r,
-                  int status); /* lock held */
-/* From the interrupt handler, and whenever the hardware may have news. True: it had. */
-bool block_service(struct nk_block_device *d);
+                  int status);                 /* lock held */
+void block_service(struct nk_block_device *d); /* from the interrupt handler */
