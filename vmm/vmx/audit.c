@@ -176,8 +176,8 @@ struct segment_name {
 
 #define SEGMENT(name)                                                                              \
     {                                                                                              \
-#name, VMCS_GUEST_##name.id, VMCS_GUEST_##name##_LIMIT.id, VMCS_GUEST_##name##_RIGHTS.id,  \
-            VMCS_GUEST_##name##_BASE.id                                                            \
+#name, VMCS_ID_GUEST_##name, VMCS_ID_GUEST_##name##_LIMIT, VMCS_ID_GUEST_##name##_RIGHTS,  \
+            VMCS_ID_GUEST_##name##_BASE                                                            \
     }
 
 /* What all segments in use have in common. */

@@ -23,8 +23,10 @@ static const struct {
     vmcsn_t base;
 } segment_table[VMM_SEG_COUNT] = {
 #define SEGMENT(name)                                                                              \
-    [VMM_SEG_##name] = {VMCS_GUEST_##name, VMCS_GUEST_##name##_LIMIT, VMCS_GUEST_##name##_RIGHTS,  \
-                        VMCS_GUEST_##name##_BASE}
+    [VMM_SEG_##name] = {{VMCS_ID_GUEST_##name},                                                    \
+                        {VMCS_ID_GUEST_##name##_LIMIT},                                            \
+                        {VMCS_ID_GUEST_##name##_RIGHTS},                                           \
+                        {VMCS_ID_GUEST_##name##_BASE}}
     SEGMENT(ES),
     SEGMENT(CS),
     SEGMENT(SS),
@@ -34,8 +36,8 @@ static const struct {
     SEGMENT(LDTR),
     SEGMENT(TR),
 #undef SEGMENT
-    [VMM_SEG_GDTR] = {.limit = VMCS_GUEST_GDTR_LIMIT, .base = VMCS_GUEST_GDTR_BASE},
-    [VMM_SEG_IDTR] = {.limit = VMCS_GUEST_IDTR_LIMIT, .base = VMCS_GUEST_IDTR_BASE},
+    [VMM_SEG_GDTR] = {.limit = {VMCS_ID_GUEST_GDTR_LIMIT}, .base = {VMCS_ID_GUEST_GDTR_BASE}},
+    [VMM_SEG_IDTR] = {.limit = {VMCS_ID_GUEST_IDTR_LIMIT}, .base = {VMCS_ID_GUEST_IDTR_BASE}},
 };
 
 static bool is_table(enum vmm_segment which)

@@ -140,6 +140,13 @@ typedef struct {
 VMCS_FIELD_LIST(F)
 #undef F
 
+/* The bare encodings, for constant tables: a const object is no constant to every compiler. */
+enum vmcs_id {
+#define F(width, name, encoding) VMCS_ID_##name = (encoding),
+    VMCS_FIELD_LIST(F)
+#undef F
+};
+
 static inline uint64_t vmcs_read_id(uint32_t id)
 {
     uint64_t value;
