@@ -29,4 +29,4 @@ cflags-vmm/load/manifest_text.c := $(cjson-flags)
 fp-y += vmm/load/manifest.c
 
 # paravirtual interface
-vmm-y += para/kvmclock.c para/hypercall.c
+vmm-y += para/kvmclock.c para/hypercall.c para/kvm_calls.c

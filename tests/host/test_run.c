@@ -262,6 +262,77 @@ static void wait_and_die(struct vcpu *vcpu, struct vmm_exit *e)
     e->kind = VMM_EXIT_shutdown;
 }
 
+static void kvm_call(struct vcpu *vcpu, struct vmm_exit *e, uint64_t number, uint64_t rbx,
+                     uint64_t rcx)
+{
+    nothing(vcpu, e);
+    e->kind = VMM_EXIT_hypercall;
+    e->insn_length = 3;
+    mock_of()->segment[VMM_SEG_CS].attributes = 0xa9b;
+    mock_of()->segment[VMM_SEG_SS].attributes = 0xc93;
+    vcpu->gpr[VMM_RAX] = number;
+    vcpu->gpr[VMM_RBX] = rbx;
+    vcpu->gpr[VMM_RCX] = rcx;
+    vcpu->gpr[VMM_RDX] = 0;
+    vcpu->gpr[VMM_RSI] = VECTOR;
+}
+
+static void kicks_itself(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    vcpu->rflags &= ~X86_RFLAGS_IF;
+    kvm_call(vcpu, e, 5, 0, 0);
+}
+
+static void halts(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    nothing(vcpu, e);
+    assert_int_equal(vcpu->gpr[VMM_RAX], 0);
+    e->kind = VMM_EXIT_hlt;
+    e->insn_length = 1;
+}
+
+static void a_kick_ends_the_next_hlt(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {kicks_itself, halts, nothing,
+                                                                      NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+    assert_false(v->kicked);
+}
+
+static void sends_to_all(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    kvm_call(vcpu, e, 10, UINT64_MAX, UINT64_MAX);
+}
+
+static void gets_what_it_sent(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    assert_int_equal(vcpu->gpr[VMM_RAX], 1); /* there is one vCPU */
+    gets_interrupt(vcpu, e);
+}
+
+static void sends_smi(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    kvm_call(vcpu, e, 10, 1, 0);
+    vcpu->gpr[VMM_RSI] = 2 << 8;
+}
+
+static void was_refused(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    nothing(vcpu, e);
+    assert_int_equal(vcpu->gpr[VMM_RAX], -22);
+}
+
+static void a_map_of_ipis_is_sent(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {
+        sends_to_all, gets_what_it_sent, sends_smi, was_refused, NULL};
+
+    (void)state;
+    scripted_run(m, steps);
+}
+
 static void the_loop_ends_with_the_vm(void **state)
 {
     static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {wait_and_die, NULL};
@@ -305,6 +376,8 @@ int main(void)
         TEST(hlt_ends_at_once_when_something_is_pending),
         TEST(the_shadow_of_sti_covers_the_hlt),
         TEST(the_higher_of_two_goes_first),
+        TEST(a_kick_ends_the_next_hlt),
+        TEST(a_map_of_ipis_is_sent),
         TEST(the_loop_ends_with_the_vm),
         TEST(exits_are_counted),
     };

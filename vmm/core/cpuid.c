@@ -112,6 +112,9 @@ struct rule {
 
 #define KVM_FEATURE_NOP_IO_DELAY       B(1)
 #define KVM_FEATURE_CLOCKSOURCE2       B(3)
+#define KVM_FEATURE_PV_UNHALT          B(7)
+#define KVM_FEATURE_PV_SEND_IPI        B(11)
+#define KVM_FEATURE_PV_SCHED_YIELD     B(13)
 #define KVM_FEATURE_CLOCKSOURCE_STABLE B(24)
 
 static void signature(struct vmm_cpuid_regs *r, const char text[12])
@@ -292,7 +295,8 @@ static const struct rule rule_table[] = {
     {.leaf = 0x40000010, .build = build_hyper_timing},
     {.leaf = 0x40000100, .force = {.eax = 0x40000101}, .build = build_kvm_signature},
     {.leaf = 0x40000101,
-     .force = {.eax = KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 |
+     .force = {.eax = KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_PV_UNHALT |
+                      KVM_FEATURE_PV_SEND_IPI | KVM_FEATURE_PV_SCHED_YIELD |
                       KVM_FEATURE_CLOCKSOURCE_STABLE}},
     {.leaf = 0x80000000, .keep = {0, ALL, ALL, ALL}, .build = build_ext_max},
     {.leaf = 0x80000001, .keep = {ALL, 0, EXT1_ECX, EXT1_EDX}, .build = build_ext_1},

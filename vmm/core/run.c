@@ -95,7 +95,8 @@ static bool wakes(struct vcpu *v)
     if (v->wait_sipi) {
         return false;
     }
-    return v->nmi_pending || ((v->rflags & X86_RFLAGS_IF) != 0 && vmm_irq_pending(v) >= 0);
+    return v->nmi_pending || ((v->rflags & X86_RFLAGS_IF) != 0 && vmm_irq_pending(v) >= 0) ||
+           __atomic_exchange_n(&v->kicked, false, __ATOMIC_SEQ_CST);
 }
 
 /* False: leave the run loop. */

@@ -79,6 +79,7 @@ void vmm_vcpu_init(struct vcpu *v)
     __builtin_memset(v->dr, 0, sizeof(v->dr));
     v->event.valid = false;
     v->nmi_pending = false;
+    v->kicked = false;
     v->intr_shadow = false;
     v->intr_window = v->cr8_exits = false;
     __atomic_store_n(&v->halted, !boot, __ATOMIC_RELAXED);

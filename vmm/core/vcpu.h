@@ -134,6 +134,7 @@ struct vcpu {
     /* Guest-physical page last found to be no memory. That stays so while vCPUs run. */
     uint64_t device_page;
     uint8_t sipi_vector; /* set before VMM_REQ_SIPI */
+    bool kicked;         /* atomic: ends this HLT or the next, by KVM's KICK_CPU */
     unsigned id;
     uint32_t irq_look; /* atomic: VMM_IRQ_..., core/irq.h */
     int cpu;           /* pinned to, or -1 */

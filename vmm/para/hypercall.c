@@ -85,17 +85,12 @@ static const hypercall_fn hypercall_table[VMM_HC_COUNT] = {
     [VMM_HC_INFO - VMM_HC(0)] = hc_info,
 };
 
-static struct arguments arguments_of(struct vcpu *v)
+static bool is_64_bit(struct vcpu *v)
 {
-    struct arguments a = {.rdi = v->gpr[VMM_RDI], .rsi = v->gpr[VMM_RSI]};
     struct vmm_segment_state cs;
 
     v->backend->get_segment(v, VMM_SEG_CS, &cs);
-    if ((cs.attributes & CS_LONG) == 0) {
-        a.rdi = (uint32_t)a.rdi;
-        a.rsi = (uint32_t)a.rsi;
-    }
-    return a;
+    return (cs.attributes & CS_LONG) != 0;
 }
 
 enum vmm_action vmm_hypercall(struct vcpu *v)
@@ -106,9 +101,12 @@ enum vmm_action vmm_hypercall(struct vcpu *v)
     if (v->backend->cpl(v) == 3) {
         result = VMM_HC_EPERM;
     } else if (index < VMM_HC_COUNT) {
-        struct arguments a = arguments_of(v);
+        const uint64_t mask = is_64_bit(v) ? UINT64_MAX : UINT32_MAX;
+        const struct arguments a = {v->gpr[VMM_RDI] & mask, v->gpr[VMM_RSI] & mask};
 
         result = hypercall_table[index](v, &a);
+    } else if ((uint32_t)v->gpr[VMM_RAX] < VMM_KVM_CALLS_END) {
+        vmm_kvm_call(v, (uint32_t)v->gpr[VMM_RAX], is_64_bit(v), &result);
     }
     v->gpr[VMM_RAX] = (uint64_t)result;
     return VMM_CONTINUE;
