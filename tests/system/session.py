@@ -18,13 +18,13 @@ def guest_shell(node):
     node.expect(GUEST)
 
 
-def command(node, line, log=False):
+def command(node, line, log=False, timeout=None):
     """A command of the kernel's shell; the lines it prints, those of the log only if asked for. A log line may come at
     any time and draws the prompt anew, so the end is a mark of our own, not the prompt."""
     mark = f"mark-{next(marks)}"
     node.sendline(line)
     node.sendline(f"echo {mark}")
-    node.expect(rf"\n{mark}(?!\d)")
+    node.expect(rf"\n{mark}(?!\d)", timeout)
     lines = node.before.replace("\x1b[K", "").splitlines()
     others = SHELL if log else rf"{SHELL}|^\[ *\d+\.\d+\] "
     return [text for text in lines if text and not re.search(others, text)]

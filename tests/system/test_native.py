@@ -34,7 +34,7 @@ def node_with(machine, scratch):
 
 
 def run(node, line):
-    return "\n".join(command(node, f"run {line}"))
+    return "\n".join(command(node, f"run {line}", timeout=200))
 
 
 def test_hello_and_stream(node_with):

@@ -168,7 +168,7 @@ BROKEN = [
     ("cpu", {"cpus": [7]}, r"cpus: cpu 7: this node has CPUs 0-1"),
     ("cpu_count", {"cpus": [0, 1]}, r"cpus: more CPUs"),
     ("power", {"power": "explode"}, r'power: must be "stop" or "node"'),
-    ("not_a_kernel", {"boot-source": {"kernel_image_path": "vms/syntax.json"}}, r"too short for a Linux kernel"),
+    ("not_a_kernel", {"boot-source": {"kernel_image_path": "vms/syntax.json"}}, r"not a kernel that can be booted"),
 ]
 
 
