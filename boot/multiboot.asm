@@ -17,7 +17,10 @@ MB1_FLAGS         equ MB1_ALIGN_MODULES | MB1_MEMORY_INFO | MB1_ADDRESSES
 MB2_MAGIC         equ 0xe85250d6
 MB2_TAG_END       equ 0
 MB2_TAG_REQUEST   equ 1
+MB2_TAG_CONSOLE   equ 4
+MB2_TAG_SCREEN    equ 5
 MB2_TAG_ALIGN     equ 6
+MB2_CONSOLE_TEXT  equ 1 << 1       ; VGA text mode will do
 MB2_OPTIONAL      equ 1
 
 section .boot.header progbits alloc exec nowrite align=8
@@ -44,6 +47,16 @@ mb2_request:
     dd mb2_request_end - mb2_request
     dd 1, 3, 6, 8, 14, 15           ; command line, modules, memory map, framebuffer, RSDPs
 mb2_request_end:
+
+align 8
+    dw MB2_TAG_CONSOLE, MB2_OPTIONAL
+    dd 12
+    dd MB2_CONSOLE_TEXT
+
+align 8                             ; where there is no text mode: a framebuffer, of any size
+    dw MB2_TAG_SCREEN, MB2_OPTIONAL
+    dd 20
+    dd 0, 0, 32                     ; width, height, bits per pixel
 
 align 8
     dw MB2_TAG_ALIGN, 0

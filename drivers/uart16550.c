@@ -150,6 +150,7 @@ static bool serve(void)
     if (count) {
         uart.client->received(bytes, count);
     }
+    uart.client->sent();
     if (drained) {
         uart.client->drained();
     }

@@ -12,6 +12,7 @@ struct uart_client {
     void (*received)(const char *s, size_t len); /* bytes from the line; interrupt context */
     /* Up to max bytes to send, 0 when there are none; any context, interrupts off. */
     size_t (*pull)(char *out, size_t max);
+    void (*sent)(void);    /* some of it went out; interrupt context */
     void (*drained)(void); /* all there was to pull is sent; interrupt context */
 };
 

@@ -6,8 +6,12 @@
 #include "base/list.h"
 #include "base/platform.h"
 #include "base/spinlock.h"
+#include "drivers/keyboard.h"
+#include "drivers/screen.h"
 #include "drivers/uart16550.h"
 #include "kernel/format.h"
+#include "kernel/kernel.h"
+#include "kernel/log.h"
 #include "kernel/ring.h"
 #include "mm/slab.h"
 #include "sched/sync.h"
@@ -17,6 +21,7 @@
 #define NAME_MAX_BYTES  32
 #define RX_RING_BYTES   NK_KIB(16) /* more than a large paste, between interrupt and thread */
 #define GETC_BYTES      NK_KIB(8)
+#define FRAMEBUFFER_RGB 1 /* boot/bootinfo.h */
 #define ESCAPE_TWICE_NS UINT64_C(1000000000)
 
 struct nk_console {
@@ -70,12 +75,18 @@ static size_t pull_output(char *out, size_t max)
     size_t count = nk_ring_get(&console.notice, out, max);
     count += nk_ring_get(&console.front->out, out + count, max - count);
     nk_spin_unlock_irqrestore(&console.lock, flags);
+    screen_write(out, count);
     return count;
 }
 
 /* Before the rings are live, and after a panic took the line. */
 static void write_polled(const char *s, size_t len)
 {
+    if (console.sync) {
+        screen_write_sync(s, len);
+    } else {
+        screen_write(s, len);
+    }
     for (size_t done = 0; done < len;) {
         const char *newline = memchr(s + done, '\n', len - done);
         size_t run = newline ? (size_t)(newline - s) - done : len - done;
@@ -182,6 +193,7 @@ void console_write_sync(const char *s, size_t len)
         /* No lock: its holder may have been stopped, and each number is written in one go. */
         while ((count = nk_ring_get(&shell_stream.out, bytes, sizeof(bytes))) != 0) {
             uart_write_polled(bytes, count);
+            screen_write_sync(bytes, count);
         }
         write_polled("\n", 1);
     }
@@ -440,7 +452,32 @@ void console_init_early(void)
     uart_init_early();
 }
 
-static const struct uart_client uart_client = {rx_put, pull_output, line_drained};
+static const struct uart_client uart_client = {rx_put, pull_output, screen_draw, line_drained};
+
+/* The screen begins with what the log has so far. */
+static void start_screen(void)
+{
+    char value[8];
+    const struct bootinfo_framebuffer *f = &nk_bootinfo.framebuffer;
+    if (nk_option("screen", value, sizeof(value)) && strcmp(value, "no") == 0) {
+        return;
+    }
+    const struct screen_device *device =
+        f->kind == FRAMEBUFFER_RGB
+            ? framebuffer_probe(NK_PA(f->base), f->width, f->height, f->pitch, f->bpp)
+            : vga_text_probe();
+    if (!device) {
+        return;
+    }
+    int err = screen_start(device);
+    if (err < 0) {
+        nk_warn("console: no screen (error %d)", err);
+        return;
+    }
+    nk_log_replay(screen_write);
+    screen_draw();
+    nk_debug("console: %s, %u columns, %u rows", device->name, device->columns, device->rows);
+}
 
 void console_init(void)
 {
@@ -452,11 +489,17 @@ void console_init(void)
     struct nk_thread *thread;
     const struct nk_thread_attr attr = {.name = "console", .cpu = NK_CPU_ANY, .priority = 24};
     int err = nk_thread_start(&thread, &attr, console_thread, NULL);
+    start_screen();
+    int no_keyboard = err == 0 ? keyboard_init(rx_put) : err;
+    if (no_keyboard < 0) {
+        nk_debug("console: no keyboard (error %d)", no_keyboard);
+    }
     if (err == 0) {
         err = uart_init(&uart_client);
     }
     if (err < 0) {
         nk_warn("console: no serial input (error %d); output stays polled", err);
+        screen_poll();
         return;
     }
     console.live = true;

@@ -1,5 +1,5 @@
-/* The node's console: one serial line (and later screen and keyboard), shared by the shell and the
- * consoles of guests. One of them is in front; the others' output waits in their rings.
+/* The node's console: one serial line, with screen and keyboard beside it, shared by the shell and
+ * the consoles of guests. One of them is in front; the others' output waits in their rings.
  *
  * Ctrl-] is the way out of a guest's console to the shell; in the shell it goes back to the guest
  * console used last. Typed twice within a guest's console within a second, one Ctrl-] reaches the
