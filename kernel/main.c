@@ -104,8 +104,34 @@ static void init_lapic(void)
     lapic_init_cpu();
 }
 
+/* isolate=1,3: CPUs that only threads come to that name them. */
+static void isolate_cpus(void)
+{
+    char text[64];
+    uint64_t cpus = 0;
+    if (!nk_option("isolate", text, sizeof(text))) {
+        return;
+    }
+    for (const char *at = text;; at++) {
+        unsigned cpu = 0;
+        const char *digits = at;
+        for (; *at >= '0' && *at <= '9' && cpu < CONFIG_NR_CPUS; at++) {
+            cpu = cpu * 10 + (unsigned)(*at - '0');
+        }
+        cpus |= at != digits && cpu < CONFIG_NR_CPUS ? UINT64_C(1) << cpu : 1;
+        if (*at != ',') {
+            cpus |= *at != '\0'; /* CPU 0 is always refused */
+            break;
+        }
+    }
+    if (sched_isolate(cpus) < 0) {
+        nk_warn("isolate=%s: not a list of CPUs from 1 on, such as 1,3", text);
+    }
+}
+
 static void init_sched(void)
 {
+    isolate_cpus();
     sched_init();
     sched_init_cpu(boot_stack_top);
 }

@@ -27,8 +27,11 @@ static NK_NORETURN void idle_loop(void *arg)
             x86_sti();
             continue;
         }
-        if (!(__atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED) & bit)) {
+        const uint64_t known = __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED) |
+                               __atomic_load_n(&sched_reserved_mask, __ATOMIC_RELAXED);
+        if (!(known & bit)) {
             __atomic_fetch_or(&sched_idle_mask, bit, __ATOMIC_RELAXED);
+            sched_steal(rq);
         }
         nk_platform_idle();
     }

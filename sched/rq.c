@@ -1,12 +1,55 @@
 #include "sched/rq.h"
 
+#include "base/errno.h"
 #include "mm/slab.h"
 #include "sched/sched.h"
 
 _Static_assert(CONFIG_NR_CPUS <= 64, "sched_idle_mask is one word");
 _Static_assert(NK_PRIORITY_COUNT <= 32, "ready_mask is one word");
 
-uint64_t sched_idle_mask;
+uint64_t sched_idle_mask, sched_reserved_mask;
+static uint64_t isolated_mask, table_mask; /* atomic */
+
+static void update_reserved(void)
+{
+    /* Not CPU 0: there may be no other. */
+    uint64_t both = __atomic_load_n(&table_mask, __ATOMIC_RELAXED) |
+                    __atomic_load_n(&isolated_mask, __ATOMIC_RELAXED);
+    both &= ~UINT64_C(1);
+    uint64_t freed = __atomic_exchange_n(&sched_reserved_mask, both, __ATOMIC_SEQ_CST) & ~both;
+    __atomic_fetch_and(&sched_idle_mask, ~both, __ATOMIC_SEQ_CST);
+    for (unsigned cpu = 0; cpu < nk_cpu_count; cpu++) {
+        if (freed >> cpu & 1 && cpu != this_cpu->id) {
+            nk_platform_kick_cpu(cpu); /* if it is idle, it shall say so */
+        }
+    }
+}
+
+void sched_reserve_table(uint64_t cpu_bit, bool there)
+{
+    if (there) {
+        __atomic_fetch_or(&table_mask, cpu_bit, __ATOMIC_RELAXED);
+    } else {
+        __atomic_fetch_and(&table_mask, ~cpu_bit, __ATOMIC_RELAXED);
+    }
+    update_reserved();
+}
+
+int sched_isolate(uint64_t cpus)
+{
+    uint64_t others = UINT64_MAX >> (64 - CONFIG_NR_CPUS) & ~UINT64_C(1);
+    if (cpus & ~others) {
+        return -EINVAL;
+    }
+    __atomic_store_n(&isolated_mask, cpus, __ATOMIC_RELAXED);
+    update_reserved();
+    return 0;
+}
+
+uint64_t sched_isolated(void)
+{
+    return __atomic_load_n(&isolated_mask, __ATOMIC_RELAXED);
+}
 
 uint64_t sched_slice_ticks(void)
 {
@@ -61,8 +104,11 @@ static NK_ALWAYS_INLINE void enqueue_here(struct sched_rq *rq, struct nk_thread 
 }
 
 /* The same for any thread. */
-static NK_NOINLINE void enqueue_any(struct sched_rq *rq, struct nk_thread *t)
+NK_NOINLINE void sched_enqueue(struct sched_rq *rq, struct nk_thread *t)
 {
+    if (t->slack) {
+        partition_slack_over(t);
+    }
     if (t->priority != NK_PRIORITY_DEADLINE) {
         enqueue_here(rq, t);
         return;
@@ -77,8 +123,8 @@ static NK_NOINLINE void enqueue_any(struct sched_rq *rq, struct nk_thread *t)
     }
 }
 
-/* False: it is not in the queue; READY, it may still be on its way here. */
-static bool queue_remove(struct sched_rq *rq, struct nk_thread *t)
+/* READY, it may still be on its way here. */
+bool sched_dequeue(struct sched_rq *rq, struct nk_thread *t)
 {
     if (!(rq->ready_mask >> t->priority & 1)) {
         return false;
@@ -105,10 +151,10 @@ static bool queue_remove(struct sched_rq *rq, struct nk_thread *t)
 
 void sched_requeue(struct sched_rq *rq, struct nk_thread *t, unsigned priority)
 {
-    bool queued = queue_remove(rq, t);
+    bool queued = sched_dequeue(rq, t);
     t->priority = (uint8_t)priority;
     if (queued) {
-        enqueue_any(rq, t);
+        sched_enqueue(rq, t);
     }
 }
 
@@ -142,13 +188,28 @@ NK_NOINLINE void rq_drain_inbox(struct sched_rq *rq)
         if (t != this_cpu->current) {
             thread_wait_off_cpu(t); /* it was sent here by a CPU that is still switching from it */
         }
-        enqueue_any(rq, t);
+        sched_enqueue(rq, t);
     }
 }
 
-int sched_claim_idle_cpu(void)
+void sched_order(unsigned cpu, struct sched_order *order)
 {
-    uint64_t mask = __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED);
+    struct sched_rq *rq = nk_cpu_table[cpu].rq;
+    struct sched_order *head = __atomic_load_n(&rq->orders, __ATOMIC_RELAXED);
+    do {
+        order->next = head;
+    } while (!__atomic_compare_exchange_n(&rq->orders, &head, order, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    if (cpu == this_cpu->id) {
+        sched_reschedule_interrupt();
+    } else if (head == NULL) {
+        nk_platform_kick_cpu(cpu);
+    }
+}
+
+int sched_claim_idle_cpu(uint64_t cpus)
+{
+    uint64_t mask = __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED) & cpus;
     while (mask != 0) {
         uint64_t bit = mask & -mask;
         if (__atomic_fetch_and(&sched_idle_mask, ~bit, __ATOMIC_ACQ_REL) & bit) {
@@ -167,36 +228,38 @@ static NK_NOINLINE unsigned place_again(struct nk_thread *t)
     int pinned = __atomic_load_n(&t->pinned, __ATOMIC_RELAXED);
     unsigned cpu = t->cpu;
     bool leaving = __atomic_load_n(&t->on_cpu, __ATOMIC_ACQUIRE);
-    if (pinned != NK_CPU_ANY) {
+    uint64_t allowed = sched_allowed(t);
+    if (nk_unlikely(!(allowed >> cpu & 1))) {
         if (!leaving) {
-            return (unsigned)pinned;
+            return sched_pick_cpu(t);
         }
         __atomic_or_fetch(&t->attention, ATTENTION_MIGRATE, __ATOMIC_RELAXED);
         return cpu;
     }
-    if (leaving || __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED) >> cpu & 1) {
+    if (pinned != NK_CPU_ANY || leaving ||
+        __atomic_load_n(&sched_idle_mask, __ATOMIC_RELAXED) >> cpu & 1) {
         return cpu;
     }
-    int other = sched_claim_idle_cpu();
+    int other = sched_claim_idle_cpu(allowed);
     return other < 0 ? cpu : (unsigned)other;
 }
 
-/* Where a new thread begins: where it is pinned, on an idle CPU, or on the one with the shortest
- * queue. */
-static unsigned place_first(const struct nk_thread *t)
+/* An idle CPU, or the one with the shortest queue; this one where there is no difference. */
+unsigned sched_pick_cpu(const struct nk_thread *t)
 {
     if (t->pinned != NK_CPU_ANY) {
         return (unsigned)t->pinned;
     }
-    int idle = sched_claim_idle_cpu();
+    const uint64_t allowed = sched_allowed(t);
+    int idle = sched_claim_idle_cpu(allowed);
     if (idle >= 0) {
         return (unsigned)idle;
     }
     unsigned best = this_cpu->id;
-    uint32_t best_count = this_cpu->rq->ready_count;
+    uint32_t best_count = allowed >> best & 1 ? this_cpu->rq->ready_count : UINT32_MAX;
     for (unsigned i = 0; i < nk_cpu_count && best_count > 0; i++) {
         const struct sched_rq *rq = nk_cpu_table[i].rq;
-        if (rq != NULL && rq->ready_count < best_count) {
+        if (allowed >> i & 1 && rq != NULL && rq->ready_count < best_count) {
             best = i;
             best_count = rq->ready_count;
         }
@@ -210,7 +273,7 @@ static NK_NOINLINE void make_ready_elsewhere(struct nk_thread *t)
     thread_set_state(t, NK_THREAD_READY);
     if (cpu == this_cpu->id) {
         t->cpu = cpu;
-        enqueue_any(this_cpu->rq, t);
+        sched_enqueue(this_cpu->rq, t);
     } else {
         sched_send_to(cpu, t);
     }
@@ -232,7 +295,7 @@ void sched_make_ready(struct nk_thread *t)
 
 void sched_start_ready(struct nk_thread *t)
 {
-    unsigned cpu = place_first(t);
+    unsigned cpu = sched_pick_cpu(t);
     thread_set_state(t, NK_THREAD_READY);
     if (nk_likely(cpu == this_cpu->id)) {
         t->cpu = cpu;

@@ -10,28 +10,48 @@ struct thread_queue {
     struct nk_thread *head, *tail; /* valid while the queue's bit in ready_mask is set */
 };
 
+/* Something that only the CPU of a run queue can do to it, asked for by another CPU. fn runs there
+ * in the reschedule interrupt; it may release the order. */
+struct sched_order {
+    struct sched_order *next;
+    void (*fn)(struct sched_rq *rq, struct sched_order *order);
+};
+
 struct sched_rq {
     uint32_t ready_mask;  /* bit n: queue[n] has a thread */
     uint32_t ready_count; /* read by others, for placing threads */
     uint32_t cpu;
     bool slice_armed;
     bool slice_over; /* the running thread's turn is over: behind its equals with it */
+    uint32_t gated;  /* every thread needs a look before it runs: there is a partition table */
+    struct partition_state *partitions;
     struct nk_thread *idle;
     uint64_t switch_tsc; /* when the running thread began to run */
-    uint64_t switches, slice_interrupts;
+    uint64_t switches, slice_interrupts, stolen;
     struct nk_timer slice_timer;
     struct thread_queue queue[NK_PRIORITY_COUNT];
     struct nk_thread *inbox NK_ALIGNED(64); /* atomic; a stack: newest first */
+    struct sched_order *orders;             /* atomic; the same */
+    uint32_t steal_asked;                   /* atomic; sched/steal.c */
+    struct sched_order steal;               /* what this CPU asks of another */
 };
 
 extern uint64_t sched_idle_mask; /* atomic; bit n: CPU n halts with nothing to run */
+
+/* Atomic; CPUs that only threads come to that name them: isolated ones and those with a partition
+ * table. They are never in sched_idle_mask. */
+extern uint64_t sched_reserved_mask;
+void sched_reserve_table(uint64_t cpu_bit, bool there);
 
 struct sched_rq *rq_create(unsigned cpu);
 
 /* All of these: interrupts off. */
 void rq_drain_inbox(struct sched_rq *rq);
 void sched_send_to(unsigned cpu, struct nk_thread *t); /* a READY thread goes to another CPU */
-int sched_claim_idle_cpu(void); /* so that the next caller takes another; -1: there is none */
+/* One of the set, so that the next caller takes another; -1: there is none. */
+int sched_claim_idle_cpu(uint64_t cpus);
+unsigned sched_pick_cpu(const struct nk_thread *t); /* of those that it may run on */
+void sched_order(unsigned cpu, struct sched_order *order);
 uint64_t sched_slice_ticks(void);
 void sched_slice_arm(struct sched_rq *rq, uint64_t used); /* for the rest of a slice */
 void sched_make_ready(struct nk_thread *t);  /* state READY, on the CPU that suits it */
@@ -41,6 +61,27 @@ void sched_preempt(void); /* the current thread is READY, whoever is due runs */
 
 /* A READY or running thread of this CPU gets a priority, or a place by its new deadline. */
 void sched_requeue(struct sched_rq *rq, struct nk_thread *t, unsigned priority);
+void sched_enqueue(struct sched_rq *rq, struct nk_thread *t); /* READY, on this CPU */
+bool sched_dequeue(struct sched_rq *rq, struct nk_thread *t); /* false: not in the queue */
+
+/* CPUs that the thread may run on. */
+static inline uint64_t sched_allowed(const struct nk_thread *t)
+{
+    int pinned = __atomic_load_n(&t->pinned, __ATOMIC_ACQUIRE);
+    uint64_t mask = __atomic_load_n(&t->affinity, __ATOMIC_ACQUIRE);
+    if (pinned != NK_CPU_ANY) {
+        return UINT64_C(1) << pinned;
+    }
+    return mask != NK_AFFINITY_ANY ? mask
+                                   : ~__atomic_load_n(&sched_reserved_mask, __ATOMIC_RELAXED);
+}
+
+/* sched/partition.c, interrupts off. Where there is a table: may it run now? Else it is put by. */
+bool partition_admits(struct sched_rq *rq, struct nk_thread *t);
+struct nk_thread *partition_slack(struct sched_rq *rq); /* with nothing to run; NULL: nobody */
+void partition_slack_over(struct nk_thread *t);
+
+void sched_steal(struct sched_rq *rq); /* sched/steal.c: this CPU has nothing to do */
 
 /* sched/deadline.c, interrupts off */
 void deadline_push(struct sched_rq *rq, struct nk_thread *t); /* among those that have one */

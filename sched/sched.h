@@ -18,8 +18,18 @@ void sched_interrupt_tail(void);
 /* From the reschedule IPI: drain what other CPUs queued for this one. */
 void sched_reschedule_interrupt(void);
 
+/* Isolated CPUs, bit n for CPU n: they run only threads that are pinned to them or whose affinity
+ * mask names them. CPU 0 cannot be isolated. Threads that are there move when they are next picked.
+ * Errors: -EINVAL. */
+int sched_isolate(uint64_t cpus) NK_MUST_CHECK;
+uint64_t sched_isolated(void);
+
+/* Work stealing, off by default: a CPU of the set that has nothing to do asks the one of the set
+ * with the most ready threads for one of them. 0: nobody does. */
+void sched_set_stealing(uint64_t cpus);
+
 struct sched_stats {
-    uint64_t switches, idle_ticks, slice_interrupts;
+    uint64_t switches, idle_ticks, slice_interrupts, stolen;
     unsigned runnable;
 };
 void sched_get_stats(unsigned cpu, struct sched_stats *out);

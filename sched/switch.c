@@ -16,12 +16,14 @@ static NK_NOINLINE bool divert(struct sched_rq *rq, struct nk_thread *t)
         thread_set_state(t, NK_THREAD_READY);
     }
     __atomic_and_fetch(&t->attention, ~(uint32_t)ATTENTION_MIGRATE, __ATOMIC_ACQ_REL);
-    int pinned = __atomic_load_n(&t->pinned, __ATOMIC_ACQUIRE);
-    if (pinned != NK_CPU_ANY && pinned != (int)rq->cpu) {
-        sched_send_to((unsigned)pinned, t);
+    if (!(sched_allowed(t) >> rq->cpu & 1)) {
+        if (t->slack) {
+            partition_slack_over(t);
+        }
+        sched_send_to(sched_pick_cpu(t), t);
         return true;
     }
-    return false;
+    return rq->gated != 0 && !partition_admits(rq, t);
 }
 
 static NK_NOINLINE void switch_special(struct nk_thread *prev, struct nk_thread *next)
@@ -60,6 +62,15 @@ static inline void switch_to(struct sched_rq *rq, struct nk_thread *prev, struct
 
 static void run_next_queued(struct sched_rq *rq, struct nk_thread *prev);
 
+static inline void run_picked(struct sched_rq *rq, struct nk_thread *prev, struct nk_thread *next)
+{
+    if (nk_unlikely(next == prev)) {
+        thread_set_state(next, NK_THREAD_RUNNING);
+        return;
+    }
+    switch_to(rq, prev, next);
+}
+
 /* The rare cases below begin anew when they are dealt with: as tail calls they cost the usual case
  * neither a stack frame nor saved registers. None of them looks at the inbox again: once prev has
  * been sent to another CPU, that CPU waits for this one to switch, and must not be waited for. */
@@ -78,15 +89,23 @@ static NK_NOINLINE void arm_and_run_next(struct sched_rq *rq, struct nk_thread *
 static NK_NOINLINE void divert_and_run_next(struct sched_rq *rq, struct nk_thread *prev,
                                             struct nk_thread *next)
 {
-    if (!divert(rq, next)) {
-        queue_push_front(rq, next);
+    if (divert(rq, next)) {
+        run_next_queued(rq, prev);
+    } else {
+        run_picked(rq, prev, next);
     }
-    run_next_queued(rq, prev);
 }
 
 static NK_NOINLINE void run_idle(struct sched_rq *rq, struct nk_thread *prev)
 {
     struct nk_thread *idle = rq->idle;
+    if (rq->gated != 0) {
+        struct nk_thread *t = partition_slack(rq);
+        if (t != NULL) {
+            run_picked(rq, prev, t);
+            return;
+        }
+    }
     if (prev != idle) {
         switch_to(rq, prev, idle);
     } else {
@@ -113,15 +132,11 @@ static NK_ALWAYS_INLINE void pick_and_switch(struct sched_rq *rq, struct nk_thre
     }
     q->head = next->next;
     rq->ready_count--;
-    if (nk_unlikely(next->attention != 0)) {
+    if (nk_unlikely((next->attention | rq->gated) != 0)) {
         divert_and_run_next(rq, prev, next);
         return;
     }
-    if (nk_unlikely(next == prev)) {
-        thread_set_state(next, NK_THREAD_RUNNING);
-        return;
-    }
-    switch_to(rq, prev, next);
+    run_picked(rq, prev, next);
 }
 
 static NK_NOINLINE void run_next_queued(struct sched_rq *rq, struct nk_thread *prev)
@@ -143,7 +158,7 @@ void sched_run_next(struct sched_rq *rq, struct nk_thread *prev)
 static void end_turn(struct sched_rq *rq, struct nk_thread *current)
 {
     current->slice_used = 0;
-    int idle = current->pinned == NK_CPU_ANY ? sched_claim_idle_cpu() : -1;
+    int idle = current->pinned == NK_CPU_ANY ? sched_claim_idle_cpu(sched_allowed(current)) : -1;
     if (idle >= 0) {
         sched_send_to((unsigned)idle, current);
         run_next_queued(rq, current);
@@ -202,11 +217,24 @@ void sched_interrupt_tail(void)
     sched_preempt();
 }
 
+static NK_NOINLINE void carry_out_orders(struct sched_rq *rq)
+{
+    struct sched_order *order = __atomic_exchange_n(&rq->orders, NULL, __ATOMIC_ACQ_REL);
+    while (order != NULL) {
+        struct sched_order *next = order->next;
+        order->fn(rq, order);
+        order = next;
+    }
+}
+
 void sched_reschedule_interrupt(void)
 {
     struct sched_rq *rq = this_cpu->rq;
     if (__atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL) {
         rq_drain_inbox(rq);
+    }
+    if (nk_unlikely(__atomic_load_n(&rq->orders, __ATOMIC_RELAXED) != NULL)) {
+        carry_out_orders(rq);
     }
     if (__atomic_load_n(&this_cpu->current->attention, __ATOMIC_ACQUIRE) != 0) {
         nk_resched_request();
@@ -239,7 +267,7 @@ void nk_thread_yield(void)
     struct sched_rq *rq = this_cpu->rq;
     struct nk_thread *current = this_cpu->current;
     uint32_t ready = rq->ready_mask >> current->priority;
-    bool plain = rq->inbox == NULL && current->attention == 0;
+    bool plain = rq->inbox == NULL && (current->attention | rq->gated) == 0;
     if (nk_likely(ready == 0 && plain)) {
         x86_sti();
         return;
@@ -272,6 +300,7 @@ void sched_get_stats(unsigned cpu, struct sched_stats *out)
         .switches = rq->switches,
         .idle_ticks = thread_ticks(rq->idle),
         .slice_interrupts = rq->slice_interrupts,
+        .stolen = rq->stolen,
         .runnable = rq->ready_count + !idle,
     };
 }

@@ -77,6 +77,7 @@ struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn
         .state = THREAD_STATE(NK_THREAD_NEW),
         .priority = (uint8_t)(attr->priority != 0 ? attr->priority : NK_PRIORITY_DEFAULT),
         .pinned = attr->cpu,
+        .affinity = NK_AFFINITY_ANY,
         .wakes_on = attr->cpu,
         .cpu = this_cpu->id,
         .fn = fn,
@@ -86,6 +87,7 @@ struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn
     copy_name(t->name, attr->name != NULL ? attr->name : "");
     nk_timer_init(&t->timer, sched_wait_timeout);
     nk_waitqueue_init(&t->done);
+    t->own_priority = t->priority;
     registry_add(t);
     return t;
 }
@@ -133,6 +135,7 @@ int nk_thread_run(struct nk_thread *t)
     t->park = t->wait = WAIT_NOTHING;
     t->attention = 0;
     t->slice_used = 0;
+    t->priority = t->own_priority;
     sched_start_ready(t);
     nk_spinlock_release(&t->done.lock);
     sched_after_wake(flags);

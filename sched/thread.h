@@ -83,6 +83,12 @@ int nk_thread_resume(struct nk_thread *t) NK_MUST_CHECK;
  * -EBUSY it has deadlines. */
 int nk_thread_pin(struct nk_thread *t, int cpu) NK_MUST_CHECK;
 
+/* The CPUs it may run on, bit n for CPU n; moves it if it is elsewhere, and ends a pin. Without a
+ * mask of its own (NK_AFFINITY_ANY) it may run on all but isolated CPUs and those with a partition
+ * table. Errors: -EINVAL no CPU that is there; -EBUSY it has deadlines. */
+#define NK_AFFINITY_ANY UINT64_MAX
+int nk_thread_set_affinity(struct nk_thread *t, uint64_t cpus) NK_MUST_CHECK;
+
 /* The current thread owns extended state from now on, and runs with this XCR0 (guest's value);
  * the full state is kept across switches. Context: the thread itself. */
 void nk_thread_fp_enable(void);

@@ -2,6 +2,7 @@
 #include "base/errno.h"
 #include "base/percpu.h"
 #include "base/x86.h"
+#include "sched/partition.h"
 #include "sched/rq.h"
 
 static const char *const state_name_table[] = {
@@ -56,6 +57,13 @@ int nk_thread_resume(struct nk_thread *t)
     return old & both ? 0 : -EINVAL;
 }
 
+/* Where it may run has changed. */
+static void check_place(struct nk_thread *t)
+{
+    __atomic_fetch_or(&t->attention, ATTENTION_MIGRATE, __ATOMIC_ACQ_REL);
+    call_attention(t);
+}
+
 int nk_thread_pin(struct nk_thread *t, int cpu)
 {
     if (cpu < NK_CPU_ANY || cpu >= (int)nk_cpu_count) {
@@ -66,11 +74,35 @@ int nk_thread_pin(struct nk_thread *t, int cpu)
     }
     __atomic_store_n(&t->pinned, cpu, __ATOMIC_RELEASE);
     __atomic_store_n(&t->wakes_on, cpu, __ATOMIC_RELEASE);
-    if (cpu == NK_CPU_ANY || !thread_is_alive(t)) {
-        return 0;
+    if (thread_is_alive(t)) {
+        check_place(t);
     }
-    __atomic_fetch_or(&t->attention, ATTENTION_MIGRATE, __ATOMIC_ACQ_REL);
-    call_attention(t);
+    return 0;
+}
+
+int nk_thread_set_affinity(struct nk_thread *t, uint64_t cpus)
+{
+    uint64_t all = UINT64_MAX >> (64 - nk_cpu_count);
+    if ((cpus & all) == 0) {
+        return -EINVAL;
+    }
+    if (t->priority == NK_PRIORITY_DEADLINE) {
+        return -EBUSY;
+    }
+    cpus = cpus == NK_AFFINITY_ANY ? cpus : cpus & all;
+    __atomic_store_n(&t->affinity, cpus, __ATOMIC_RELEASE);
+    return nk_thread_pin(t, NK_CPU_ANY);
+}
+
+int nk_thread_set_partition(struct nk_thread *t, unsigned partition)
+{
+    if (partition > NK_PARTITION_MAX) {
+        return -EINVAL;
+    }
+    __atomic_store_n(&t->partition, (uint8_t)partition, __ATOMIC_RELEASE);
+    if (thread_is_alive(t)) {
+        check_place(t);
+    }
     return 0;
 }
 

@@ -24,7 +24,7 @@ enum thread_wait {
 enum thread_attention {
     ATTENTION_PAUSE = 1 << 0,   /* nk_thread_pause() asks for it */
     ATTENTION_PAUSED = 1 << 1,  /* it was done */
-    ATTENTION_MIGRATE = 1 << 2, /* it is pinned to another CPU */
+    ATTENTION_MIGRATE = 1 << 2, /* it may have to go to another CPU */
 };
 
 /* What a switch to or from the thread has to do beyond the usual. */
@@ -43,10 +43,14 @@ struct nk_thread {
     uint8_t state;   /* THREAD_STATE(); written by thread_set_state() only */
     uint8_t priority;
     uint8_t on_switch;      /* enum thread_on_switch */
+    uint8_t own_priority;   /* what it has by itself; `priority` may be lent or withheld */
+    uint8_t partition;      /* atomic; sched/partition.h */
+    bool slack;             /* runs, with priority 0, in a slot that is not its partition's */
     uint32_t attention;     /* atomic; enum thread_attention */
     uint32_t cpu;           /* whose run queue it is on, or was last */
     int32_t wakes_on;       /* atomic; `pinned`, or WAKES_ASK */
     int32_t pinned;         /* atomic; a CPU or NK_CPU_ANY */
+    uint64_t affinity;      /* atomic; CPUs it may run on when it is not pinned; bit n: CPU n */
     struct nk_thread *next; /* in a run queue, an inbox or the graveyard */
     uint32_t park;          /* atomic wait word of nk_thread_park() */
     uint32_t wait;          /* atomic wait word of everything in sched/ that blocks */

@@ -77,9 +77,21 @@ DEVICE_MACHINES = {
     "1cpu-pci-8259": (1, "128M", "max", ["-no-acpi", *PCI_DEVICES]),
 }
 
+# For some tests: time counted in instructions, so that durations can be asserted; an isolated CPU.
+SPECIAL_MACHINES = {
+    "1cpu-exact": (1, "128M", "max", ["-icount", "shift=0,sleep=off"]),
+    "2cpu-isolated": (2, "256M", "max", []),
+}
+SPECIAL_LINES = {
+    "1cpu-exact": "ktest=partition_*,deadline_* exact",
+    "2cpu-isolated": "ktest=isolated_*,wait_*,affinity_* isolate=1",
+}
+
+ALL_MACHINES = MACHINES | DEVICE_MACHINES | SPECIAL_MACHINES
+
 
 def command(machine, command_line):
-    cpus, memory, cpu, extra = (MACHINES | DEVICE_MACHINES)[machine]
+    cpus, memory, cpu, extra = ALL_MACHINES[machine]
     return [str(TOP / "tests/kernel/machine"), str(IMAGE), str(cpus), memory, cpu, command_line,
             *extra]
 
@@ -92,13 +104,14 @@ def panic_tests():
 
 
 def jobs():
-    for machine in MACHINES | DEVICE_MACHINES:
+    for machine in ALL_MACHINES:
 
         def judge(status, output, machine=machine):
             return tap.judge(machine, output, status, PASSED)
 
         tests = DEVICE_TESTS if machine in DEVICE_MACHINES else "*"
-        yield Job("kernel", machine, command(machine, f"ktest={tests}"), TIMEOUT, judge, weight=50)
+        line = SPECIAL_LINES.get(machine, f"ktest={tests}")
+        yield Job("kernel", machine, command(machine, line), TIMEOUT, judge, weight=50)
 
     for name, text in panic_tests():
 
@@ -117,7 +130,7 @@ def review(results):
     outcomes = {}
     for result in results:
         machine, _, name = result.name.partition(": ")
-        if machine in MACHINES | DEVICE_MACHINES:
+        if machine in ALL_MACHINES:
             outcomes.setdefault(name, set()).add(result.status)
     return [Result(f"all machines: {name}", "fail", "skipped on every machine")
             for name, statuses in outcomes.items() if statuses == {"skip"}]
