@@ -115,9 +115,13 @@ endif
 all: $(image) $(build)/libvmm.a native ## build the kernel image
 
 .PHONY: run
-run: all $(build)/orthocone.iso ## build all and boot the ISO in QEMU; the guest's power-off ends it
-	@echo 'Booting $(build)/orthocone.iso in QEMU'
-	$(quiet)$(QEMU) $(qemu-flags) -cdrom $(build)/orthocone.iso
+run: all $(build)/orthocone.iso ## build all and boot the ISO; MACHINE=qemu, bochs-vmx or bochs-svm
+	@echo 'Booting $(build)/orthocone.iso in $(MACHINE)'
+	$(quiet)$(run-command)
+
+MACHINE ?= qemu
+run-command = $(if $(filter qemu,$(MACHINE)),$(QEMU) $(qemu-flags) -cdrom,tools/bochs $(MACHINE)) \
+	$(build)/orthocone.iso
 
 .PHONY: debug
 debug: all $(build)/orthocone.iso ## like run, but QEMU waits for a debugger

@@ -42,7 +42,8 @@ TIMED(time_nothing, "", "")
 TIMED(time_cpuid, "", "xor %%eax, %%eax; cpuid")
 TIMED(time_wbinvd, "", "wbinvd")
 TIMED(time_invd, "", "invd")
-TIMED(time_vmmcall, "", "mov $-1, %%eax; vmmcall")
+TIMED(time_amd_hypercall, "", "mov $-1, %%eax; vmmcall")
+TIMED(time_intel_hypercall, "", "mov $-1, %%eax; vmcall")
 TIMED(time_msr_read, "mov $0x3b, %%ecx", "rdmsr")
 TIMED(time_msr_write, "mov $0x3b, %%ecx", "xor %%eax, %%eax; xor %%edx, %%edx; wrmsr")
 TIMED(time_pio_out, "", "mov $0xff, %%al; outb %%al, $0x21")
@@ -65,6 +66,11 @@ TIMED(time_ipi_halt_x2apic, "mov $0x83f, %%ecx",
       "mov $0x50, %%eax; xor %%edx, %%edx; wrmsr; sti; hlt; cli")
 
 /* From the sending instruction to the handler's first one. */
+static uint64_t time_hypercall(void)
+{
+    return guest_is_intel() ? time_intel_hypercall() : time_amd_hypercall();
+}
+
 static uint64_t time_ipi_xapic(void)
 {
     uint64_t start = x86_rdtsc();
@@ -131,7 +137,7 @@ static const struct {
     {"cpuid", time_cpuid, ANY},
     {"wbinvd", time_wbinvd, ANY},
     {"invd", time_invd, ANY},
-    {"vmmcall", time_vmmcall, VM_ONLY},
+    {"vmmcall", time_hypercall, VM_ONLY},
     {"msr_read", time_msr_read, TSC_ADJUST},
     {"msr_write", time_msr_write, TSC_ADJUST},
     {"pio_out", time_pio_out, ANY},

@@ -290,7 +290,11 @@ static void check_refused(void)
     }
     if (guest_in_vm()) {
         CHECK_FAULT("rdpmc", GUEST_GP, "rdpmc: no counters");
-        CHECK_FAULT("vmmcall", GUEST_NO_FAULT, "vmmcall: a number that means nothing");
+        if (guest_is_intel()) {
+            CHECK_FAULT("vmcall", GUEST_NO_FAULT, "vmcall: a number that means nothing");
+        } else {
+            CHECK_FAULT("vmmcall", GUEST_NO_FAULT, "vmmcall: a number that means nothing");
+        }
     }
     CHECK_FAULT("wbinvd", GUEST_NO_FAULT, "wbinvd");
     CHECK_FAULT("invd", GUEST_NO_FAULT, "invd");

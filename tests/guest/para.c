@@ -23,7 +23,11 @@ struct wall_clock {
 static int64_t hypercall(uint32_t number, uint64_t rdi, uint64_t rsi)
 {
     int64_t rax = number;
-    __asm__ volatile("vmmcall" : "+a"(rax) : "D"(rdi), "S"(rsi) : "memory");
+    if (guest_is_intel()) {
+        __asm__ volatile("vmcall" : "+a"(rax) : "D"(rdi), "S"(rsi) : "memory");
+    } else {
+        __asm__ volatile("vmmcall" : "+a"(rax) : "D"(rdi), "S"(rsi) : "memory");
+    }
     return rax;
 }
 
@@ -31,7 +35,11 @@ static void check_hypercalls(void)
 {
     static const char text[] = TEXT;
     uint64_t rdi = 1, rsi = 2, rdx = 3, rax = VMM_HC_VERSION;
-    __asm__ volatile("vmmcall" : "+a"(rax), "+D"(rdi), "+S"(rsi), "+d"(rdx));
+    if (guest_is_intel()) {
+        __asm__ volatile("vmcall" : "+a"(rax), "+D"(rdi), "+S"(rsi), "+d"(rdx));
+    } else {
+        __asm__ volatile("vmmcall" : "+a"(rax), "+D"(rdi), "+S"(rsi), "+d"(rdx));
+    }
     guest_check_equal(rax, VMM_HC_VERSION_1, "hypercall: version");
     guest_check(rdi == 1 && rsi == 2 && rdx == 3, "hypercall: arguments are kept");
     guest_check_equal((uint64_t)hypercall(VMM_HC(99), 0, 0), (uint64_t)VMM_HC_ENOTSUP,

@@ -121,6 +121,11 @@ class BochsMachine(Machine):
         self.log = open(self.scratch / "serial.log", "wb")
         self.console.logfile_read = self
 
+    def wait(self, timeout=None, unless=None):
+        """As Machine.wait(). Bochs' own status says nothing: 0 when the node powered the machine off."""
+        super().wait(timeout, unless)
+        return 0 if "soft power off" in (self.scratch / "bochs.log").read_text(errors="replace") else 1
+
     def emulator_log(self):
         return (self.scratch / "emulator.log").read_text(errors="replace")
 

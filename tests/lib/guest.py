@@ -6,7 +6,7 @@ from lib.machine import TOP
 
 TIMEOUT = 120
 
-# guest, where it runs, QEMU's -cpu of the node
+# guest, where it runs, the machine: QEMU's -cpu of the node, or Bochs
 RUNS = [
     ("exits", "bare", "max"),
     ("timers", "bare", "max"),
@@ -19,6 +19,13 @@ RUNS = [
     ("para", "vm", "max"),
     ("exits", "vm", "qemu64,+svm,+npt"),
     ("exits", "vm", "EPYC"),
+    ("exits", "vm", "bochs-vmx"),
+    ("timers", "vm", "bochs-vmx"),
+    ("interrupts", "vm", "bochs-vmx"),
+    ("smp", "vm", "bochs-vmx"),
+    ("para", "vm", "bochs-vmx"),
+    ("interrupts", "vm", "bochs-svm"),
+    ("smp", "vm", "bochs-svm"),
 ]
 
 

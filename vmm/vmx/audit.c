@@ -42,7 +42,7 @@ static void check(struct audit *a, bool holds, const char *field, uint64_t value
 }
 
 /* Name and value of a field, for check(). */
-#define FIELD(name) #name, get(a, VMCS_##name.id)
+#define FIELD(name) #name, get(a, VMCS_ID_##name)
 
 static bool canonical(uint64_t address)
 {
@@ -66,29 +66,29 @@ static bool pat_valid(uint64_t pat)
 
 static void controls(struct audit *a)
 {
-    uint64_t proc2 = get(a, VMCS_PROC2_CONTROLS.id);
-    uint64_t eptp = get(a, VMCS_EPT_POINTER.id);
+    uint64_t proc2 = get(a, VMCS_ID_PROC2_CONTROLS);
+    uint64_t eptp = get(a, VMCS_ID_EPT_POINTER);
 
-    check(a, (get(a, VMCS_MSR_BITMAP.id) & 0xfff) == 0, FIELD(MSR_BITMAP), "4 KiB aligned");
+    check(a, (get(a, VMCS_ID_MSR_BITMAP) & 0xfff) == 0, FIELD(MSR_BITMAP), "4 KiB aligned");
     check(a, (proc2 & PROC2_EPT) == 0 || (eptp & 7) == 6, FIELD(EPT_POINTER),
           "memory type is write-back");
     check(a, (proc2 & PROC2_EPT) == 0 || (eptp >> 3 & 7) == 3, FIELD(EPT_POINTER),
           "walk length is 4");
     check(a, (proc2 & PROC2_EPT) != 0 || (proc2 & PROC2_UNRESTRICTED) == 0, FIELD(PROC2_CONTROLS),
           "unrestricted guest needs EPT");
-    check(a, (proc2 & PROC2_VPID) == 0 || get(a, VMCS_VPID.id) != 0, FIELD(VPID), "not 0");
+    check(a, (proc2 & PROC2_VPID) == 0 || get(a, VMCS_ID_VPID) != 0, FIELD(VPID), "not 0");
     check(a,
-          (get(a, VMCS_PROC_CONTROLS.id) & PROC_TPR_SHADOW) == 0 ||
-              (get(a, VMCS_VIRTUAL_APIC.id) & 0xfff) == 0,
+          (get(a, VMCS_ID_PROC_CONTROLS) & PROC_TPR_SHADOW) == 0 ||
+              (get(a, VMCS_ID_VIRTUAL_APIC) & 0xfff) == 0,
           FIELD(VIRTUAL_APIC), "4 KiB aligned");
 }
 
 static void event(struct audit *a)
 {
-    uint32_t info = (uint32_t)get(a, VMCS_ENTRY_INTR_INFO.id);
+    uint32_t info = (uint32_t)get(a, VMCS_ID_ENTRY_INTR_INFO);
     uint32_t type = info >> INTR_INFO_TYPE_SHIFT & 7;
     bool error = (info & INTR_INFO_HAS_ERROR) != 0;
-    uint64_t blocked = get(a, VMCS_GUEST_INTERRUPTIBILITY.id);
+    uint64_t blocked = get(a, VMCS_ID_GUEST_INTERRUPTIBILITY);
 
     if ((info & INTR_INFO_VALID) == 0) {
         return;
@@ -113,24 +113,24 @@ static void event(struct audit *a)
 static void host(struct audit *a)
 {
     const struct vmx_caps *c = a->caps;
-    uint64_t cr0 = get(a, VMCS_HOST_CR0.id);
-    uint64_t cr4 = get(a, VMCS_HOST_CR4.id);
+    uint64_t cr0 = get(a, VMCS_ID_HOST_CR0);
+    uint64_t cr4 = get(a, VMCS_ID_HOST_CR4);
 
     check(a, (cr0 & c->cr0_fixed0) == c->cr0_fixed0 && (cr0 & ~c->cr0_fixed1) == 0, FIELD(HOST_CR0),
           "fixed bits (IA32_VMX_CR0_FIXED0, FIXED1)");
     check(a, (cr4 & c->cr4_fixed0) == c->cr4_fixed0 && (cr4 & ~c->cr4_fixed1) == 0, FIELD(HOST_CR4),
           "fixed bits (IA32_VMX_CR4_FIXED0, FIXED1)");
-    check(a, get(a, VMCS_HOST_CS.id) != 0, FIELD(HOST_CS), "not null");
-    check(a, get(a, VMCS_HOST_TR.id) != 0, FIELD(HOST_TR), "not null");
-    check(a, (get(a, VMCS_HOST_CS.id) & (SELECTOR_TI | SELECTOR_RPL)) == 0, FIELD(HOST_CS),
+    check(a, get(a, VMCS_ID_HOST_CS) != 0, FIELD(HOST_CS), "not null");
+    check(a, get(a, VMCS_ID_HOST_TR) != 0, FIELD(HOST_TR), "not null");
+    check(a, (get(a, VMCS_ID_HOST_CS) & (SELECTOR_TI | SELECTOR_RPL)) == 0, FIELD(HOST_CS),
           "RPL and TI are 0");
-    check(a, (get(a, VMCS_HOST_TR.id) & (SELECTOR_TI | SELECTOR_RPL)) == 0, FIELD(HOST_TR),
+    check(a, (get(a, VMCS_ID_HOST_TR) & (SELECTOR_TI | SELECTOR_RPL)) == 0, FIELD(HOST_TR),
           "RPL and TI are 0");
-    check(a, canonical(get(a, VMCS_HOST_FS_BASE.id)), FIELD(HOST_FS_BASE), "canonical");
-    check(a, canonical(get(a, VMCS_HOST_GS_BASE.id)), FIELD(HOST_GS_BASE), "canonical");
-    check(a, canonical(get(a, VMCS_HOST_TR_BASE.id)), FIELD(HOST_TR_BASE), "canonical");
-    check(a, canonical(get(a, VMCS_HOST_RIP.id)), FIELD(HOST_RIP), "canonical");
-    check(a, pat_valid(get(a, VMCS_HOST_PAT.id)), FIELD(HOST_PAT), "memory types");
+    check(a, canonical(get(a, VMCS_ID_HOST_FS_BASE)), FIELD(HOST_FS_BASE), "canonical");
+    check(a, canonical(get(a, VMCS_ID_HOST_GS_BASE)), FIELD(HOST_GS_BASE), "canonical");
+    check(a, canonical(get(a, VMCS_ID_HOST_TR_BASE)), FIELD(HOST_TR_BASE), "canonical");
+    check(a, canonical(get(a, VMCS_ID_HOST_RIP)), FIELD(HOST_RIP), "canonical");
+    check(a, pat_valid(get(a, VMCS_ID_HOST_PAT)), FIELD(HOST_PAT), "memory types");
 }
 
 /* --- section 27.3.1 ----------------------------------------------------------------------------
@@ -141,7 +141,7 @@ static void control_registers(struct audit *a)
     const struct vmx_caps *c = a->caps;
     uint64_t free = a->unrestricted ? X86_CR0_PE | X86_CR0_PG : 0;
     uint64_t need = c->cr0_fixed0 & ~free;
-    uint64_t efer = get(a, VMCS_GUEST_EFER.id);
+    uint64_t efer = get(a, VMCS_ID_GUEST_EFER);
 
     check(a, (a->cr0 & need) == need && (a->cr0 & ~c->cr0_fixed1) == 0, FIELD(GUEST_CR0),
           "fixed bits (IA32_VMX_CR0_FIXED0, FIXED1)");
@@ -163,10 +163,10 @@ static void control_registers(struct audit *a)
           (a->cr0 & X86_CR0_PG) == 0 ||
               ((efer & X86_EFER_LMA) != 0) == ((efer & X86_EFER_LME) != 0),
           FIELD(GUEST_EFER), "LMA is LME when PG is set");
-    check(a, pat_valid(get(a, VMCS_GUEST_PAT.id)), FIELD(GUEST_PAT), "memory types");
-    check(a, get(a, VMCS_GUEST_DR7.id) >> 32 == 0, FIELD(GUEST_DR7), "bits 63:32 are 0");
-    check(a, canonical(get(a, VMCS_GUEST_SYSENTER_ESP.id)), FIELD(GUEST_SYSENTER_ESP), "canonical");
-    check(a, canonical(get(a, VMCS_GUEST_SYSENTER_EIP.id)), FIELD(GUEST_SYSENTER_EIP), "canonical");
+    check(a, pat_valid(get(a, VMCS_ID_GUEST_PAT)), FIELD(GUEST_PAT), "memory types");
+    check(a, get(a, VMCS_ID_GUEST_DR7) >> 32 == 0, FIELD(GUEST_DR7), "bits 63:32 are 0");
+    check(a, canonical(get(a, VMCS_ID_GUEST_SYSENTER_ESP)), FIELD(GUEST_SYSENTER_ESP), "canonical");
+    check(a, canonical(get(a, VMCS_ID_GUEST_SYSENTER_EIP)), FIELD(GUEST_SYSENTER_EIP), "canonical");
 }
 
 struct segment_name {
@@ -212,7 +212,7 @@ static void data_segments(struct audit *a)
 {
     static const struct segment_name data_table[] = {SEGMENT(SS), SEGMENT(DS), SEGMENT(ES),
                                                      SEGMENT(FS), SEGMENT(GS)};
-    uint64_t ss = get(a, VMCS_GUEST_SS_RIGHTS.id);
+    uint64_t ss = get(a, VMCS_ID_GUEST_SS_RIGHTS);
 
     check(a, (a->cr0 & X86_CR0_PE) != 0 || RIGHTS_DPL(ss) == 0, FIELD(GUEST_SS_RIGHTS),
           "DPL is 0 in real mode");
@@ -252,32 +252,32 @@ static void system_segments(struct audit *a)
               "an LDT");
         check(a, canonical(get(a, ldtr.base)), FIELD(GUEST_LDTR_BASE), "canonical");
     }
-    check(a, canonical(get(a, VMCS_GUEST_GDTR_BASE.id)), FIELD(GUEST_GDTR_BASE), "canonical");
-    check(a, canonical(get(a, VMCS_GUEST_IDTR_BASE.id)), FIELD(GUEST_IDTR_BASE), "canonical");
-    check(a, get(a, VMCS_GUEST_GDTR_LIMIT.id) <= 0xffff, FIELD(GUEST_GDTR_LIMIT),
+    check(a, canonical(get(a, VMCS_ID_GUEST_GDTR_BASE)), FIELD(GUEST_GDTR_BASE), "canonical");
+    check(a, canonical(get(a, VMCS_ID_GUEST_IDTR_BASE)), FIELD(GUEST_IDTR_BASE), "canonical");
+    check(a, get(a, VMCS_ID_GUEST_GDTR_LIMIT) <= 0xffff, FIELD(GUEST_GDTR_LIMIT),
           "bits 31:16 are 0");
-    check(a, get(a, VMCS_GUEST_IDTR_LIMIT.id) <= 0xffff, FIELD(GUEST_IDTR_LIMIT),
+    check(a, get(a, VMCS_ID_GUEST_IDTR_LIMIT) <= 0xffff, FIELD(GUEST_IDTR_LIMIT),
           "bits 31:16 are 0");
 }
 
 static void rest(struct audit *a)
 {
-    uint64_t rip = get(a, VMCS_GUEST_RIP.id);
-    uint64_t blocked = get(a, VMCS_GUEST_INTERRUPTIBILITY.id);
+    uint64_t rip = get(a, VMCS_ID_GUEST_RIP);
+    uint64_t blocked = get(a, VMCS_ID_GUEST_INTERRUPTIBILITY);
     uint64_t shadow = blocked & (BLOCKED_STI | BLOCKED_MOV_SS);
-    bool code64 = a->long_mode && (get(a, VMCS_GUEST_CS_RIGHTS.id) & RIGHTS_L) != 0;
+    bool code64 = a->long_mode && (get(a, VMCS_ID_GUEST_CS_RIGHTS) & RIGHTS_L) != 0;
 
     check(a, code64 || rip >> 32 == 0, FIELD(GUEST_RIP), "bits 63:32 are 0 outside 64-bit code");
     check(a, (a->rflags & RFLAGS_FIXED0) == 0 && (a->rflags & X86_RFLAGS_FIXED) != 0,
           FIELD(GUEST_RFLAGS), "reserved bits");
     check(a, !a->long_mode || (a->rflags & RFLAGS_VM) == 0, FIELD(GUEST_RFLAGS),
           "VM is 0 in \"IA-32e mode guest\"");
-    check(a, get(a, VMCS_GUEST_ACTIVITY.id) == 0, FIELD(GUEST_ACTIVITY), "active");
+    check(a, get(a, VMCS_ID_GUEST_ACTIVITY) == 0, FIELD(GUEST_ACTIVITY), "active");
     check(a, shadow != (BLOCKED_STI | BLOCKED_MOV_SS), FIELD(GUEST_INTERRUPTIBILITY),
           "STI and MOV SS do not both block");
     check(a, (blocked & BLOCKED_STI) == 0 || (a->rflags & X86_RFLAGS_IF) != 0,
           FIELD(GUEST_INTERRUPTIBILITY), "STI blocks only when IF is set");
-    check(a, get(a, VMCS_LINK_POINTER.id) == UINT64_MAX, FIELD(LINK_POINTER), "no shadow VMCS");
+    check(a, get(a, VMCS_ID_LINK_POINTER) == UINT64_MAX, FIELD(LINK_POINTER), "no shadow VMCS");
 }
 
 unsigned vmx_audit(const struct vmx_caps *caps, vmx_field_reader read, void *arg,
@@ -286,11 +286,11 @@ unsigned vmx_audit(const struct vmx_caps *caps, vmx_field_reader read, void *arg
     struct audit audit = {.caps = caps, .read = read, .arg = arg, .report = report};
     struct audit *a = &audit;
 
-    a->cr0 = get(a, VMCS_GUEST_CR0.id);
-    a->cr4 = get(a, VMCS_GUEST_CR4.id);
-    a->rflags = get(a, VMCS_GUEST_RFLAGS.id);
-    a->long_mode = (get(a, VMCS_ENTRY_CONTROLS.id) & ENTRY_IA32E) != 0;
-    a->unrestricted = (get(a, VMCS_PROC2_CONTROLS.id) & PROC2_UNRESTRICTED) != 0;
+    a->cr0 = get(a, VMCS_ID_GUEST_CR0);
+    a->cr4 = get(a, VMCS_ID_GUEST_CR4);
+    a->rflags = get(a, VMCS_ID_GUEST_RFLAGS);
+    a->long_mode = (get(a, VMCS_ID_ENTRY_CONTROLS) & ENTRY_IA32E) != 0;
+    a->unrestricted = (get(a, VMCS_ID_PROC2_CONTROLS) & PROC2_UNRESTRICTED) != 0;
     controls(a);
     event(a);
     host(a);

@@ -11,24 +11,7 @@
 
 #define CR4_VMXE (UINT64_C(1) << 13)
 
-#define MSR_MAP_LOW_FIRST  UINT32_C(0)
-#define MSR_MAP_HIGH_FIRST UINT32_C(0xc0000000)
-#define MSR_MAP_MSRS       UINT32_C(0x2000)
-#define MSR_MAP_READ_HIGH  0x400 /* bytes: read low, read high, write low, write high */
-#define MSR_MAP_WRITE      0x800
-
 enum vmx_cpu_error { CPU_OK, CPU_LOCKED_OFF, CPU_FIXED_BITS, CPU_VMXON_FAILED };
-
-/* What entries and exits switch, or own.c does: the guest's own value is in the register. */
-static const struct {
-    uint32_t first, count;
-    bool write;
-} pass_table[] = {
-    {0x174, 3, true},       /* SYSENTER_CS, ESP, EIP */
-    {0xc0000081, 4, true},  /* STAR, LSTAR, CSTAR, SFMASK */
-    {0xc0000100, 3, true},  /* FS.base, GS.base, KernelGSBase */
-    {0xc0000103, 1, false}, /* TSC_AUX: run.c loads it when it differs */
-};
 
 static uint64_t read_msr(void *arg, uint32_t msr)
 {
@@ -167,24 +150,6 @@ static int alloc_page(struct vmm *vmm, hpa_t *out, void **va)
     *va = vmm->ops->hpa_to_va(vmm->host, *out);
     __builtin_memset(*va, 0, VMM_PAGE_SIZE);
     return 0;
-}
-
-void vmx_msr_map_fill(uint8_t *map)
-{
-    __builtin_memset(map, 0xff, VMM_PAGE_SIZE);
-    for (unsigned i = 0; i < VMM_ARRAY_COUNT(pass_table); i++) {
-        for (uint32_t n = 0; n < pass_table[i].count; n++) {
-            uint32_t msr = pass_table[i].first + n;
-            uint32_t index = msr & (MSR_MAP_MSRS - 1);
-            uint32_t byte = (msr >= MSR_MAP_HIGH_FIRST ? MSR_MAP_READ_HIGH : 0) + index / 8;
-            uint8_t mask = (uint8_t) ~(1u << index % 8);
-
-            map[byte] &= mask;
-            if (pass_table[i].write) {
-                map[MSR_MAP_WRITE + byte] &= mask;
-            }
-        }
-    }
 }
 
 static void free_all(struct vmm *vmm, struct vmx *vmx)

@@ -121,7 +121,8 @@ typedef uint64_t (*vmx_msr_reader)(void *arg, uint32_t msr);
 int vmx_caps_read(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const char *without,
                   const char **lacks);
 
-/* --- vmx.c ------------------------------------------------------------------------------------ */
+/* --- bitmap.c ------------------------------------------------------------------------------------
+ */
 
 void vmx_msr_map_fill(uint8_t *map);
 

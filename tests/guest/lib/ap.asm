@@ -2,7 +2,7 @@
 
 %include "tests/guest/lib/layout.inc"
 
-        extern guest_pml4, guest_gdt_pointer, guest_ap_start
+        extern guest_pml4, guest_gdt, guest_gdt_limit, guest_ap_start
         global guest_trampoline, guest_trampoline_end
 
 CODE64 equ 0x10
@@ -15,14 +15,14 @@ section .text
         bits 16
 guest_trampoline:
         cli
-        mov eax, guest_gdt_pointer
-        xor ebx, ebx
-        mov ds, bx
-        o32 lgdt [dword eax]
+        o32 lgdt [cs:ap_gdt_pointer - guest_trampoline] ; real mode's segments end at 64 KiB
         mov eax, cr0
         or al, 1
         mov cr0, eax
         jmp dword CODE32:ap32
+ap_gdt_pointer:
+        dw guest_gdt_limit
+        dd guest_gdt
 guest_trampoline_end:
 
         bits 32

@@ -3,7 +3,7 @@
 %include "tests/guest/lib/layout.inc"
 
         extern guest_start, guest_interrupt, guest_bss, guest_bss_end
-        global guest_pml4, guest_vectors, guest_gdt_pointer
+        global guest_pml4, guest_vectors, guest_gdt, guest_gdt_limit
 
 STACK_SIZE equ 0x8000
 CODE64     equ 0x10
@@ -80,8 +80,9 @@ guest_gdt:
         dq 0x00af9b000000ffff   ; CODE64
         dq 0x00cf93000000ffff   ; DATA64
         dq 0x00cf9b000000ffff   ; CODE32
+guest_gdt_limit equ $ - guest_gdt - 1
 guest_gdt_pointer:
-        dw $ - guest_gdt - 1
+        dw guest_gdt_limit
         dq guest_gdt
 
 ; Identity map of the first 4 GiB, made by the assembler: both entries can load it at once.

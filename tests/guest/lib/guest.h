@@ -33,6 +33,9 @@ bool guest_option_is(const char *key, const char *value);
 /* Under our VMM, as opposed to a bare machine or another hypervisor's. */
 bool guest_in_vm(void);
 
+/* An Intel processor, whose hypercall instruction is VMCALL? */
+bool guest_is_intel(void);
+
 NK_NORETURN void guest_power_off(void); /* S5; then halts, if that failed */
 NK_NORETURN void guest_die(const char *why);
 

@@ -105,6 +105,11 @@ bool guest_in_vm(void)
     return hypervisor && x86_cpuid(0x40000000, 0).ebx != tcg;
 }
 
+bool guest_is_intel(void)
+{
+    return x86_cpuid(0, 0).ecx == 0x6c65746e; /* "ntel" */
+}
+
 void guest_power_off(void)
 {
     x86_outw(PM1_CONTROL, PM1_SLP_EN | (S5_TYPE << PM1_SLP_TYP));
