@@ -18,7 +18,7 @@
 #define BAD_SECTOR   4000
 #define WORDS        (512 / 4)
 #define MS           UINT64_C(1000000)
-#define SHORT_TIME   (500 * MS)
+#define SHORT_TIME   (1000 * MS)
 
 #define SKIP_WITHOUT_DISKS() KTEST_SKIP_UNLESS(nk_block_get(0) != NULL, "needs block devices")
 
