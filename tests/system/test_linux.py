@@ -3,6 +3,7 @@
 import hashlib
 import time
 
+import pytest
 from lib.vm import Tree, linux_manifest, manifest
 
 from session import BANNER, GUEST, LINUX_BOOT, command, end, guest_shell, to_guest, to_node, vm_states
@@ -153,5 +154,26 @@ def test_two_vcpus_and_memory_above_4_gib(machine, scratch):
     assert all(int(count) > 0 for count in counts)
     assert node.run("dd if=/dev/zero bs=1M count=16 2>/dev/null | md5sum", GUEST).split()[0] == \
         hashlib.md5(bytes(16 << 20)).hexdigest()
+    node.sendline("poweroff")
+    assert node.wait() == 0
+
+
+@pytest.mark.parametrize("cpus", [(0, 1) * 4, None], ids=["8_pinned", "16_floating"])
+def test_more_vcpus_than_cpus(machine, scratch, cpus):
+    tree = Tree(scratch / "tree")
+    vm = linux_manifest(memory=512, cpus=cpus or (0,) * 16)
+    if not cpus:
+        del vm["cpus"]
+    tree.add_vm(vm)
+    node = machine(**tree.arguments())
+    guest_shell(node)
+    count = vm["machine-config"]["vcpu_count"]
+    assert int(node.run("nproc", GUEST)) == count
+    work = "for i in $(seq 16); do (dd if=/dev/zero bs=1M count=2 2>/dev/null | md5sum) & done; wait"
+    expected = hashlib.md5(bytes(2 << 20)).hexdigest()
+    assert node.run(work, GUEST, LINUX_BOOT).count(expected) == 16
+    counts = node.run("grep LOC: /proc/interrupts", GUEST, LINUX_BOOT).split()[1:count + 1]
+    assert all(int(n) > 0 for n in counts)
+    assert node.run("dmesg | grep -iE 'stall|lockup'", GUEST) == ""
     node.sendline("poweroff")
     assert node.wait() == 0

@@ -99,11 +99,11 @@ struct vm_exit_count {
 bool vmm_vm_exit_count(const struct vm *vm, unsigned i, struct vm_exit_count *out);
 uint64_t vmm_vm_memory_held(const struct vm *vm); /* bytes beyond guest RAM */
 
-enum vm_dump { /* what of every vCPU */
-    VM_DUMP_REGISTERS = 1 << 0, /* and the code at RIP */
-    VM_DUMP_HARDWARE = 1 << 1,  /* the back end's control block */
-    VM_DUMP_EXITS = 1 << 2,     /* the last ones, latest first */
-    VM_DUMP_ALL = 7,
+enum vm_dump {                             /* what of every vCPU */
+               VM_DUMP_REGISTERS = 1 << 0, /* and the code at RIP */
+               VM_DUMP_HARDWARE = 1 << 1,  /* the back end's control block */
+               VM_DUMP_EXITS = 1 << 2,     /* the last ones, latest first */
+               VM_DUMP_ALL = 7,
 };
 /* Through the print hook. Of a running vCPU it shows what its last exit saw. */
 void vmm_vm_dump(struct vm *vm, unsigned what);
