@@ -136,12 +136,6 @@ typedef struct {
     F(n, HOST_RSP, 0x6c14)                                                                         \
     F(n, HOST_RIP, 0x6c16)
 
-enum vmcs_id {
-#define F(width, name, encoding) VMCS_ID_##name = encoding,
-    VMCS_FIELD_LIST(F)
-#undef F
-};
-
 #define F(width, name, encoding) static const vmcs##width##_t VMCS_##name = {encoding};
 VMCS_FIELD_LIST(F)
 #undef F
