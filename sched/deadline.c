@@ -224,7 +224,7 @@ static int reserve(const struct nk_deadline *params, struct thread_deadline **ou
     d->period = nk_ns_to_tsc(params->period_ns);
     d->slice = nk_ns_to_tsc(params->slice_ns);
     d->load = (unsigned)((params->slice_ns * LOAD_UNIT + span - 1) / span);
-    d->fixed_priority = t->priority;
+    d->fixed_priority = t->own_priority;
     d->fixed_pin = t->pinned;
     nk_timer_init(&d->release, period_begins);
     nk_timer_init(&d->budget, budget_expired);

@@ -25,6 +25,23 @@ void registry_remove(struct nk_thread *t)
     nk_spin_unlock(&lock);
 }
 
+struct nk_thread *registry_living_child(uint64_t parent)
+{
+    struct nk_thread *found = NULL;
+    struct nk_list *link;
+    nk_spin_lock(&lock);
+    nk_list_for_each(link, &all)
+    {
+        struct nk_thread *t = nk_list_entry(link, struct nk_thread, registered);
+        if (t->parent == parent && !t->detached && thread_is_alive(t)) {
+            found = t;
+            break;
+        }
+    }
+    nk_spin_unlock(&lock);
+    return found;
+}
+
 static void describe(const struct nk_thread *t, struct nk_thread_info *out)
 {
     *out = (struct nk_thread_info){

@@ -284,6 +284,41 @@ void nk_event_wait(struct nk_event *e)
     waitqueue_unlock(&e->wq);
 }
 
+/* The thread stands in all lines at once. An event signals with its lock held: once every line has
+ * been left under its lock, no signal is under way, and a token of a second event can be dropped.
+ */
+int nk_event_wait_any(struct nk_event *const *events, unsigned count, uint64_t tsc)
+{
+    struct waiter w[NK_EVENTS_MAX];
+    struct nk_thread *self = nk_thread_current();
+    int first = -1;
+    bool set = false;
+    nk_assert(count > 0 && count <= NK_EVENTS_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t flags = nk_spin_lock_irqsave(&events[i]->wq.lock);
+        set = set || events[i]->set;
+        waitqueue_enter(&events[i]->wq, &w[i]);
+        nk_spin_unlock_irqrestore(&events[i]->wq.lock, flags);
+    }
+    if (!set && tsc == UINT64_MAX) {
+        sched_wait(&self->wait);
+    } else if (!set) {
+        sched_wait_until(&self->wait, tsc);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t flags = nk_spin_lock_irqsave(&events[i]->wq.lock);
+        if (!nk_list_empty(&w[i].link)) {
+            nk_list_remove(&w[i].link);
+        }
+        if (first < 0 && events[i]->set) {
+            first = (int)i;
+        }
+        nk_spin_unlock_irqrestore(&events[i]->wq.lock, flags);
+    }
+    __atomic_exchange_n(&self->wait, WAIT_NOTHING, __ATOMIC_ACQ_REL);
+    return first;
+}
+
 bool nk_event_wait_until(struct nk_event *e, uint64_t tsc)
 {
     uint64_t flags = nk_spin_lock_irqsave(&e->wq.lock);

@@ -44,6 +44,11 @@ void nk_event_set(struct nk_event *e);
 void nk_event_wait(struct nk_event *e);
 bool nk_event_wait_until(struct nk_event *e, uint64_t tsc);
 
+/* Until one of several is set: the index of the first that is; negative: the deadline passed
+ * (UINT64_MAX: there is none). */
+#define NK_EVENTS_MAX 16
+int nk_event_wait_any(struct nk_event *const *events, unsigned count, uint64_t tsc);
+
 /* Condition: threads wait, with a mutex given up meanwhile, until they are told to look again. The
  * mutex is held again when a wait returns, whichever way; a mutex taken several times is given up
  * altogether. No wait returns without a signal. */

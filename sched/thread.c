@@ -88,6 +88,7 @@ struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn
     nk_timer_init(&t->timer, sched_wait_timeout);
     nk_waitqueue_init(&t->done);
     t->own_priority = t->priority;
+    t->parent = this_cpu->current != NULL ? this_cpu->current->id : 0;
     registry_add(t);
     return t;
 }
@@ -203,6 +204,32 @@ int nk_thread_join(struct nk_thread *t)
     }
     waitqueue_sleep(&t->done);
     return 0;
+}
+
+void nk_thread_join_children(void)
+{
+    struct nk_thread *child;
+    while ((child = registry_living_child(nk_thread_current()->id)) != NULL) {
+        nk_assert(nk_thread_join(child) == 0);
+    }
+}
+
+int nk_thread_clone(struct nk_thread **out, nk_thread_fn fn, void *arg)
+{
+    const struct nk_thread *self = nk_thread_current();
+    const struct nk_thread_attr attr = {
+        .name = self->name,
+        .cpu = self->edf != NULL ? NK_CPU_ANY : self->pinned,
+        .priority = self->own_priority,
+        .fp = self->fp != NULL,
+    };
+    int err = nk_thread_create(out, &attr, fn, arg);
+    if (err != 0) {
+        return err;
+    }
+    (*out)->affinity = self->affinity;
+    (*out)->partition = self->partition;
+    return nk_thread_run(*out);
 }
 
 static void thread_free(struct nk_thread *t)

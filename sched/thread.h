@@ -51,6 +51,14 @@ int nk_thread_start(struct nk_thread **out, const struct nk_thread_attr *attr, n
 /* Wait until it is DONE. Errors: -EDEADLK of itself, -EINVAL it is NEW or detached. */
 int nk_thread_join(struct nk_thread *t) NK_MUST_CHECK;
 
+/* Wait until all threads that the current one has made and started, and not detached, are DONE.
+ * Nobody else destroys or detaches them meanwhile. */
+void nk_thread_join_children(void);
+
+/* Start fn(arg) in a thread like the current one: its name, priority, pin, affinity, partition, and
+ * extended state if it owns one, fresh. Errors: -ENOMEM. */
+int nk_thread_clone(struct nk_thread **out, nk_thread_fn fn, void *arg) NK_MUST_CHECK;
+
 /* Release a NEW or DONE thread. Errors: -EBUSY alive. */
 int nk_thread_destroy(struct nk_thread *t) NK_MUST_CHECK;
 

@@ -72,7 +72,7 @@ struct nk_thread {
     bool detached;             /* done.lock */
     struct nk_waitqueue done;  /* joiners; its lock also orders DONE, join and detach */
     struct nk_list registered; /* on the list of all threads, by id */
-    uint64_t id;
+    uint64_t id, parent;       /* the id of who made it */
     char name[NK_THREAD_NAME_MAX];
 };
 
