@@ -12,7 +12,8 @@ host-test-y += test_vpit.c test_vuart.c test_vrtc.c test_vpm.c test_vi8042.c tes
 host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 
 # core: objects, run loop, policies, guest memory
-host-test-y += test_memory.c test_cpuid.c test_msr.c test_exits.c test_run.c test_vm.c test_svm.c test_vmx.c test_protocols.c
+host-test-y += test_memory.c test_cpuid.c test_msr.c test_exits.c test_run.c
+host-test-y += test_vm.c test_svm.c test_vmx.c test_protocols.c test_nested.c
 
 # fuzz targets, with their corpora
 host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c
