@@ -21,6 +21,7 @@ MODELS = {
     "bochs-svm-zambezi": "zambezi",
 }
 
+# Without VBE: GRUB, asked for a framebuffer, does not come back from this VGA BIOS.
 CONFIG = """\
 plugin_ctrl: unmapped=true, biosdev=true, serial=true, extfpuirq=true, speaker=false, parallel=false
 display_library: rfb, options="timeout=0"
@@ -28,6 +29,7 @@ config_interface: textconfig
 cpu: model={model}, count={cpus}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=1{cpu_options}
 memory: guest={memory}, host={memory}
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vga: extension=none
 vgaromimage: file=/usr/share/vgabios/vgabios.bin
 com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}
 port_e9_hack: enabled=1
