@@ -5,6 +5,7 @@
 
 #include "base/platform.h"
 #include "base/x86.h"
+#include "kernel/kernel.h"
 #include "sched/timer.h"
 #include "tests/kernel/ktest.h"
 
@@ -264,5 +265,63 @@ KTEST(deadline_gang)
     run_gang();
     for (unsigned i = 0; i < GANG; i++) {
         EXPECT_EQ(errors[i], -ENOSPC);
+    }
+}
+
+/* --- a schedule for the oracle ---------------------------------------------------------------- */
+
+#define TRACE_JOBS 12
+
+static const struct {
+    uint64_t period_ns, slice_ns, work_ns;
+} trace_table[GANG] = {
+    {4100000, 1300000, 1100000}, {6300000, 2000000, 1800000}, {10700000, 2200000, 2000000}};
+static uint64_t trace_end[GANG][TRACE_JOBS]; /* ticks from the common start */
+static uint64_t loops_per_ms;
+
+static NK_NOINLINE void loop(uint64_t count)
+{
+    while (count-- > 0) {
+        __asm__ volatile("");
+    }
+}
+
+static void run_jobs(void *arg)
+{
+    unsigned me = (unsigned)(uint64_t)arg;
+    const struct nk_deadline d = {.period_ns = trace_table[me].period_ns,
+                                  .slice_ns = trace_table[me].slice_ns};
+    ASSERT_EQ(nk_gang_set_deadline(&gang, &d), 0);
+    for (unsigned job = 0; job < TRACE_JOBS; job++) {
+        loop(loops_per_ms * trace_table[me].work_ns / MS);
+        trace_end[me][job] = x86_rdtsc() - gang.start_tsc;
+        EXPECT(nk_thread_wait_period());
+    }
+}
+
+/* Prints when each job of three threads ended; tests/lib/edf.py computes when it should have. */
+KTEST(deadline_trace)
+{
+    char text[4];
+    struct nk_thread *t[GANG];
+    KTEST_SKIP_UNLESS(nk_option("exact", text, sizeof(text)), "time is not exact");
+    uint64_t ticks = x86_rdtsc();
+    loop(100000);
+    ticks = x86_rdtsc() - ticks;
+    loops_per_ms = 100000 * nk_ns_to_tsc(MS) / ticks;
+    nk_gang_init(&gang, GANG);
+    for (unsigned i = 0; i < GANG; i++) {
+        struct nk_thread_attr attr = {.name = "traced", .cpu = 0};
+        ASSERT_EQ(nk_thread_start(&t[i], &attr, run_jobs, (void *)(uint64_t)i), 0);
+    }
+    for (unsigned i = 0; i < GANG; i++) {
+        EXPECT_EQ(nk_thread_join(t[i]), 0);
+        EXPECT_EQ(nk_thread_destroy(t[i]), 0);
+    }
+    for (unsigned i = 0; i < GANG; i++) {
+        for (unsigned job = 0; job < TRACE_JOBS; job++) {
+            ktest_note("edf: period %lu work %lu job %u ended %lu", trace_table[i].period_ns,
+                       trace_table[i].work_ns, job, nk_tsc_to_ns(trace_end[i][job]));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 import re
 
-from lib import tap
+from lib import edf, tap
 from lib.jobs import Job, Result, last_lines
 from lib.machine import BUILD, TOP
 
@@ -107,7 +107,10 @@ def jobs():
     for machine in ALL_MACHINES:
 
         def judge(status, output, machine=machine):
-            return tap.judge(machine, output, status, PASSED)
+            results = tap.judge(machine, output, status, PASSED)
+            if machine == "1cpu-exact":
+                results += edf.judge(machine, output)
+            return results
 
         tests = DEVICE_TESTS if machine in DEVICE_MACHINES else "*"
         line = SPECIAL_LINES.get(machine, f"ktest={tests}")
