@@ -258,6 +258,7 @@ static void begin(struct thread_deadline *d, const struct nk_deadline *params, u
     x86_cli();
     t->edf = d;
     t->priority = NK_PRIORITY_DEADLINE;
+    t->slack = false; /* threads with deadlines are not lent other partitions' time */
     t->on_switch |= SWITCH_DEADLINE;
     t->wakes_on = WAKES_ASK;
     if (d->period == 0) {
