@@ -166,7 +166,7 @@ KTEST(partition_slack)
     struct nk_partition_info info = {.slack_run = 0};
     ASSERT_EQ(nk_partition_set_table(table_cpu(), &table, NULL), 0);
     start_hogs(&h, 1);
-    for (unsigned i = 0; i < 500 && (info.slack_run < 5 || h.strays == 0 || h.strays == h.rounds);
+    for (unsigned i = 0; i < 500 && (info.slack_run < 5 || h.strays == 0 || h.strays >= h.rounds);
          i++) {
         nk_thread_sleep_ns(10 * MS);
         nk_partition_get_info(table_cpu(), &info);
