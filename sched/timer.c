@@ -134,12 +134,14 @@ void nk_timer_init(struct nk_timer *t, void (*fn)(struct nk_timer *t))
     *t = (struct nk_timer){.fn = fn};
 }
 
-/* Take it off the queue it is on: true when it was on one. */
-static bool disarm(struct nk_timer *t)
+/* Take it off the queue it is on: true when it was on one. *running: its callback runs just now,
+ * and may arm it again. */
+static bool disarm(struct nk_timer *t, bool *running)
 {
     struct timer_queue *q = nk_cpu_table[t->cpu].timers;
     nk_spinlock_acquire(&q->lock);
     bool armed = t->deadline != 0;
+    *running = q->running == t;
     if (armed) {
         heap_remove(q, t);
         t->deadline = 0;
@@ -155,7 +157,8 @@ void nk_timer_arm(struct nk_timer *t, uint64_t deadline_tsc)
 {
     uint64_t flags = nk_irq_save();
     if (__atomic_load_n(&t->deadline, __ATOMIC_RELAXED) != 0) {
-        disarm(t);
+        bool running;
+        disarm(t, &running);
     }
     struct timer_queue *q = this_cpu->timers;
     nk_spinlock_acquire(&q->lock);
@@ -167,17 +170,21 @@ void nk_timer_arm(struct nk_timer *t, uint64_t deadline_tsc)
     nk_irq_restore(flags);
 }
 
+/* A callback that runs on another CPU may arm its timer again: wait for its end and look again. On
+ * its own CPU the callback is either over, or it is the caller. */
 bool nk_timer_cancel(struct nk_timer *t)
 {
-    uint64_t flags = nk_irq_save();
-    bool armed = disarm(t);
-    const struct timer_queue *q = nk_cpu_table[t->cpu].timers;
-    nk_irq_restore(flags);
-    /* On its own CPU the callback is either over, or it is the caller. */
-    while (!armed && t->cpu != this_cpu->id &&
-           __atomic_load_n(&q->running, __ATOMIC_ACQUIRE) == t) {
-        x86_pause();
-    }
+    bool armed = false, running;
+    do {
+        uint64_t flags = nk_irq_save();
+        armed |= disarm(t, &running);
+        const struct timer_queue *q = nk_cpu_table[t->cpu].timers;
+        running = running && t->cpu != this_cpu->id;
+        nk_irq_restore(flags);
+        while (running && __atomic_load_n(&q->running, __ATOMIC_ACQUIRE) == t) {
+            x86_pause();
+        }
+    } while (running);
     return armed;
 }
 
