@@ -95,7 +95,8 @@ static void check_clock(void)
     guest_check_between(hypercall_ns - base, 0, 100000000, "kvmclock: agrees with the hypercall");
     uint64_t start = clock_ns();
     guest_delay_us(50000);
-    guest_check_between(clock_ns() - start, 49500000, UINT64_C(2000000000), "kvmclock: goes on");
+    /* Two calibrations stand between the delay and the clock: the node's and the guest's own. */
+    guest_check_between(clock_ns() - start, 45000000, UINT64_C(2000000000), "kvmclock: goes on");
 
     guest_check_equal(guest_wrmsr(MSR_WALL_CLOCK, (uint64_t)&wall), GUEST_NO_FAULT,
                       "kvmclock: wall clock asked for");
