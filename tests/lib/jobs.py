@@ -21,6 +21,8 @@ class Job:
     timeout   seconds; a job that takes longer is a hang and fails
     judge     (exit status, output text) -> list of Result
     weight    jobs with a high weight start first
+    machine   what MACHINE= selects: "qemu", or one of lib.bochs.MODELS
+    cell      (row, column) of the table that the run ends with, if it belongs there
     """
 
     tier: str
@@ -30,6 +32,8 @@ class Job:
     judge: typing.Callable
     weight: int = 0
     environment: dict = dataclasses.field(default_factory=dict)
+    machine: str = "qemu"
+    cell: tuple = ()
 
 
 def last_lines(output, count=25):
