@@ -25,13 +25,11 @@ MORE_RUNS = [
 ]
 
 
-def cell(guest, place, machine):
-    """Row and column of the table of results."""
-    if place == "bare":
-        return guest, "bare"
+def column(machine):
+    """Of the table of results."""
     if machine not in MODELS:
-        return guest, "SVM, QEMU"
-    return guest, "VMX, Bochs" if "vmx" in machine else "SVM, Bochs"
+        return "SVM, QEMU"
+    return "VMX, Bochs" if "vmx" in machine else "SVM, Bochs"
 
 
 def jobs():
@@ -43,4 +41,4 @@ def jobs():
             return tap.judge(name, output, status, 0)
 
         yield Job("guest", name, [str(TOP / "tests/guest/machine"), guest, place, machine, line], TIMEOUT, judge,
-                  weight=10, machine=machine if machine in MODELS else "qemu", cell=cell(guest, place, machine))
+                  weight=10, machine=machine if machine in MODELS else "qemu", cell=(guest, column(machine) if place == "vm" else "bare"))

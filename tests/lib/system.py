@@ -3,11 +3,20 @@
 import re
 import subprocess
 
+from lib.bochs import MODELS
+from lib.guest import column
 from lib.jobs import Job, Result, last_lines
 from lib.machine import TOP
 
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 TIMEOUT = 300
+BOCHS_TIMEOUT = 900
+
+
+def on_machine(test):
+    """The machine of a test that is run on several, which its last parameter names, and the rest of its name."""
+    match = re.fullmatch(r"test_(\w+)\[(?:(.*)-)??(qemu|bochs-[\w-]+)\]", test)
+    return (match[3], " ".join(filter(None, (match[1], match[2])))) if match else ("qemu", None)
 
 
 def jobs():
@@ -28,4 +37,6 @@ def jobs():
             return [Result(name, "fail", ("skipped\n" if skipped else "") + last_lines(output, 60))]
 
         command = PYTEST + ["-rs", "--tb=short", f"{path}::{test}"]
-        yield Job("system", name, command, TIMEOUT, judge, weight=20)
+        machine, row = on_machine(test)
+        yield Job("system", name, command, BOCHS_TIMEOUT if machine in MODELS else TIMEOUT, judge, weight=20,
+                  machine=machine, cell=(row, column(machine)) if row else ())

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from lib.machine import Machine  # noqa: E402
+import lib.bochs  # noqa: E402
 
 
 @pytest.fixture
@@ -19,11 +19,12 @@ def scratch(tmp_path):
 
 @pytest.fixture
 def machine(scratch):
-    """Start machines: machine(iso=..., cpus=2), see lib.machine.Machine. They end with the test."""
+    """Start machines: machine(iso=..., cpus=2), see lib.machine.Machine; machine("bochs-vmx", ...), see lib.bochs. They
+    end with the test."""
     machines = []
 
-    def start(**arguments):
-        machines.append(Machine(scratch / f"machine{len(machines)}", **arguments))
+    def start(kind="qemu", **arguments):
+        machines.append(lib.bochs.machine(kind, scratch / f"machine{len(machines)}", **arguments))
         return machines[-1]
 
     yield start

@@ -12,9 +12,9 @@ LINUX_BOOT = 150  # seconds; some 5 on an idle machine
 marks = itertools.count(1)
 
 
-def guest_shell(node):
+def guest_shell(node, seconds=LINUX_BOOT):
     """Wait until Linux in the VM in front is at its shell."""
-    node.expect(BANNER, LINUX_BOOT)
+    node.expect(BANNER, seconds)
     node.expect(GUEST)
 
 
