@@ -283,6 +283,7 @@ $(image): $(obj)/first.elf $(obj)/symtab.o
 include native/files.mk
 include iso/iso.mk
 include native/native.mk
+include boot/rom/rom.mk
 -include tests/host/host.mk
 -include tests/fuzz/fuzz.mk
 include tests/guest/guests.mk

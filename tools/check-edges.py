@@ -18,6 +18,8 @@ QUOTED = {
     "mm": ["mm/", "base/", "config.h"],
     "sched": ["sched/", "mm/", "base/", "config.h"],
     "boot": ["boot/", "base/", "config.h"],
+    "boot/pack": ["boot/pack/"],
+    "boot/rom": ["boot/rom/", "boot/pack/", "base/types.h", "base/x86.h"],
     "drivers": ["drivers/", "kernel/", "sched/", "mm/", "base/", "config.h"],
     "kernel": KERNEL_SIDE,
     "tests/kernel": KERNEL_SIDE + ["tests/kernel/"],
@@ -31,6 +33,7 @@ QUOTED = {
 FREESTANDING = {"stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "stdalign.h", "limits.h"}
 ANGLED = {
     "base": None, "mm": None, "sched": None, "boot": None, "drivers": None,
+    "boot/pack": set(), "boot/rom": set(),
     "kernel": None, "tests/kernel": None, "native": None,
     "vmm": {"vmm/"},
 }

@@ -1,0 +1,106 @@
+/* The ROM's loader: from a machine in its reset state to a kernel that finds a multiboot 2 record.
+ *
+ * It runs on the boot CPU, in long mode, with the low 4 GiB mapped identically and interrupts off.
+ * main.c has the order. What it prints goes to COM1, every line begins with "rom: ". */
+#pragma once
+
+#include "base/types.h"
+#include "boot/pack/pack.h"
+
+#define ROM_END     NK_GIB(4) /* the flash part ends here */
+#define ROM_LOADERS 2
+#define ROM_LOW_END UINT64_C(0xa0000)
+#define ROM_HIGH    UINT64_C(0x100000)
+
+struct rom_anchor { /* in the boot block (reset.asm); tools/romtool fills it in */
+    uint8_t magic[8];
+    uint32_t size;                              /* of the flash part */
+    uint32_t loader[ROM_LOADERS], directory[2]; /* offsets */
+    uint32_t crc;
+} NK_PACKED;
+
+/* ---- say.c */
+
+/* A line, with printf's %s %c %u %x %lu %lx %%. */
+void say(const char *format, ...) NK_PRINTF(1, 2);
+NK_NORETURN void stop(void);
+
+/* ---- memory.c: what is RAM, and where things are put */
+
+#define ROM_RANGES_MAX 64
+
+struct rom_range {
+    uint64_t base, length;
+    uint32_t kind; /* E820's numbers */
+};
+
+struct rom_memory {
+    struct rom_range range[ROM_RANGES_MAX];
+    unsigned count;
+    const char *source;
+    uint64_t top; /* what lies below is free, down to `bottom`; both below 4 GiB */
+    uint64_t bottom;
+};
+
+extern struct rom_memory memory;
+
+void memory_find(void);
+bool memory_is_ram(uint64_t base, uint64_t length);
+
+/* RAM from the upper end of what lies below 4 GiB; NULL when there is not enough. */
+void *memory_take(uint64_t size, uint64_t align);
+
+/* The same, but the memory map will not call it RAM. */
+void *memory_take_as(uint64_t size, uint64_t align, uint32_t kind);
+
+/* ---- fwcfg.c: what QEMU tells firmware. Spec: QEMU docs/specs/fw_cfg.rst */
+
+struct fwcfg_file {
+    uint32_t size;
+    uint16_t select;
+};
+
+bool fwcfg_present(void);
+bool fwcfg_find(const char *name, struct fwcfg_file *out);
+void fwcfg_read(const struct fwcfg_file *f, void *out, uint32_t size);
+uint16_t fwcfg_number(uint16_t select);
+
+/* ---- cmos.c */
+
+uint8_t cmos_read(uint8_t index);
+void cmos_write(uint8_t index, uint8_t value);
+
+/* ---- elf.c */
+
+/* Put the segments of an ELF image where they belong. Returns NULL and the entry's physical
+ * address, or what is wrong; then memory is as it was. */
+const char *elf_load(const void *image, size_t size, uint32_t *entry);
+
+/* ---- kernel.c */
+
+/* Put the kernel of the right slot in its place. Returns the slot; stops when there is none. */
+unsigned kernel_load(const struct pack *p, uint32_t *entry);
+
+/* ---- record.c: the multiboot 2 record */
+
+struct rom_module {
+    const char *name;
+    uint32_t base, length;
+};
+
+struct rom_boot {
+    const char *cmdline;
+    unsigned slot;
+    struct rom_module module[PACK_ENTRIES_MAX];
+    unsigned module_count;
+    const void *rsdp; /* ACPI's, or NULL */
+};
+
+/* Returns the record's address, or 0 when there is no memory for it. */
+uint32_t record_build(const struct rom_boot *boot);
+
+/* ---- entry.asm */
+
+NK_NORETURN void rom_enter(uint32_t entry, uint32_t record);
+NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader);
+NK_NORETURN void rom_exception(uint64_t vector, uint64_t error, uint64_t rip, uint64_t address);
