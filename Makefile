@@ -137,6 +137,9 @@ qemu-flags := -accel tcg -cpu max -smp 2 -m 1G -nic none -no-reboot -display non
 .PHONY: iso
 iso: $(build)/orthocone.iso ## build the ISO image for BIOS and UEFI
 
+.PHONY: disk
+disk: $(build)/orthocone.img ## build a raw image for USB sticks and disks, for BIOS and UEFI
+
 .PHONY: ktest-image
 ktest-image: | $(third-party-headers) ## build the kernel with its own tests linked in
 	$(quiet)$(MAKE) KTEST=test $(build)/orthocone-test.elf
@@ -146,7 +149,7 @@ kbench-image: | $(third-party-headers) # the same without debug checks, for figu
 	$(quiet)$(MAKE) KTEST=bench $(build)/orthocone-bench.elf
 
 .PHONY: test
-test: all $(build)/orthocone.iso ktest-image host-tests guests ## run all tests
+test: all $(build)/orthocone.iso $(build)/orthocone.img ktest-image host-tests guests ## run all tests
 	$(quiet)QEMU='$(QEMU)' tests/run $(TESTS)
 
 .PHONY: check

@@ -1,7 +1,7 @@
-# The ISO image: GRUB for BIOS and UEFI, the kernel, and the virtual machines named in VMS.
+# The ISO and the disk image: GRUB for BIOS and UEFI, the kernel, and the virtual machines named in VMS.
 #
 #   make iso VMS="linux other"   configs/vms/linux.json and configs/vms/other.json ride in the image
-#   make iso CMDLINE="..."       the kernel's command line
+#   make disk CMDLINE="..."      the kernel's command line
 #
 # A boot module's command line begins with its name: the path by which a manifest finds it.
 
@@ -26,9 +26,10 @@ iso-modules := $(foreach vm,$(VMS),vms/$(vm).json) $(vm-files) $(addprefix nativ
 
 # Only what boots: GRUB's full set of modules, fonts and translations is ten times as large. The
 # start of GRUB for UEFI names every kind of partition table and complains about those that are missing.
-grub-modules := multiboot2 normal serial terminal echo boot iso9660 fat search search_fs_file \
-	all_video configfile test ls reboot halt $(addprefix part_,acorn amiga apple bsd dfly dvh gpt \
-	msdos plan sun sunpc)
+grub-modules := multiboot2 normal serial terminal echo boot fat configfile test ls reboot halt
+iso-grub-modules := $(grub-modules) iso9660 search search_fs_file all_video \
+	$(addprefix part_,acorn amiga apple bsd dfly dvh gpt msdos plan sun sunpc)
+disk-grub-modules := $(grub-modules) part_msdos
 
 # Equal input gives an equal image: all dates are that of the last commit.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
@@ -60,7 +61,11 @@ $(file >$(build)/iso-text,$(iso-text))
 endif
 
 # Built anew each time, so that no file of an earlier choice of VMS rides along.
-$(build)/orthocone.iso: $(iso-inputs) iso/grub.cfg.in iso/iso.mk $(build)/iso-text
-	$(call say,ISO,$@)
-	$(quiet)tools/mkiso $@ iso/grub.cfg.in '$(CMDLINE)' '$(grub-modules)' \
+$(build)/orthocone.iso: tools/mkiso
+$(build)/orthocone.img: tools/mkdisk
+$(build)/orthocone.iso $(build)/orthocone.img: $(iso-inputs) iso/grub.cfg.in iso/iso.mk \
+		tools/grub-config $(build)/iso-text
+	$(call say,$(if $(filter %.iso,$@),ISO,DISK),$@)
+	$(quiet)$(filter tools/mk%,$^) $@ iso/grub.cfg.in '$(CMDLINE)' \
+		'$(if $(filter %.iso,$@),$(iso-grub-modules),$(disk-grub-modules))' \
 		$(image-tree)/boot $(iso-modules)

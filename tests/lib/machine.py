@@ -33,6 +33,7 @@ class Machine:
     """
     scratch   directory for this machine's files: serial.log, qemu.log, command
     iso       boot this ISO image ...
+    disk      ... or this raw disk image, which is not written to ...
     kernel    ... or this multiboot kernel, with command_line and modules
     modules   names below `tree`; "name" or "name arguments", as in grub.cfg
     firmware  "bios" or "uefi"
@@ -42,7 +43,7 @@ class Machine:
     timeout   seconds that expect() waits unless told otherwise
     """
 
-    def __init__(self, scratch, *, iso=None, kernel=None, command_line="", modules=(),
+    def __init__(self, scratch, *, iso=None, disk=None, kernel=None, command_line="", modules=(),
                  tree=BUILD / "image/boot", firmware="bios", cpus=2, memory="1G", cpu="max",
                  reboot=False, com2=None, extra=(), timeout=60):
         self.scratch = pathlib.Path(scratch)
@@ -56,6 +57,7 @@ class Machine:
         arguments += [] if reboot else ["-no-reboot"]
         arguments += ["-bios", OVMF] if firmware == "uefi" else []
         arguments += ["-cdrom", str(iso)] if iso else []
+        arguments += ["-drive", f"file={disk},format=raw,snapshot=on"] if disk else []
         if kernel:
             arguments += ["-kernel", str(kernel)]
             arguments += ["-append", command_line] if command_line else []

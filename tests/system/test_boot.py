@@ -6,12 +6,13 @@ from lib.vm import Tree, linux_manifest
 
 from session import GUEST, guest_shell
 
-ISO = BUILD / "orthocone.iso"
+IMAGES = {"iso": BUILD / "orthocone.iso", "disk": BUILD / "orthocone.img"}
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
-def test_iso_to_guest_shell_and_off(machine, firmware):
-    node = machine(iso=ISO, firmware=firmware)
+@pytest.mark.parametrize("medium", ["iso", "disk"])
+def test_image_to_guest_shell_and_off(machine, medium, firmware):
+    node = machine(**{medium: IMAGES[medium]}, firmware=firmware)
     node.expect(r"Orthocone \S+")
     node.expect(r"boot: multiboot2 by GRUB")
     guest_shell(node)
