@@ -8,6 +8,7 @@
 #include "mm/buddy.h"
 #include "mm/paging.h"
 #include "mm/slab.h"
+#include "mm/tag.h"
 
 #define WINDOWS      64
 #define WINDOW_BYTES (UINT64_C(1) << 40)
@@ -84,6 +85,7 @@ static int add_block(struct native_heap *heap)
     if (err < 0) {
         return err;
     }
+    mm_tag_pages(b->pa, (size_t)1 << b->order, MM_TAG_NATIVE);
     memset(nk_pa_to_va(b->pa), 0, NK_PAGE_SIZE << b->order);
     err = paging_map(b->va, b->pa, NK_PAGE_SIZE << b->order, PAGING_WRITE);
     if (err < 0) {
@@ -146,6 +148,7 @@ int native_stack_alloc(struct native_heap *heap, size_t size, struct native_stac
     out->top = heap->base + WINDOW_BYTES - (uint64_t)slot * STACK_STRIDE;
     int err = buddy_alloc_pages(size / NK_PAGE_SIZE, NK_PAGE_SIZE, BUDDY_NODE_ANY, &out->pa);
     if (err == 0) {
+        mm_tag_pages(out->pa, size / NK_PAGE_SIZE, MM_TAG_NATIVE);
         err = paging_map(out->top - size, out->pa, size, PAGING_WRITE);
         if (err < 0) {
             buddy_free_pages(out->pa, size / NK_PAGE_SIZE);

@@ -14,6 +14,7 @@
 #include "mm/buddy.h"
 #include "mm/paging.h"
 #include "mm/slab.h"
+#include "mm/tag.h"
 
 #define SECTIONS_MAX 4096
 #define IMAGE_MAX    NK_MIB(768)
@@ -206,6 +207,7 @@ static int fill(struct loader *l)
             return -ENOMEM;
         }
         if (s->size) {
+            mm_tag_pages(s->pa, s->size / NK_PAGE_SIZE, MM_TAG_NATIVE);
             memset(nk_pa_to_va(s->pa), 0, s->size);
         }
     }

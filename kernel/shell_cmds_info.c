@@ -11,9 +11,6 @@
 #include "kernel/shell.h"
 #include "kernel/time.h"
 #include "kernel/version.h"
-#include "mm/bootmem.h"
-#include "mm/buddy.h"
-#include "mm/slab.h"
 #include "sched/sched.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
@@ -39,50 +36,6 @@ int cmd_ps(int argc, char **argv)
         shell_printf("%5llu %-23s %-8s %3u%-4s %-6s %-2s %10llu %10llu\n", (unsigned long long)t.id,
                      t.name, nk_thread_state_name(t.state), t.cpu, t.pinned ? " pin" : "", policy,
                      t.fp ? "fp" : "", millis(t.cpu_ticks), (unsigned long long)t.switches);
-    }
-    return 0;
-}
-
-static void print_node(unsigned node)
-{
-    struct buddy_stats s;
-    buddy_get_stats(node, &s);
-    shell_printf("node %u: %llu KiB, %llu KiB free, %llu blocks taken, %llu given back\n", node,
-                 (unsigned long long)(s.total_pages * NK_PAGE_SIZE >> 10),
-                 (unsigned long long)(s.free_pages * NK_PAGE_SIZE >> 10),
-                 (unsigned long long)s.alloc_count, (unsigned long long)s.free_count);
-    for (unsigned order = 0; order <= BUDDY_ORDER_MAX; order++) {
-        if (s.free_blocks[order]) {
-            shell_printf("  %7llu free blocks of %llu KiB\n",
-                         (unsigned long long)s.free_blocks[order],
-                         (unsigned long long)(NK_PAGE_SIZE << order >> 10));
-        }
-    }
-}
-
-static void print_caches(void)
-{
-    shell_printf("CACHE                    SIZE       USED      TOTAL   PAGES\n");
-    struct slab_stats s;
-    for (unsigned i = 0; slab_get_stats(i, &s); i++) {
-        shell_printf("%-22s %6zu %10llu %10llu %7llu\n", s.name, s.object_size,
-                     (unsigned long long)s.objects_used, (unsigned long long)s.objects_total,
-                     (unsigned long long)s.pages);
-    }
-}
-
-int cmd_mem(int argc, char **argv)
-{
-    if (argc == 2 && strcmp(argv[1], "caches") == 0) {
-        print_caches();
-        return 0;
-    }
-    if (argc > 1) {
-        return shell_usage(argv[0]);
-    }
-    shell_printf("RAM: %llu KiB\n", (unsigned long long)(bootmem_ram_bytes() >> 10));
-    for (unsigned node = 0; node < buddy_node_count(); node++) {
-        print_node(node);
     }
     return 0;
 }

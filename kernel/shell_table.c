@@ -31,7 +31,12 @@ const struct shell_command shell_command_table[] = {
     {"console", "[name]", "list the consoles, or bring one to the front", cmd_console, NULL,
      console_candidate},
     {"ps", "", "threads: state, CPU, policy, time used", cmd_ps, NULL, NULL},
-    {"mem", "[caches]", "memory of each node, free blocks; object caches", cmd_mem, NULL, NULL},
+    {"mem", "[tags|caches|check]", "memory of each node; who holds it; object caches", cmd_mem,
+     "mem                        nodes: free blocks by size, what could be had in one piece\n"
+     "mem tags                   who holds how much: the kernel's parts, every VM\n"
+     "mem caches                 object caches: objects in use and made, pages\n"
+     "mem check                  walk the page allocator's state; a fault in it is a panic\n",
+     mem_candidate},
     {"cpu", "[features]", "CPUs: what they run, interrupts, idle time; what they can do", cmd_cpu,
      NULL, cpu_candidate},
     {"timers", "", "each CPU's next timer", cmd_timers, NULL, NULL},

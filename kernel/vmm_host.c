@@ -13,6 +13,7 @@
 #include "kernel/trap.h"
 #include "mm/buddy.h"
 #include "mm/slab.h"
+#include "mm/tag.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
 
@@ -42,16 +43,49 @@ static NK_NORETURN void host_panic(void *host, const char *why)
     nk_panic("vmm: %s", why);
 }
 
+/* --- who holds what ----------------------------------------------------------------------------
+ */
+
+/* A thread's stack is counted for the VM that has the thread, so that a thread left behind shows.
+ */
+#define THREAD_BYTES ((int64_t)NK_KIB(CONFIG_THREAD_STACK_KIB))
+
+void vmm_host_vm_open(struct vmm_host_vm *vm, const char *name)
+{
+    char text[VMM_NAME_MAX + 4];
+    nk_snprintf(text, sizeof(text), "vm %s", name);
+    vm->tag = mm_tag_create(text);
+}
+
+int vmm_host_vm_close(struct vmm_host_vm *vm)
+{
+    struct mm_tag_info left;
+    int err = mm_tag_destroy(vm->tag, &left);
+    if (err < 0) {
+        nk_error("%s: destroyed, but %llu KiB in pages and %llu bytes in objects did not come back",
+                 left.name, (unsigned long long)(left.page_bytes >> 10),
+                 (unsigned long long)left.object_bytes);
+    }
+    return err;
+}
+
 /* --- memory ----------------------------------------------------------------------------------- */
+
+/* What is counted for a VM, and what for the library as such. */
+static uint8_t tag_of(void *host)
+{
+    const struct vmm_host_vm *vm = host;
+    return vm == NULL ? MM_TAG_VMM : vm->tag;
+}
 
 static int host_pages_alloc(void *host, uint64_t count, uint64_t align, int node, hpa_t *out)
 {
-    (void)host;
     pa_t pa;
-    /* What is larger than any block, or wanted of a node that is not there, is not to be had. */
+    /* Memory of a node that is not there is not to be had. */
     if (buddy_alloc_pages(count, align, node, &pa) < 0) {
         return -VMM_ENOMEM;
     }
+    mm_tag_pages(pa, count, tag_of(host));
     *out = VMM_HPA(pa.v);
     return 0;
 }
@@ -76,13 +110,18 @@ static uint64_t host_pages_available(void *host)
 
 static void *host_alloc(void *host, size_t size)
 {
-    (void)host;
-    return kzalloc(size);
+    void *p = kzalloc(size);
+    if (p != NULL) {
+        mm_tag_add_objects(tag_of(host), (int64_t)kmalloc_usable(p));
+    }
+    return p;
 }
 
 static void host_free(void *host, void *p)
 {
-    (void)host;
+    if (p != NULL) {
+        mm_tag_add_objects(tag_of(host), -(int64_t)kmalloc_usable(p));
+    }
     kfree(p);
 }
 
@@ -109,12 +148,12 @@ static struct nk_thread *to_nk(struct vmm_thread *t)
 static int host_thread_create(void *host, const char *name, int cpu, void (*fn)(void *arg),
                               void *arg, struct vmm_thread **out)
 {
-    (void)host;
     const struct nk_thread_attr attr = {
         .name = name, .cpu = cpu < 0 ? NK_CPU_ANY : cpu, .fp = true};
     struct nk_thread *t;
     int err = nk_thread_create(&t, &attr, fn, arg);
     if (err == 0) {
+        mm_tag_add_objects(tag_of(host), THREAD_BYTES);
         *out = (struct vmm_thread *)t;
     }
     return err;
@@ -128,13 +167,18 @@ static int host_thread_run(void *host, struct vmm_thread *t)
 
 static int host_thread_join(void *host, struct vmm_thread *t)
 {
-    (void)host;
     /* One that never ran has nothing to wait for. */
     int err = 0;
     if (nk_thread_get_state(to_nk(t)) != NK_THREAD_NEW) {
         err = nk_thread_join(to_nk(t));
     }
-    return err < 0 ? err : nk_thread_destroy(to_nk(t));
+    if (err == 0) {
+        err = nk_thread_destroy(to_nk(t));
+    }
+    if (err == 0) {
+        mm_tag_add_objects(tag_of(host), -THREAD_BYTES);
+    }
+    return err;
 }
 
 static void host_thread_park(void *host)
@@ -267,8 +311,7 @@ static void timer_fired(struct nk_timer *timer)
 static int host_timer_create(void *host, void (*fn)(void *arg), void *arg,
                              struct vmm_host_timer **out)
 {
-    (void)host;
-    struct vmm_host_timer *t = kzalloc(sizeof(*t));
+    struct vmm_host_timer *t = host_alloc(host, sizeof(*t));
     if (!t) {
         return -VMM_ENOMEM;
     }
@@ -293,9 +336,8 @@ static void host_timer_cancel(void *host, struct vmm_host_timer *t)
 
 static void host_timer_destroy(void *host, struct vmm_host_timer *t)
 {
-    (void)host;
     nk_timer_cancel(&t->timer);
-    kfree(t);
+    host_free(host, t);
 }
 
 /* --- MSRs ------------------------------------------------------------------------------------- */
@@ -341,10 +383,10 @@ static int host_chars_open(void *host, const char *name,
                            void (*input)(void *arg, const char *bytes, size_t count), void *arg,
                            void **stream)
 {
-    (void)host;
     struct nk_console *c;
     int err = console_create(&c, name, input, arg);
     if (err == 0) {
+        mm_tag_add_objects(tag_of(host), NK_CONSOLE_RING_BYTES);
         *stream = c;
     }
     return err;
@@ -358,8 +400,8 @@ static void host_chars_write(void *host, void *stream, const char *bytes, size_t
 
 static void host_chars_close(void *host, void *stream)
 {
-    (void)host;
     console_destroy(stream);
+    mm_tag_add_objects(tag_of(host), -(int64_t)NK_CONSOLE_RING_BYTES);
 }
 
 static const struct vmm_host_chars host_chars = {

@@ -16,7 +16,8 @@
 struct managed_vm {
     struct nk_list link;
     struct vm *vm;
-    uint32_t changed; /* set by vm_event, taken by vms_handle_events() */
+    struct vmm_host_vm host; /* what the library's hooks get for it */
+    uint32_t changed;        /* set by vm_event, taken by vms_handle_events() */
 };
 
 static struct {
@@ -70,6 +71,13 @@ void vms_unlock(void)
     nk_mutex_unlock(&vms.lock);
 }
 
+/* The library holds nothing of the VM any more; a leak of its has been logged when this returns. */
+static void free_managed(struct managed_vm *m)
+{
+    vmm_host_vm_close(&m->host);
+    kfree(m);
+}
+
 static int create_parsed(struct vm_config *config, struct vm **out, struct vmm_error *err)
 {
     struct managed_vm *m = kzalloc(sizeof(*m));
@@ -78,9 +86,11 @@ static int create_parsed(struct vm_config *config, struct vm **out, struct vmm_e
         return -VMM_ENOMEM;
     }
     config->cookie = m;
+    config->host = &m->host;
+    vmm_host_vm_open(&m->host, config->name);
     int status = vmm_vm_create(vms.vmm, config, &m->vm, err);
     if (status < 0) {
-        kfree(m);
+        free_managed(m);
         return status;
     }
     nk_list_push_back(&vms.list, &m->link);
@@ -126,7 +136,7 @@ int vms_destroy(struct vm *vm)
     }
     if (status == 0) {
         nk_list_remove(&m->link);
-        kfree(m);
+        free_managed(m);
     }
     return status;
 }

@@ -2,30 +2,20 @@
 
 #include "base/errno.h"
 #include "base/layout.h"
-#include "base/list.h"
 #include "base/percpu.h"
 #include "base/platform.h"
-#include "base/spinlock.h"
 #include "mm/bootmem.h"
+#include "mm/buddy_impl.h"
 #include "mm/fault.h"
-#include "mm/frame.h"
+#include "mm/tag.h"
 
 #define PAGE_CACHE_MAX   32 /* single pages a CPU keeps at most */
 #define PAGE_CACHE_BATCH 16 /* moved between a CPU and its node at a time */
 
-struct buddy_node {
-    struct nk_spinlock lock;                  /* all below, and state of the node's frames */
-    uint32_t nonempty;                        /* bit n: free[n] has a block */
-    struct nk_list free[BUDDY_ORDER_MAX + 1]; /* linked through the free blocks' first bytes */
-    uint64_t free_blocks[BUDDY_ORDER_MAX + 1];
-    uint64_t total_pages, free_pages;
-    uint64_t alloc_count, free_count;
-};
-
 struct buddy_frame *frame_table;
 uint64_t frame_count;
 
-static struct buddy_node node_table[BUDDY_NODES_MAX];
+struct buddy_node buddy_node_table[BUDDY_NODES_MAX];
 static unsigned node_count;
 static uint8_t nearest_table[BUDDY_NODES_MAX][BUDDY_NODES_MAX]; /* [from]: all nodes, by distance */
 
@@ -34,28 +24,18 @@ static struct nk_list *link_of(uint64_t frame)
     return nk_pa_to_va(NK_PA(frame << NK_PAGE_SHIFT));
 }
 
-static uint64_t frame_of_link(const struct nk_list *link)
-{
-    return nk_va_to_pa(link).v >> NK_PAGE_SHIFT;
-}
-
-static unsigned node_index(const struct buddy_node *n)
-{
-    return (unsigned)(n - node_table);
-}
-
 /* A frame gets its node when it first becomes the head of a block: adding a range need not visit
  * every frame. */
 static void list_insert(struct buddy_node *n, uint64_t frame, unsigned order)
 {
     frame_table[frame].state = (uint8_t)(FRAME_FREE | order);
-    frame_table[frame].node = (uint8_t)node_index(n);
+    frame_table[frame].node = (uint8_t)buddy_node_index(n);
     nk_list_push_front(&n->free[order], link_of(frame));
     n->nonempty |= 1u << order;
     n->free_blocks[order]++;
 }
 
-static void list_remove(struct buddy_node *n, uint64_t frame, unsigned order)
+void buddy_list_remove(struct buddy_node *n, uint64_t frame, unsigned order)
 {
     struct nk_list *link = link_of(frame);
     link->prev->next = link->next;
@@ -67,18 +47,17 @@ static void list_remove(struct buddy_node *n, uint64_t frame, unsigned order)
     }
 }
 
-/* Insert a block and join it with its free buddies. Lock held. */
-static void node_insert(struct buddy_node *n, uint64_t frame, unsigned order)
+void buddy_node_insert(struct buddy_node *n, uint64_t frame, unsigned order)
 {
     n->free_pages += UINT64_C(1) << order;
     frame_table[frame].state = FRAME_BODY; /* unless it turns out to be the head below */
     for (; order < BUDDY_ORDER_MAX; order++) {
         uint64_t buddy = frame ^ (UINT64_C(1) << order);
         if (buddy >= frame_count || frame_table[buddy].state != (FRAME_FREE | order) ||
-            frame_table[buddy].node != node_index(n)) {
+            frame_table[buddy].node != buddy_node_index(n)) {
             break;
         }
-        list_remove(n, buddy, order);
+        buddy_list_remove(n, buddy, order);
         frame &= ~(UINT64_C(1) << order);
     }
     list_insert(n, frame, order);
@@ -92,8 +71,8 @@ static bool node_take(struct buddy_node *n, unsigned order, uint64_t *out)
         return false;
     }
     unsigned from = order + (unsigned)__builtin_ctz(fitting);
-    uint64_t frame = frame_of_link(n->free[from].next);
-    list_remove(n, frame, from);
+    uint64_t frame = buddy_frame_of_link(n->free[from].next);
+    buddy_list_remove(n, frame, from);
     while (from > order) {
         from--;
         list_insert(n, frame + (UINT64_C(1) << from), from);
@@ -101,16 +80,6 @@ static bool node_take(struct buddy_node *n, unsigned order, uint64_t *out)
     n->free_pages -= UINT64_C(1) << order;
     *out = frame;
     return true;
-}
-
-/* Walk [frame, frame+count) as the largest aligned power-of-two blocks. */
-static unsigned next_order(uint64_t frame, uint64_t count)
-{
-    unsigned order = 63 - (unsigned)__builtin_clzll(count);
-    if (frame != 0 && (unsigned)__builtin_ctzll(frame) < order) {
-        order = (unsigned)__builtin_ctzll(frame);
-    }
-    return order < BUDDY_ORDER_MAX ? order : BUDDY_ORDER_MAX;
 }
 
 static void node_init(struct buddy_node *n)
@@ -140,7 +109,7 @@ void buddy_init(void)
     frame_table = nk_pa_to_va(table);
     node_count = numa_node_count();
     for (unsigned node = 0; node < BUDDY_NODES_MAX; node++) {
-        node_init(&node_table[node]);
+        node_init(&buddy_node_table[node]);
     }
     for (unsigned from = 0; from < node_count; from++) {
         for (unsigned i = 0; i < node_count; i++) {
@@ -159,30 +128,25 @@ void buddy_add_range(pa_t base, uint64_t length, int node)
     uint64_t frame = base.v >> NK_PAGE_SHIFT;
     uint64_t count = length >> NK_PAGE_SHIFT;
     nk_assert(node >= 0 && node < (int)node_count && frame + count <= frame_count);
-    struct buddy_node *n = &node_table[node];
+    struct buddy_node *n = &buddy_node_table[node];
     uint64_t flags = nk_spin_lock_irqsave(&n->lock);
     n->total_pages += count;
     while (count > 0) {
-        unsigned order = next_order(frame, count);
-        node_insert(n, frame, order);
+        unsigned order = buddy_next_order(frame, count);
+        buddy_node_insert(n, frame, order);
         frame += UINT64_C(1) << order;
         count -= UINT64_C(1) << order;
     }
     nk_spin_unlock_irqrestore(&n->lock, flags);
 }
 
-static void mark_used(uint64_t frame, unsigned order)
-{
-    frame_table[frame].state = (uint8_t)(FRAME_USED | order);
-}
-
 static int node_alloc(unsigned node, unsigned order, uint64_t *frame)
 {
-    struct buddy_node *n = &node_table[node];
+    struct buddy_node *n = &buddy_node_table[node];
     uint64_t flags = nk_spin_lock_irqsave(&n->lock);
     bool found = node_take(n, order, frame);
     if (found) {
-        mark_used(*frame, order);
+        buddy_mark_used(*frame, order);
         n->alloc_count++;
     }
     nk_spin_unlock_irqrestore(&n->lock, flags);
@@ -207,7 +171,7 @@ static int alloc_from(unsigned order, int node, uint64_t *frame)
 /* Move pages from this CPU's node to its cache. Interrupts off. */
 static bool cache_refill(struct nk_page_cache *cache)
 {
-    struct buddy_node *n = &node_table[this_cpu->node];
+    struct buddy_node *n = &buddy_node_table[this_cpu->node];
     nk_spinlock_acquire(&n->lock);
     uint64_t frame;
     while (cache->count < PAGE_CACHE_BATCH && node_take(n, 0, &frame)) {
@@ -224,13 +188,13 @@ static bool cache_refill(struct nk_page_cache *cache)
 /* Give pages back until `keep` are left. Interrupts off. */
 static void cache_flush(struct nk_page_cache *cache, unsigned keep)
 {
-    struct buddy_node *n = &node_table[this_cpu->node];
+    struct buddy_node *n = &buddy_node_table[this_cpu->node];
     nk_spinlock_acquire(&n->lock);
     while (cache->count > keep) {
         void **page = cache->head;
         cache->head = *page;
         cache->count--;
-        node_insert(n, nk_va_to_pa(page).v >> NK_PAGE_SHIFT, 0);
+        buddy_node_insert(n, nk_va_to_pa(page).v >> NK_PAGE_SHIFT, 0);
     }
     nk_spinlock_release(&n->lock);
 }
@@ -242,7 +206,7 @@ void buddy_drain(void)
     nk_irq_restore(flags);
 }
 
-static NK_NOINLINE int block_alloc(unsigned order, int node, pa_t *out)
+NK_NOINLINE int buddy_block_alloc(unsigned order, int node, pa_t *out)
 {
     if (order > BUDDY_ORDER_MAX || node < BUDDY_NODE_ANY || node >= (int)node_count) {
         return -EINVAL;
@@ -266,7 +230,7 @@ static NK_NOINLINE int page_alloc_slow(int node, pa_t *out)
     bool filled = (node == BUDDY_NODE_ANY || (unsigned)node == this_cpu->node) &&
                   (this_cpu->pages.head != NULL || cache_refill(&nk_this_cpu()->pages));
     nk_irq_restore(flags);
-    return filled ? buddy_alloc(0, node, out) : block_alloc(0, node, out);
+    return filled ? buddy_alloc(0, node, out) : buddy_block_alloc(0, node, out);
 }
 
 int buddy_alloc(unsigned order, int node, pa_t *out)
@@ -275,7 +239,7 @@ int buddy_alloc(unsigned order, int node, pa_t *out)
         return -ENOMEM;
     }
     if (order != 0) {
-        return block_alloc(order, node, out);
+        return buddy_block_alloc(order, node, out);
     }
     uint64_t flags = nk_irq_save();
     void **page = this_cpu->pages.head;
@@ -307,12 +271,16 @@ static struct buddy_frame *check_used(pa_t block, unsigned order, const void *ca
     return f;
 }
 
-static void node_free(pa_t block, unsigned order, const void *caller)
+void buddy_node_free(pa_t block, unsigned order, const void *caller)
 {
-    struct buddy_node *n = &node_table[check_used(block, order, caller)->node];
+    struct buddy_node *n = &buddy_node_table[check_used(block, order, caller)->node];
     uint64_t flags = nk_spin_lock_irqsave(&n->lock);
-    check_used(block, order, caller); /* two CPUs may free it at the same time */
-    node_insert(n, block.v >> NK_PAGE_SHIFT, order);
+    struct buddy_frame *f = check_used(block, order, caller); /* two CPUs may free it at once */
+    if (f->tag != MM_TAG_NONE) {
+        mm_tag_add_pages(f->tag, -(INT64_C(1) << order));
+        f->tag = MM_TAG_NONE;
+    }
+    buddy_node_insert(n, block.v >> NK_PAGE_SHIFT, order);
     n->free_count++;
     nk_spin_unlock_irqrestore(&n->lock, flags);
 }
@@ -321,15 +289,15 @@ void buddy_free(pa_t block, unsigned order)
 {
     void **page = nk_pa_to_va(block);
     if (order != 0 || nk_unlikely(!frame_va_valid(page) || block.v % NK_PAGE_SIZE != 0)) {
-        node_free(block, order, __builtin_return_address(0));
+        buddy_node_free(block, order, __builtin_return_address(0));
         return;
     }
     uint64_t flags = nk_irq_save();
     struct nk_page_cache *cache = &nk_this_cpu()->pages;
     struct buddy_frame *f = frame_of_va(page);
-    if (nk_unlikely(f->state != FRAME_USED || f->cache != 0 || f->node != this_cpu->node)) {
+    if (nk_unlikely(f->word != frame_plain_page(this_cpu->node))) {
         nk_irq_restore(flags);
-        node_free(block, order, __builtin_return_address(0));
+        buddy_node_free(block, order, __builtin_return_address(0));
         return;
     }
     f->state = FRAME_CACHED;
@@ -342,54 +310,15 @@ void buddy_free(pa_t block, unsigned order)
     nk_irq_restore(flags);
 }
 
-int buddy_alloc_pages(size_t count, uint64_t align, int node, pa_t *out)
-{
-    if (count == 0 || count > UINT64_C(1) << BUDDY_ORDER_MAX || (align & (align - 1)) != 0) {
-        return -EINVAL;
-    }
-    unsigned order = buddy_order_of((uint64_t)count << NK_PAGE_SHIFT);
-    if (buddy_order_of(align) > order) {
-        order = buddy_order_of(align);
-    }
-    int err = buddy_alloc(order, node, out);
-    if (err != 0 || count == UINT64_C(1) << order) {
-        return err; /* or the whole block is wanted */
-    }
-    uint64_t frame = out->v >> NK_PAGE_SHIFT;
-    uint64_t end = frame + (UINT64_C(1) << order);
-    struct buddy_node *n = &node_table[frame_table[frame].node];
-    uint64_t flags = nk_spin_lock_irqsave(&n->lock);
-    frame_table[frame].state = FRAME_BODY;
-    for (uint64_t left = count; left > 0;) {
-        order = next_order(frame, left);
-        mark_used(frame, order);
-        frame_table[frame].node = (uint8_t)node_index(n);
-        frame += UINT64_C(1) << order;
-        left -= UINT64_C(1) << order;
-    }
-    while (frame < end) {
-        order = next_order(frame, end - frame);
-        node_insert(n, frame, order);
-        frame += UINT64_C(1) << order;
-    }
-    nk_spin_unlock_irqrestore(&n->lock, flags);
-    return 0;
-}
-
-void buddy_free_pages(pa_t base, size_t count)
-{
-    while (count > 0) {
-        unsigned order = next_order(base.v >> NK_PAGE_SHIFT, count);
-        node_free(base, order, __builtin_return_address(0));
-        base.v += NK_PAGE_SIZE << order;
-        count -= (size_t)1 << order;
-    }
-}
-
 unsigned buddy_node_of(pa_t block)
 {
     nk_assert(block.v >> NK_PAGE_SHIFT < frame_count);
     return frame_table[block.v >> NK_PAGE_SHIFT].node;
+}
+
+uint64_t buddy_table_bytes(void)
+{
+    return frame_count * sizeof(struct buddy_frame);
 }
 
 unsigned buddy_node_count(void)
@@ -400,7 +329,7 @@ unsigned buddy_node_count(void)
 void buddy_get_stats(unsigned node, struct buddy_stats *out)
 {
     nk_assert(node < node_count);
-    struct buddy_node *n = &node_table[node];
+    struct buddy_node *n = &buddy_node_table[node];
     uint64_t flags = nk_spin_lock_irqsave(&n->lock);
     *out = (struct buddy_stats){
         .total_pages = n->total_pages,
@@ -424,11 +353,11 @@ void buddy_get_stats(unsigned node, struct buddy_stats *out)
 
 static void check_block(struct buddy_node *n, const struct nk_list *link, unsigned order)
 {
-    uint64_t frame = frame_of_link(link);
+    uint64_t frame = buddy_frame_of_link(link);
     const struct buddy_frame *f = &frame_table[frame];
     nk_assert(frame + (UINT64_C(1) << order) <= frame_count);
     nk_assert(frame % (UINT64_C(1) << order) == 0);
-    nk_assert(f->state == (FRAME_FREE | order) && f->node == node_index(n));
+    nk_assert(f->state == (FRAME_FREE | order) && f->node == buddy_node_index(n));
     nk_assert(link->next->prev == link && link->prev->next == link);
     for (uint64_t i = 1; i < UINT64_C(1) << order; i++) {
         nk_assert(f[i].state == FRAME_BODY);
@@ -436,14 +365,15 @@ static void check_block(struct buddy_node *n, const struct nk_list *link, unsign
     uint64_t buddy = frame ^ (UINT64_C(1) << order);
     if (order < BUDDY_ORDER_MAX && buddy < frame_count) {
         nk_assert(frame_table[buddy].state != (FRAME_FREE | order) ||
-                  frame_table[buddy].node != node_index(n)); /* else they would be one block */
+                  frame_table[buddy].node !=
+                      buddy_node_index(n)); /* else they would be one block */
     }
 }
 
 void buddy_check(void)
 {
     for (unsigned node = 0; node < node_count; node++) {
-        struct buddy_node *n = &node_table[node];
+        struct buddy_node *n = &buddy_node_table[node];
         uint64_t flags = nk_spin_lock_irqsave(&n->lock);
         uint64_t pages = 0;
         for (unsigned order = 0; order <= BUDDY_ORDER_MAX; order++) {

@@ -26,8 +26,9 @@ int buddy_alloc(unsigned order, int node, pa_t *out) NK_MUST_CHECK;
  * and panic with the caller: they are bugs of ours. */
 void buddy_free(pa_t block, unsigned order);
 
-/* `count` contiguous pages aligned to `align` bytes: a block is taken and its unused tail given
- * back at once. Free with buddy_free_pages and the same count. */
+/* `count` contiguous pages aligned to `align` bytes: of a block whose unused tail is given back at
+ * once, or of neighbouring free blocks, so that a request may be as large as what lies free in a
+ * row. Free with buddy_free_pages and the same count. Errors: as buddy_alloc(). */
 int buddy_alloc_pages(size_t count, uint64_t align, int node, pa_t *out) NK_MUST_CHECK;
 void buddy_free_pages(pa_t base, size_t count);
 
@@ -39,6 +40,11 @@ struct buddy_stats {
 
 /* Give the pages that this CPU keeps at hand back to the allocator. */
 void buddy_drain(void);
+
+/* Pages of the longest run of free memory: what buddy_alloc_pages() could give at once. */
+uint64_t buddy_largest_run(unsigned node);
+
+uint64_t buddy_table_bytes(void); /* of the frame table */
 
 unsigned buddy_node_count(void);
 unsigned buddy_node_of(pa_t block); /* of the beginning of an allocated block */

@@ -1,6 +1,6 @@
 /* The frame table: one record per page frame below bootmem_ram_end(), inside mm/ only.
- * Threading: state and node belong to the node's lock, or to whoever holds the block; cache and
- * count to whoever holds the block. */
+ * Threading: state and node belong to the node's lock, or to whoever holds the block; cache, tag
+ * and count to whoever holds the block. */
 #pragma once
 
 #include "base/layout.h"
@@ -17,9 +17,15 @@ enum frame_kind {
 };
 
 struct buddy_frame {
-    uint8_t state;
-    uint8_t node;
-    uint8_t cache;  /* index of the object cache that owns the page; 0: none */
+    union {
+        struct {
+            uint8_t state;
+            uint8_t node;
+            uint8_t cache; /* index of the object cache that owns the page; 0: none */
+            uint8_t tag;   /* whose block it is (mm/tag.h), at its first frame */
+        };
+        uint32_t word; /* the four at once; see frame_plain_page() */
+    };
     uint32_t count; /* pages of a kmalloc() beyond the caches, at its first frame */
 };
 
@@ -33,6 +39,12 @@ extern uint64_t frame_count;
 static inline struct buddy_frame *frame_of_va(const void *va)
 {
     return &frame_table[((uint64_t)va - NK_DIRECT_BASE) >> NK_PAGE_SHIFT];
+}
+
+/* `word` of an allocated single page of the node that no cache and no tag claims. */
+static inline uint32_t frame_plain_page(uint32_t node)
+{
+    return FRAME_USED | node << 8;
 }
 
 static inline bool frame_va_valid(const void *va)

@@ -3,6 +3,7 @@
 #include "mm/buddy.h"
 #include "mm/frame.h"
 #include "mm/slab_impl.h"
+#include "mm/tag.h"
 
 #include <string.h>
 
@@ -51,6 +52,7 @@ static NK_NOINLINE void *pages_alloc(size_t size, size_t align)
     if (buddy_alloc_pages(count, align, BUDDY_NODE_ANY, &pa) != 0) {
         return NULL;
     }
+    mm_tag_pages(pa, count, MM_TAG_LARGE);
     void *p = nk_pa_to_va(pa);
     frame_of_va(p)->count = (uint32_t)count;
     return p;

@@ -8,6 +8,7 @@
 #include "mm/buddy.h"
 #include "mm/frame.h"
 #include "mm/paging_impl.h"
+#include "mm/tag.h"
 
 #include <string.h>
 
@@ -33,6 +34,8 @@ static uint64_t *table_alloc(void)
         pa = bootmem_alloc(NK_PAGE_SIZE, NK_PAGE_SIZE, NK_GIB(4));
     } else if (buddy_alloc(0, BUDDY_NODE_ANY, &pa) != 0) {
         return NULL;
+    } else {
+        mm_tag_pages(pa, 1, MM_TAG_TABLES);
     }
     return memset(nk_pa_to_va(pa), 0, NK_PAGE_SIZE);
 }

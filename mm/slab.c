@@ -283,6 +283,16 @@ void slab_init_cpu(unsigned cpu)
     nk_spin_unlock_irqrestore(&create_lock, flags);
 }
 
+uint64_t slab_pages(void)
+{
+    struct slab_stats s;
+    uint64_t pages = 0;
+    for (unsigned i = 0; slab_get_stats(i, &s); i++) {
+        pages += s.pages;
+    }
+    return pages;
+}
+
 bool slab_get_stats(unsigned i, struct slab_stats *out)
 {
     unsigned index = i + 1;

@@ -34,5 +34,8 @@ struct slab_stats {
     uint64_t objects_used, objects_total, pages;
 };
 
+/* Pages of all caches. */
+uint64_t slab_pages(void);
+
 /* Statistics of the i-th cache; false past the last. */
 bool slab_get_stats(unsigned i, struct slab_stats *out);

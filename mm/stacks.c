@@ -7,6 +7,7 @@
 #include "mm/buddy.h"
 #include "mm/fault.h"
 #include "mm/paging.h"
+#include "mm/tag.h"
 
 #define STACK_SIZE NK_KIB(CONFIG_THREAD_STACK_KIB)
 #define STACKS_MAX 16384
@@ -78,6 +79,7 @@ static NK_NOINLINE struct stack_note *stack_make(int node)
         slot_release(slot);
         return NULL;
     }
+    mm_tag_pages(pa, STACK_SIZE / NK_PAGE_SIZE, MM_TAG_STACKS);
     struct stack_note *note = (struct stack_note *)slot_end(slot) - 1;
     *note = (struct stack_note){
         .pa = pa,

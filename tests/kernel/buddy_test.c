@@ -7,6 +7,7 @@
 #include "base/layout.h"
 #include "mm/bootmem.h"
 #include "mm/slab.h"
+#include "mm/tag.h"
 #include "sched/thread.h"
 #include "tests/kernel/ktest.h"
 
@@ -233,6 +234,91 @@ KTEST(buddy_exhaustion)
     }
     expect_same_blocks(&before);
     pin_here(false);
+}
+
+/* All that lies free in a row can be had as one, whatever its length, and comes back whole. */
+KTEST(buddy_as_large_as_there_is)
+{
+    struct buddy_stats before, now;
+    pin_here(true);
+    settled_stats(&before);
+    for (unsigned node = 0; node < buddy_node_count(); node++) {
+        uint64_t pages = buddy_largest_run(node);
+        pa_t pa, more;
+        ASSERT_EQ(buddy_alloc_pages(pages, NK_PAGE_SIZE, (int)node, &pa), 0);
+        EXPECT_EQ(buddy_node_of(pa), node);
+        *first_word(pa) = *((uint64_t *)((char *)nk_pa_to_va(pa) + pages * NK_PAGE_SIZE) - 1) = 1;
+        get_stats(&now);
+        EXPECT_EQ(now.free_pages, before.free_pages - pages);
+        EXPECT_LE(buddy_largest_run(node), pages);
+        EXPECT_EQ(buddy_alloc_pages(pages + 1, NK_PAGE_SIZE, (int)node, &more), -ENOMEM);
+        buddy_check();
+        buddy_free_pages(pa, pages);
+
+        /* Aligned, and beginning and ending within free blocks. */
+        ASSERT_EQ(buddy_alloc_pages(pages / 2 + 1, NK_MIB(2), (int)node, &pa), 0);
+        EXPECT_EQ(pa.v % NK_MIB(2), 0);
+        buddy_check();
+        buddy_free_pages(pa, pages / 2 + 1);
+    }
+    expect_same_blocks(&before);
+    pin_here(false);
+}
+
+/* With 6 GiB of RAM there is a run of more than the largest block. */
+KTEST(buddy_beyond_the_largest_block)
+{
+    KTEST_SKIP_UNLESS(bootmem_ram_bytes() >= NK_GIB(6), "less than 6 GiB");
+    pa_t pa;
+    size_t pages = NK_MIB(2200) / NK_PAGE_SIZE;
+    ASSERT_EQ(buddy_alloc_pages(pages, NK_MIB(2), BUDDY_NODE_ANY, &pa), 0);
+    EXPECT_EQ(pa.v % NK_MIB(2), 0);
+    buddy_free_pages(pa, pages);
+    buddy_check();
+}
+
+KTEST(tag_counts)
+{
+    struct mm_tag_info info;
+    uint8_t tag = mm_tag_create("test");
+    ASSERT(mm_tag_get(tag, &info));
+    EXPECT_STREQ(info.name, "test");
+    EXPECT_EQ(info.page_bytes, 0);
+    pa_t one, many;
+    ASSERT_EQ(buddy_alloc(0, BUDDY_NODE_ANY, &one), 0);
+    ASSERT_EQ(buddy_alloc_pages(13, NK_PAGE_SIZE, BUDDY_NODE_ANY, &many), 0);
+    mm_tag_pages(one, 1, tag);
+    mm_tag_pages(many, 13, tag);
+    mm_tag_add_objects(tag, 100);
+    ASSERT(mm_tag_get(tag, &info));
+    EXPECT_EQ(info.page_bytes, 14 * NK_PAGE_SIZE);
+    EXPECT_EQ(info.object_bytes, 100);
+    EXPECT_EQ(mm_tag_destroy(tag, &info), -EBUSY);
+    buddy_free(one, 0);
+    buddy_free_pages(many, 13);
+    EXPECT_EQ(mm_tag_destroy(tag, &info), -EBUSY);
+    EXPECT_EQ(info.page_bytes, 0);
+    mm_tag_add_objects(tag, -100);
+    EXPECT_EQ(mm_tag_destroy(tag, &info), 0);
+    EXPECT(!mm_tag_get(tag, &info));
+
+    /* The next owner of these pages has them without a tag. */
+    ASSERT_EQ(buddy_alloc(0, BUDDY_NODE_ANY, &one), 0);
+    buddy_free(one, 0);
+}
+
+KTEST(tag_table_is_full)
+{
+    static uint8_t tag[MM_TAGS_MAX];
+    struct mm_tag_info left;
+    unsigned count = 0;
+    do {
+        tag[count] = mm_tag_create("one of many");
+    } while (tag[count++] != MM_TAG_VMM && count < MM_TAGS_MAX);
+    EXPECT_EQ(tag[count - 1], MM_TAG_VMM);
+    while (count-- > 0) {
+        EXPECT_EQ(mm_tag_destroy(tag[count], &left), 0);
+    }
 }
 
 static pa_t some_block(unsigned order)

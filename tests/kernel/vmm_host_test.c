@@ -8,6 +8,7 @@
 #include "base/platform.h"
 #include "base/x86.h"
 #include "kernel/cpu.h"
+#include "kernel/log.h"
 #include "tests/kernel/ktest.h"
 
 static void no_event(void *host, void *vm_cookie, int state, int reason)
@@ -57,6 +58,52 @@ KTEST(vmm_host_memory)
     }
     ops()->free(NULL, p);
     ops()->free(NULL, NULL);
+}
+
+static bool log_has(const char *text)
+{
+    struct nk_log_record r;
+    uint64_t cursor = 0;
+    bool found = false;
+    while (nk_log_read(&cursor, &r)) {
+        found = found || strstr(r.text, text) != NULL;
+    }
+    return found;
+}
+
+static void never_run(void *arg)
+{
+    (void)arg;
+}
+
+/* What a VM does not give back at its end is found, of each kind, and said in one line. */
+KTEST(vmm_host_leaks)
+{
+    struct vmm_host_vm vm;
+    vmm_host_vm_open(&vm, "leaky");
+    hpa_t pages;
+    struct vmm_host_timer *timer;
+    struct vmm_thread *thread;
+    void *object = ops()->alloc(&vm, 1000), *stream;
+    ASSERT(object != NULL);
+    ASSERT_EQ(ops()->pages_alloc(&vm, 3, VMM_PAGE_SIZE, -1, &pages), 0);
+    ASSERT_EQ(ops()->timer_create(&vm, never_run, NULL, &timer), 0);
+    ASSERT_EQ(ops()->thread_create(&vm, "left", -1, never_run, NULL, &thread), 0);
+    ASSERT_EQ(ops()->chars->open(&vm, "left", NULL, NULL, &stream), 0);
+
+    EXPECT_LT(vmm_host_vm_close(&vm), 0);
+    EXPECT(log_has("vm leaky: destroyed, but 12 KiB in pages and "));
+    ops()->pages_free(&vm, pages, 3);
+    EXPECT_LT(vmm_host_vm_close(&vm), 0);
+    EXPECT(log_has("vm leaky: destroyed, but 0 KiB in pages and "));
+    ops()->timer_destroy(&vm, timer);
+    EXPECT_LT(vmm_host_vm_close(&vm), 0);
+    EXPECT_EQ(ops()->thread_join(&vm, thread), 0);
+    EXPECT_LT(vmm_host_vm_close(&vm), 0);
+    ops()->chars->close(&vm, stream);
+    EXPECT_LT(vmm_host_vm_close(&vm), 0);
+    ops()->free(&vm, object);
+    EXPECT_EQ(vmm_host_vm_close(&vm), 0);
 }
 
 #define COUNTING_THREADS 3

@@ -152,23 +152,25 @@ int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **o
 {
     int error = check_config(vmm, config, err);
     struct vm *vm;
+    void *host;
 
     if (error != 0) {
         return error;
     }
-    vm = vmm->ops->alloc(vmm->host, sizeof(*vm));
+    host = config->host != NULL ? config->host : vmm->host;
+    vm = vmm->ops->alloc(host, sizeof(*vm));
     if (vm == NULL) {
         return vmm_fail(vmm, err, VMM_ENOMEM, "%s: no memory for the VM", config->name);
     }
     vm->vmm = vmm;
     vm->ops = vmm->ops;
-    vm->host = vmm->host;
+    vm->host = host;
     vm->config = *config;
     vm->small_bytes = sizeof(*vm);
     vm->state = VM_CREATED;
     error = vmm->backend->vm_create(vm);
     if (error != 0) {
-        vmm->ops->free(vmm->host, vm);
+        vmm->ops->free(host, vm);
         return vmm_fail(vmm, err, -error, "%s: no memory for the VM", config->name);
     }
     error = create_parts(vm, err);

@@ -44,6 +44,7 @@ struct vm_config {
     char initrd_path[128];
     char boot_args[1024];
     void *cookie; /* the host's; comes back in vm_event */
+    void *host;   /* what hooks get as `host` in calls for this VM; NULL: what vmm_create() got */
 };
 
 /* Manifest text (JSON, docs/manifest.md) to a checked configuration.
