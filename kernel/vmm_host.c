@@ -81,6 +81,14 @@ static uint8_t tag_of(void *host)
 static int host_pages_alloc(void *host, uint64_t count, uint64_t align, int node, hpa_t *out)
 {
     pa_t pa;
+    if (count == 1 && align <= NK_PAGE_SIZE) { /* a guest's first touch of a page waits for this */
+        if (buddy_alloc(0, node, &pa) < 0) {
+            return -VMM_ENOMEM;
+        }
+        mm_tag_page(pa, tag_of(host));
+        *out = VMM_HPA(pa.v);
+        return 0;
+    }
     /* Memory of a node that is not there is not to be had. */
     if (buddy_alloc_pages(count, align, node, &pa) < 0) {
         return -VMM_ENOMEM;

@@ -98,12 +98,13 @@ static void take_run(struct buddy_node *n, uint64_t from, uint64_t count)
     struct run whole = run_around(n, from);
     uint64_t at = whole.from;
     for (uint64_t next; at < from + count; at = next) {
-        unsigned order = (unsigned)free_order(n, at);
+        int order = free_order(n, at);
+        nk_assert(order >= 0);
         next = at + (UINT64_C(1) << order);
         if (next <= from) {
             continue;
         }
-        buddy_list_remove(n, at, order);
+        buddy_list_remove(n, at, (unsigned)order);
         n->free_pages -= UINT64_C(1) << order;
         if (at < from) {
             insert_range(n, at, from);

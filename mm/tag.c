@@ -73,6 +73,12 @@ void mm_tag_add_objects(uint8_t tag, int64_t bytes)
     __atomic_fetch_add(&tag_table[tag].object_bytes, bytes, __ATOMIC_RELAXED);
 }
 
+void mm_tag_page(pa_t page, uint8_t tag)
+{
+    frame_table[page.v >> NK_PAGE_SHIFT].tag = tag;
+    mm_tag_add_pages(tag, 1);
+}
+
 void mm_tag_pages(pa_t base, size_t count, uint8_t tag)
 {
     mm_tag_add_pages(tag, (int64_t)count);

@@ -35,5 +35,7 @@ bool mm_tag_get(uint8_t tag, struct mm_tag_info *out);
 /* Mark pages of buddy_alloc() or buddy_alloc_pages() as the tag's, until they are freed. */
 void mm_tag_pages(pa_t base, size_t count, uint8_t tag);
 
+void mm_tag_page(pa_t page, uint8_t tag); /* one */
+
 void mm_tag_add_pages(uint8_t tag, int64_t pages);
 void mm_tag_add_objects(uint8_t tag, int64_t bytes);
