@@ -268,7 +268,7 @@ KTEST(buddy_as_large_as_there_is)
 /* With 6 GiB of RAM there is a run of more than the largest block. */
 KTEST(buddy_beyond_the_largest_block)
 {
-    KTEST_SKIP_UNLESS(bootmem_ram_bytes() >= NK_GIB(6), "less than 6 GiB");
+    KTEST_SKIP_UNLESS(bootmem_ram_bytes() >= NK_GIB(5), "less than 5 GiB");
     pa_t pa;
     size_t pages = NK_MIB(2200) / NK_PAGE_SIZE;
     ASSERT_EQ(buddy_alloc_pages(pages, NK_MIB(2), BUDDY_NODE_ANY, &pa), 0);
