@@ -2,6 +2,7 @@
 
 # core: objects, run loop, guest memory
 vmm-y += core/vmm.c core/vm.c core/inspect.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/nested.c core/option.c core/cr.c core/log.c core/dump.c
+vmm-y += core/checkpoint.c core/restore.c core/fpu.c
 
 # back ends; which of them there are is one of four files
 vmm-$(CONFIG_VMM_SVM) += svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/asid.c svm/npt.c

@@ -13,6 +13,7 @@ host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 
 # core: objects, run loop, policies, guest memory
 host-test-y += test_memory.c test_cpuid.c test_msr.c test_exits.c test_run.c
+host-test-y += test_checkpoint.c
 host-test-y += test_vm.c test_svm.c test_vmx.c test_protocols.c test_nested.c
 
 # fuzz targets, with their corpora

@@ -202,6 +202,17 @@ static void mock_set_nmi_window(struct vcpu *v)
     mock_vcpu(v)->nmi_window = true;
 }
 
+static void mock_withdraw_event(struct vcpu *v)
+{
+    struct vmm_event *injected = &mock_vcpu(v)->injected;
+
+    if (injected->valid) {
+        v->event = *injected;
+        injected->valid = false;
+        vmm_vcpu_event(v);
+    }
+}
+
 static void mock_set_cr8_exits(struct vcpu *v, bool on)
 {
     mock_vcpu(v)->cr8_exits = on;
@@ -287,6 +298,7 @@ static const struct vmm_backend mock_backend = {
     .nmi_allowed = mock_nmi_allowed,
     .set_intr_window = mock_set_intr_window,
     .set_nmi_window = mock_set_nmi_window,
+    .withdraw_event = mock_withdraw_event,
     .set_cr8_exits = mock_set_cr8_exits,
     .get_segment = mock_get_segment,
     .set_segment = mock_set_segment,

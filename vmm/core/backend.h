@@ -50,6 +50,8 @@ struct vmm_backend {
     /* Exit when it becomes able to take one of this priority class or above. */
     void (*set_intr_window)(struct vcpu *v, bool on, uint8_t vector);
     void (*set_nmi_window)(struct vcpu *v); /* exit once when NMIs may be taken again */
+    /* An event that was injected for an entry that was called off goes back to v->event. */
+    void (*withdraw_event)(struct vcpu *v);
     /* Exit at writes to CR8: TPR alone holds an interrupt back. */
     void (*set_cr8_exits)(struct vcpu *v, bool on);
 

@@ -1,6 +1,7 @@
 /* CPUID: one policy table, applied once per VM. See cpuid.h. */
 #include "core/cpuid.h"
 
+#include "core/checkpoint.h"
 #include "core/irq.h"
 #include "core/vm.h"
 #include "core/x86.h"
@@ -11,6 +12,11 @@
 #define MAX_BASIC    0x16
 #define MAX_EXTENDED UINT32_C(0x80000021)
 #define MAX_HYPER    UINT32_C(0x40000010)
+
+/* They tell the frequencies of this machine. */
+#define LEAF_TSC          0x15
+#define LEAF_FREQUENCY    0x16
+#define LEAF_HYPER_TIMING UINT32_C(0x40000010)
 
 #define LEAVES_PER_GROUP 0x24 /* low byte of the highest leaf in any group, and one */
 #define ANSWERS_MAX      64
@@ -547,4 +553,20 @@ uint64_t vmm_cpuid_efer_allowed(struct vmm_cpuid *c)
     return X86_EFER_SCE | X86_EFER_LME | X86_EFER_LMA |
            ((edx & EXT1_EDX_NX) != 0 ? X86_EFER_NXE : 0) |
            ((edx & EXT1_EDX_FFXSR) != 0 ? X86_EFER_FFXSR : 0);
+}
+
+/* Leaf 1 EBX and others add the vCPU's own state to these when it asks. */
+uint64_t vmm_cpuid_fingerprint(struct vmm_cpuid *c)
+{
+    uint64_t sum = vmm_checksum(0, &c->xcr0_allowed, sizeof(c->xcr0_allowed));
+
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(rule_table); i++) {
+        uint32_t leaf = rule_table[i].leaf;
+        const struct answer *a = answer_find(c, leaf, rule_table[i].subleaf);
+
+        if (leaf != LEAF_TSC && leaf != LEAF_FREQUENCY && leaf != LEAF_HYPER_TIMING) {
+            sum = vmm_checksum(sum, &a->regs, sizeof(a->regs));
+        }
+    }
+    return sum;
 }

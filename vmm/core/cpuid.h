@@ -27,3 +27,5 @@ uint64_t vmm_cpuid_xcr0_allowed(const struct vmm_cpuid *c);
 uint32_t vmm_cpuid_xsave_size(const struct vmm_cpuid *c, uint64_t xcr0);
 uint32_t vmm_cpuid_signature(struct vmm_cpuid *c); /* leaf 1 EAX */
 uint64_t vmm_cpuid_efer_allowed(struct vmm_cpuid *c);
+/* Of all answers but those that tell frequencies: machines with the same one can hand VMs over. */
+uint64_t vmm_cpuid_fingerprint(struct vmm_cpuid *c);

@@ -186,7 +186,7 @@ enum vmm_action vmm_handle_dr_access(struct vcpu *v, struct vmm_exit *e)
 }
 
 /* APM vol. 3 "XSETBV": what gives #GP. */
-static bool xcr0_valid(struct vcpu *v, uint64_t value)
+bool vmm_xcr0_valid(const struct vcpu *v, uint64_t value)
 {
     uint64_t avx512 = value & X86_XCR0_AVX512;
 
@@ -206,7 +206,7 @@ enum vmm_action vmm_handle_xsetbv(struct vcpu *v, struct vmm_exit *e)
     if ((v->backend->get_sysreg(v, VMM_CR4) & X86_CR4_OSXSAVE) == 0) {
         return undefined(v);
     }
-    if (v->backend->cpl(v) != 0 || (uint32_t)v->gpr[VMM_RCX] != 0 || !xcr0_valid(v, value)) {
+    if (v->backend->cpl(v) != 0 || (uint32_t)v->gpr[VMM_RCX] != 0 || !vmm_xcr0_valid(v, value)) {
         vmm_inject_exception(v, X86_GP, true, 0);
         return VMM_CONTINUE;
     }

@@ -244,6 +244,20 @@ void *vmm_memory_ptr(struct vm *vm, gpa_t gpa, uint64_t len)
     return p != NULL && len <= contiguous ? p : NULL;
 }
 
+void *vmm_memory_backed(struct vm *vm, gpa_t gpa, uint64_t *contiguous)
+{
+    struct vmm_region *r = region_find(&vm->memory, gpa);
+    unsigned i = block_index(r, gpa);
+    uint64_t end = r->base.v + r->size;
+
+    if (i == r->block_count || gpa.v < r->block[i].gpa.v) {
+        *contiguous = (i == r->block_count ? end : r->block[i].gpa.v) - gpa.v;
+        return NULL;
+    }
+    *contiguous = block_end(&r->block[i]) - gpa.v;
+    return (uint8_t *)vm->ops->hpa_to_va(vm->host, r->block[i].hpa) + (gpa.v - r->block[i].gpa.v);
+}
+
 /* Is every byte of [gpa, gpa+len) in a region? */
 static bool covered(struct vm *vm, gpa_t gpa, uint64_t len)
 {

@@ -43,6 +43,10 @@ void vmm_memory_destroy(struct vm *vm);
  * on the way). Context: exit or control. */
 void *vmm_memory_ptr(struct vm *vm, gpa_t gpa, uint64_t len);
 
+/* What backs gpa, which is in a region, now; NULL: nothing. *contiguous: the bytes from there for
+ * which this holds. Context: control, no vCPU runs. */
+void *vmm_memory_backed(struct vm *vm, gpa_t gpa, uint64_t *contiguous);
+
 /* Copies across blocks. Errors: -VMM_EFAULT some byte is not RAM (nothing is written then). */
 int vmm_memory_read(struct vm *vm, gpa_t gpa, void *out, uint64_t len) VMM_MUST_CHECK;
 int vmm_memory_write(struct vm *vm, gpa_t gpa, const void *data, uint64_t len) VMM_MUST_CHECK;

@@ -105,8 +105,10 @@ static bool handle_rare(struct vcpu *v, uint32_t requests)
     if ((requests & VMM_REQ_STOP) != 0) {
         return false;
     }
-    if ((requests & VMM_REQ_PAUSE) != 0 && !vmm_vm_gate(v)) {
-        return false;
+    if ((requests & VMM_REQ_PAUSE) != 0) {
+        /* The others wait behind the gate, where a reset forgets and a checkpoint keeps them. */
+        __atomic_or_fetch(&v->requests, requests & ~(uint32_t)VMM_REQ_PAUSE, __ATOMIC_SEQ_CST);
+        return vmm_vm_gate(v);
     }
     if ((requests & VMM_REQ_INIT) != 0) {
         vlapic_init(v);

@@ -81,8 +81,11 @@ enum vmm_sysreg {
     VMM_MSR_SYSENTER_ESP,
     VMM_MSR_SYSENTER_EIP,
     VMM_MSR_PAT,
+    VMM_BLOCKING, /* no register: what enum vmm_blocking says, for checkpoints */
     VMM_SYSREG_COUNT
 };
+
+enum vmm_blocking { VMM_BLOCKED_NMI = 1 << 0, VMM_BLOCKED_SHADOW = 1 << 1 };
 
 /* Bits of vcpu->requests, set by anyone, handled by the vCPU's thread before it enters the guest.
  */
@@ -166,6 +169,9 @@ struct vcpu {
     struct vmm_timer_queue *timers;   /* core/timer.c */
     void *para;                       /* para/: kvmclock and friends */
 
+    uint32_t fpu_job;         /* atomic: enum vmm_fpu_job, asked of its thread at the gate */
+    uint8_t *fpu, *fpu_block; /* core/fpu.h: the extended state, during a checkpoint alone */
+
     struct vmm_exit_stat stat[VMM_EXIT_COUNT];
     struct vmm_exit exit[VMM_EXITS_KEPT]; /* a ring */
     struct vmm_exit *exit_last;           /* NULL: there was none */
@@ -227,3 +233,4 @@ void vmm_vcpu_event(struct vcpu *v);
 /* The linear address of the instruction at CS:RIP. */
 gva_t vmm_vcpu_linear_rip(struct vcpu *v);
 void vmm_vcpu_set_xcr0(struct vcpu *v, uint64_t xcr0); /* validated by the caller */
+bool vmm_xcr0_valid(const struct vcpu *v, uint64_t value);

@@ -3,12 +3,15 @@
  *   CREATED --start--> RUNNING <--pause/resume--> PAUSED
  *                         |  stop, power-off: STOPPED; triple fault and the like: CRASHED
  *   STOPPED, CRASHED --start--> RUNNING
+ *   CREATED, STOPPED, CRASHED --restore--> PAUSED
  *
  * The vCPU threads exist from start until the next start or destroy, and end by themselves when
  * the VM ends. Whatever needs all of them to stand still happens at the gate. */
 #include "core/vm.h"
 
+#include "core/checkpoint.h"
 #include "core/cpuid.h"
+#include "core/fpu.h"
 #include "core/irq.h"
 #include "core/timer.h"
 #include "dev/platform.h"
@@ -277,6 +280,11 @@ bool vmm_vm_gate(struct vcpu *v)
         wake_waiter(vm);
     }
     while (load(&vm->ending) == 0) {
+        if (load(&v->fpu_job) != VMM_FPU_IDLE) {
+            vmm_fpu_carry_out(v);
+            wake_waiter(vm);
+            continue;
+        }
         if (load(&vm->reset_wanted) != 0) {
             if (v->id == 0 && load(&vm->vcpus_at_gate) == vm->vcpu_count) {
                 carry_out_reset(vm);
@@ -374,6 +382,16 @@ static bool all_at_gate(struct vm *vm)
     return load(&vm->vcpus_at_gate) == vm->vcpu_count && load(&vm->reset_wanted) == 0;
 }
 
+static bool all_fpu_done(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (load(&vm->vcpu[i]->fpu_job) != VMM_FPU_IDLE) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool all_done(struct vm *vm)
 {
     return load(&vm->vcpus_running) == 0;
@@ -420,7 +438,9 @@ static int create_threads(struct vm *vm, struct vmm_error *err)
         int error;
 
         vmm_format(vm->vmm, name, sizeof(name), "%s/%u", vm->config.name, i);
-        store(&v->requests, VMM_REQ_PAUSE);
+        /* What a reset or a checkpoint left of the guest's own requests stays. */
+        __atomic_and_fetch(&v->requests, ~(uint32_t)VMM_REQ_STOP, __ATOMIC_SEQ_CST);
+        __atomic_or_fetch(&v->requests, VMM_REQ_PAUSE, __ATOMIC_SEQ_CST);
         error = vm->ops->thread_create(vm->host, name, v->cpu, vmm_vcpu_thread, v, &v->thread);
         if (error != 0) {
             v->thread = NULL;
@@ -463,31 +483,30 @@ int vmm_vm_start(struct vm *vm, struct vmm_error *err)
     return control_leave(vm, 0);
 }
 
-int vmm_vm_pause(struct vm *vm)
+/* From here to resume_locked() a control call has its turn. */
+static int pause_locked(struct vm *vm)
 {
-    control_enter(vm);
     if (vmm_vm_state(vm) != VM_RUNNING) {
-        return control_leave(vm, -VMM_EINVAL);
+        return -VMM_EINVAL;
     }
     store(&vm->paused, 1);
     call_to_gate(vm, VMM_REQ_PAUSE);
     wait_for(vm, all_at_gate);
     if (all_done(vm)) {
-        return control_leave(vm, -VMM_EINVAL);
+        return -VMM_EINVAL;
     }
     vm->clock_paused_at = vm->ops->cycles(vm->host);
     set_state(vm, VM_PAUSED);
-    return control_leave(vm, 0);
+    return 0;
 }
 
 /* Neither the guest's clock nor its TSC has seen the pause. */
-int vmm_vm_resume(struct vm *vm)
+static int resume_locked(struct vm *vm)
 {
     uint64_t pause;
 
-    control_enter(vm);
     if (vmm_vm_state(vm) != VM_PAUSED) {
-        return control_leave(vm, -VMM_EINVAL);
+        return -VMM_EINVAL;
     }
     pause = vm->ops->cycles(vm->host) - vm->clock_paused_at;
     vm->clock_base_cycles += pause;
@@ -503,7 +522,103 @@ int vmm_vm_resume(struct vm *vm)
     set_state(vm, VM_RUNNING);
     store(&vm->paused, 0);
     wake_threads(vm);
-    return control_leave(vm, 0);
+    return 0;
+}
+
+int vmm_vm_pause(struct vm *vm)
+{
+    control_enter(vm);
+    return control_leave(vm, pause_locked(vm));
+}
+
+int vmm_vm_resume(struct vm *vm)
+{
+    control_enter(vm);
+    return control_leave(vm, resume_locked(vm));
+}
+
+/* Have every vCPU's thread, which is at the gate, move its extended state. */
+static void fpu_job(struct vm *vm, enum vmm_fpu_job job)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        store(&vm->vcpu[i]->fpu_job, job);
+    }
+    wake_threads(vm);
+    wait_for(vm, all_fpu_done);
+}
+
+static int checkpoint_paused(struct vm *vm, struct vdev_stream *out, struct vmm_error *err)
+{
+    int error = vmm_fpu_alloc(vm);
+
+    if (error != 0) {
+        return vmm_fail(vm->vmm, err, -error, "%s: no memory for a checkpoint", vm->config.name);
+    }
+    fpu_job(vm, VMM_FPU_SAVE);
+    error = vmm_checkpoint_write(vm, out, err);
+    vmm_fpu_free(vm);
+    return error;
+}
+
+int vmm_vm_checkpoint(struct vm *vm, struct vdev_stream *out, struct vmm_error *err)
+{
+    bool was_running;
+    int error;
+
+    control_enter(vm);
+    was_running = vmm_vm_state(vm) == VM_RUNNING;
+    if ((was_running && pause_locked(vm) != 0) || vmm_vm_state(vm) != VM_PAUSED) {
+        return control_leave(vm, vmm_fail(vm->vmm, err, VMM_EINVAL, "%s: it is %s", vm->config.name,
+                                          vmm_state_name(vmm_vm_state(vm))));
+    }
+    error = checkpoint_paused(vm, out, err);
+    if (was_running) {
+        int resumed = resume_locked(vm);
+
+        vmm_assert(vm->vmm, resumed == 0); /* nobody else had a turn */
+    }
+    return control_leave(vm, error);
+}
+
+static int restore_stopped(struct vm *vm, struct vdev_stream *in, struct vmm_error *err)
+{
+    int error;
+
+    store(&vm->ending, 0);
+    store(&vm->reset_wanted, 0);
+    store(&vm->paused, 1);
+    error = vmm_checkpoint_read(vm, in, err);
+    if (error == 0) {
+        error = create_threads(vm, err);
+    }
+    if (error != 0) {
+        join_threads(vm);
+        return error;
+    }
+    store(&vm->reason, VM_REASON_NONE);
+    fpu_job(vm, VMM_FPU_LOAD);
+    set_state(vm, VM_PAUSED);
+    return 0;
+}
+
+int vmm_vm_restore(struct vm *vm, struct vdev_stream *in, struct vmm_error *err)
+{
+    int error;
+
+    control_enter(vm);
+    if (alive(vm)) {
+        return control_leave(vm, vmm_fail(vm->vmm, err, VMM_EBUSY, "%s: it is %s", vm->config.name,
+                                          vmm_state_name(vmm_vm_state(vm))));
+    }
+    join_threads(vm);
+    error = vmm_fpu_alloc(vm);
+    if (error != 0) {
+        return control_leave(
+            vm, vmm_fail(vm->vmm, err, -error, "%s: no memory for a restore", vm->config.name));
+    }
+    error = restore_stopped(vm, in, err);
+    vmm_fpu_free(vm);
+    return control_leave(vm, error);
 }
 
 int vmm_vm_reset(struct vm *vm)

@@ -125,6 +125,22 @@ void vmm_para_tsc_changed(struct vcpu *v)
     }
 }
 
+int vmm_para_save(struct vcpu *v, struct vdev_stream *out)
+{
+    return out->transfer(out, v->para, sizeof(struct para));
+}
+
+int vmm_para_load(struct vcpu *v, struct vdev_stream *in)
+{
+    struct para *p = v->para;
+    int error = in->transfer(in, p, sizeof(*p));
+
+    if (error != 0) {
+        return error;
+    }
+    return set_system_time(v, p->system_time) ? 0 : -VMM_EINVAL;
+}
+
 bool vmm_para_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
     const struct para *p = v->para;

@@ -13,6 +13,12 @@ int vmm_para_create(struct vcpu *v) VMM_MUST_CHECK;
 void vmm_para_destroy(struct vcpu *v);
 void vmm_para_reset(struct vcpu *v); /* power-on, INIT: nothing registered */
 
+/* For checkpoints. Load: the vCPU is reset, its TSC and all memory are back; clock records are
+ * written again. Errors: the stream's, -VMM_EINVAL no state that a guest can have made. */
+struct vdev_stream;
+int vmm_para_save(struct vcpu *v, struct vdev_stream *out) VMM_MUST_CHECK;
+int vmm_para_load(struct vcpu *v, struct vdev_stream *in) VMM_MUST_CHECK;
+
 /* False: #GP. */
 bool vmm_para_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value);
 bool vmm_para_msr_write(struct vcpu *v, uint32_t msr, const uint64_t *value);

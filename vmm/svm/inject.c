@@ -124,3 +124,14 @@ void svm_event_again(struct vcpu *v, uint64_t info)
     };
     vmm_vcpu_event(v);
 }
+
+/* An NMI stays one that is being served: its injection again blocks nothing anew. */
+void svm_withdraw_event(struct vcpu *v)
+{
+    struct vmcb *b = svm_vcpu(v)->vmcb;
+
+    if ((vmcb_event_inj(b) & VMCB_EVENT_VALID) != 0) {
+        svm_event_again(v, vmcb_event_inj(b));
+        vmcb_set_event_inj(b, 0);
+    }
+}

@@ -220,6 +220,7 @@ const struct vmm_backend svm_backend = {
     .nmi_allowed = svm_nmi_allowed,
     .set_intr_window = svm_set_intr_window,
     .set_nmi_window = svm_set_nmi_window,
+    .withdraw_event = svm_withdraw_event,
     .set_cr8_exits = svm_set_cr8_exits,
     .get_segment = svm_get_segment,
     .set_segment = svm_set_segment,

@@ -206,6 +206,9 @@ uint64_t svm_get_sysreg(struct vcpu *v, enum vmm_sysreg which)
         return vmcb_sysenter_eip(b);
     case VMM_MSR_PAT:
         return vmcb_g_pat(b);
+    case VMM_BLOCKING:
+        return (svm_vcpu(v)->nmi_blocked ? VMM_BLOCKED_NMI : 0u) |
+               (v->intr_shadow ? VMM_BLOCKED_SHADOW : 0u);
     case VMM_SYSREG_COUNT:
         break;
     }
@@ -275,6 +278,10 @@ void svm_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value)
         break;
     case VMM_MSR_PAT:
         vmcb_set_g_pat(b, value);
+        break;
+    case VMM_BLOCKING:
+        s->nmi_blocked = (value & VMM_BLOCKED_NMI) != 0;
+        v->intr_shadow = (value & VMM_BLOCKED_SHADOW) != 0;
         break;
     case VMM_SYSREG_COUNT:
         break;

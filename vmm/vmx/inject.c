@@ -104,3 +104,16 @@ void vmx_event_again(struct vcpu *v, uint32_t info, uint32_t error)
     };
     vmm_vcpu_event(v);
 }
+
+void vmx_withdraw_event(struct vcpu *v)
+{
+    struct vmx_vcpu *x = vmx_vcpu(v);
+
+    if (x->event != 0) {
+        uint64_t flags = vmx_acquire(v);
+
+        vmx_event_again(v, (uint32_t)x->event, (uint32_t)(x->event >> 32));
+        x->event = 0;
+        vmx_release(flags);
+    }
+}

@@ -286,6 +286,10 @@ uint64_t vmx_get_sysreg(struct vcpu *v, enum vmm_sysreg which)
     if (which == VMM_DR6) {
         return x->dr6;
     }
+    if (which == VMM_BLOCKING) {
+        return ((x->blocked & BLOCKED_NMI) != 0 ? VMM_BLOCKED_NMI : 0u) |
+               (v->intr_shadow ? VMM_BLOCKED_SHADOW : 0u);
+    }
     if (lazy < VMX_LAZY_MSRS) {
         return vmx_lazy_msr_read(v, lazy);
     }
@@ -293,6 +297,19 @@ uint64_t vmx_get_sysreg(struct vcpu *v, enum vmm_sysreg which)
     value = get_loaded(x, which);
     vmx_release(flags);
     return value;
+}
+
+/* Which of the two shadows it was makes no difference but to single steps. */
+static void set_blocking(struct vcpu *v, uint64_t value)
+{
+    struct vmx_vcpu *x = vmx_vcpu(v);
+    uint64_t flags = vmx_acquire(v);
+
+    v->intr_shadow = (value & VMM_BLOCKED_SHADOW) != 0;
+    x->blocked =
+        ((value & VMM_BLOCKED_NMI) != 0 ? BLOCKED_NMI : 0u) | (v->intr_shadow ? BLOCKED_STI : 0u);
+    vmcs_write32(VMCS_GUEST_INTERRUPTIBILITY, x->blocked);
+    vmx_release(flags);
 }
 
 /* Changes of the paging registers throw the guest's translations away, as the instructions that
@@ -312,6 +329,8 @@ void vmx_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value)
         }
     } else if (which == VMM_DR6) {
         x->dr6 = value;
+    } else if (which == VMM_BLOCKING) {
+        set_blocking(v, value);
     } else if (lazy < VMX_LAZY_MSRS) {
         vmx_lazy_msr_write(v, lazy, value);
     } else {

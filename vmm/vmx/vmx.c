@@ -264,6 +264,7 @@ const struct vmm_backend vmx_backend = {
     .nmi_allowed = vmx_nmi_allowed,
     .set_intr_window = vmx_set_intr_window,
     .set_nmi_window = vmx_set_nmi_window,
+    .withdraw_event = vmx_withdraw_event,
     .set_cr8_exits = vmx_set_cr8_exits,
     .get_segment = vmx_get_segment,
     .set_segment = vmx_set_segment,

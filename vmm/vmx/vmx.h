@@ -163,6 +163,7 @@ void vmx_inject_nmi(struct vcpu *v);
 void vmx_inject_event(struct vcpu *v, const struct vmm_event *event);
 void vmx_set_intr_window(struct vcpu *v, bool on, uint8_t vector);
 void vmx_set_nmi_window(struct vcpu *v);
+void vmx_withdraw_event(struct vcpu *v);
 void vmx_set_cr8_exits(struct vcpu *v, bool on);
 /* An event whose delivery the exit interrupted goes back to v->event. The VMCS is loaded. */
 void vmx_event_again(struct vcpu *v, uint32_t info, uint32_t error);

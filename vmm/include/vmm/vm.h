@@ -82,6 +82,18 @@ int vmm_vm_reset(struct vm *vm) VMM_MUST_CHECK; /* as if its reset line was puls
 int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK;  /* RUNNING or PAUSED -> STOPPED, whatever it does */
 int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY unless not running */
 
+struct vdev_stream; /* vmm/vdev.h: its transfer() writes here, or reads; it may sleep */
+
+/* Write all of a RUNNING or PAUSED VM to a stream: memory (pages of zeros aside), vCPUs, devices,
+ * clocks. A running one stands still meanwhile and then goes on, its clock not having seen it.
+ * Errors: -VMM_EINVAL neither running nor paused, -VMM_ENOMEM, the stream's; err has the line. */
+int vmm_vm_checkpoint(struct vm *vm, struct vdev_stream *out, struct vmm_error *err) VMM_MUST_CHECK;
+/* CREATED, STOPPED or CRASHED -> PAUSED, where the checkpoint was taken: the VM has the same number
+ * of vCPUs and the same memory, the processor the same features. A stream that is damaged or of
+ * another VM is refused, and leaves the VM as startable as it was.
+ * Errors: -VMM_EBUSY running or paused, -VMM_EINVAL the stream, -VMM_ENOMEM; err has the line. */
+int vmm_vm_restore(struct vm *vm, struct vdev_stream *in, struct vmm_error *err) VMM_MUST_CHECK;
+
 enum vm_state vmm_vm_state(const struct vm *vm);
 enum vm_reason vmm_vm_reason(const struct vm *vm);
 uint32_t vmm_vm_exit_code(const struct vm *vm); /* with VM_REASON_EXIT */
