@@ -2,7 +2,7 @@
 
 import pytest
 from lib.machine import BUILD
-from lib.vm import Tree, linux_manifest
+from lib.vm import KERNEL, Tree, linux_manifest
 
 from session import GUEST, guest_shell
 
@@ -28,5 +28,20 @@ def test_kernel_option_to_guest_shell_and_off(machine, scratch):
     node.expect(r"boot: multiboot1 by ")
     guest_shell(node)
     assert node.run("cat /proc/cmdline", GUEST) == "console=ttyS0"
+    node.sendline("poweroff")
+    assert node.wait() == 0
+
+
+def test_ipxe_to_guest_shell_and_off(machine, scratch):
+    """The network card's iPXE fetches kernel and modules by TFTP and enters by multiboot 1."""
+    tree = Tree(scratch / "tree")
+    tree.add_vm(linux_manifest())
+    tree.add("orthocone.elf", KERNEL)
+    tree.add("boot.ipxe", "#!ipxe\ndhcp\nkernel orthocone.elf loglevel=info\n" +
+             "".join(f"module {name}\n" for name in tree.modules if "/" in name) + "boot\n")
+    net = ["-netdev", f"user,id=net,tftp={tree.directory},bootfile=boot.ipxe", "-device", "e1000,netdev=net"]
+    node = machine(extra=net + ["-boot", "n"])
+    node.expect(r"boot: multiboot1 by iPXE")
+    guest_shell(node)
     node.sendline("poweroff")
     assert node.wait() == 0
