@@ -3,6 +3,9 @@
 #include "boot/rom/rom.h"
 
 #include "boot/pack/crc32c.h"
+#include "boot/rom/acpi.h"
+#include "boot/rom/cpus.h"
+#include "boot/rom/pci.h"
 
 #define CMDLINE_MAX 256
 
@@ -95,6 +98,9 @@ NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader)
     say("Orthocone, %u KiB of flash", anchor->size >> 10);
     check_flash(anchor, flash, loader);
     memory_find();
+    cpus_start();
+    pci_start();
+    boot.rsdp = acpi_start(&boot.rsdp_length); /* QEMU's tables tell what PCI has become */
     open_directory(&pack, anchor, flash);
     load_parts(&pack);
     boot.cmdline = cmdline;

@@ -127,6 +127,24 @@ void memory_find(void)
     say("%lu MiB of RAM by %s", total >> 20, memory.source);
 }
 
+uint64_t memory_end_below(uint64_t limit)
+{
+    uint64_t end = 0;
+    for (unsigned i = 0; i < memory.count; i++) {
+        const struct rom_range *r = &memory.range[i];
+        uint64_t its = r->base + r->length;
+        if (r->kind != RESERVED && r->base < limit && its > end) {
+            end = its < limit ? its : limit;
+        }
+    }
+    return end;
+}
+
+void memory_reserve(uint64_t base, uint64_t length)
+{
+    add(base, length, RESERVED);
+}
+
 bool memory_is_ram(uint64_t base, uint64_t length)
 {
     for (unsigned i = 0; i < memory.count; i++) {

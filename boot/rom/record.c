@@ -8,10 +8,11 @@
 #define TAG_LOADER  2
 #define TAG_MODULE  3
 #define TAG_MAP     6
+#define TAG_RSDP_1  14
 #define TAG_RSDP_2  15
 #define TAG_ROM     0x4d4f524f /* "OROM", ours: which slot the kernel is from */
 #define MAP_ENTRY   24
-#define RSDP_LENGTH 36
+#define RSDP_1      20 /* bytes of one of ACPI 1 */
 #define RECORD_MAX  NK_KIB(16)
 
 struct writer {
@@ -99,8 +100,8 @@ uint32_t record_build(const struct rom_boot *boot)
     }
     put_map(&w);
     if (boot->rsdp != NULL) {
-        uint8_t *tag = begin(&w, TAG_RSDP_2);
-        put(&w, boot->rsdp, RSDP_LENGTH);
+        uint8_t *tag = begin(&w, boot->rsdp_length == RSDP_1 ? TAG_RSDP_1 : TAG_RSDP_2);
+        put(&w, boot->rsdp, boot->rsdp_length);
         end(&w, tag);
     }
     uint8_t *tag = begin(&w, TAG_ROM);

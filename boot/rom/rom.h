@@ -46,6 +46,8 @@ extern struct rom_memory memory;
 
 void memory_find(void);
 bool memory_is_ram(uint64_t base, uint64_t length);
+uint64_t memory_end_below(uint64_t limit); /* where the highest RAM below it ends */
+void memory_reserve(uint64_t base, uint64_t length);
 
 /* RAM from the upper end of what lies below 4 GiB; NULL when there is not enough. */
 void *memory_take(uint64_t size, uint64_t align);
@@ -93,7 +95,8 @@ struct rom_boot {
     unsigned slot;
     struct rom_module module[PACK_ENTRIES_MAX];
     unsigned module_count;
-    const void *rsdp; /* ACPI's, or NULL */
+    const void *rsdp; /* ACPI's root pointer, or NULL */
+    uint32_t rsdp_length;
 };
 
 /* Returns the record's address, or 0 when there is no memory for it. */

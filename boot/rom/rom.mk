@@ -3,7 +3,8 @@
 
 ROM_SIZE ?= 16384
 
-rom-sources := boot/rom/entry.asm $(addprefix boot/rom/,main.c kernel.c elf.c memory.c fwcfg.c record.c say.c) \
+rom-sources := $(addprefix boot/rom/,entry.asm ap.asm main.c kernel.c elf.c memory.c fwcfg.c record.c say.c \
+	cpus.c pci.c chipset.c acpi.c acpi_build.c) \
 	$(addprefix boot/pack/,pack.c lz4.c crc32c.c slots.c) base/memory.asm
 rom         := $(build)/rom
 rom-objects := $(call objects,$(rom),$(rom-sources))
