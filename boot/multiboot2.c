@@ -15,6 +15,7 @@ enum mb2_tag_type {
     MB2_FRAMEBUFFER = 8,
     MB2_RSDP_1 = 14,
     MB2_RSDP_2 = 15,
+    MB2_ROM = 0x4d4f524f, /* "OROM": our ROM's loader names the slot */
 };
 
 #define MB2_RECORD_MAX NK_MIB(16) /* generous: real ones have a few KiB */
@@ -97,6 +98,17 @@ static int read_framebuffer(struct bootinfo *info, const struct mb2_tag *tag)
     return 0;
 }
 
+static int read_rom(struct bootinfo *info, const struct mb2_tag *tag)
+{
+    if (tag->size < sizeof(*tag) + sizeof(info->rom_slot)) {
+        nk_error("boot: multiboot2 ROM tag of %u bytes", tag->size);
+        return -EINVAL;
+    }
+    memcpy(&info->rom_slot, tag + 1, sizeof(info->rom_slot));
+    info->from_rom = true;
+    return 0;
+}
+
 /* The ACPI 2 root pointer wins over the ACPI 1 one, whichever comes first. */
 static int read_rsdp(struct bootinfo *info, const struct mb2_tag *tag)
 {
@@ -131,6 +143,8 @@ static int read_tag(struct bootinfo *info, const struct mb2_tag *tag)
     case MB2_RSDP_1:
     case MB2_RSDP_2:
         return read_rsdp(info, tag);
+    case MB2_ROM:
+        return read_rom(info, tag);
     default:
         return 0;
     }

@@ -3,6 +3,7 @@
 
 #include "base/platform.h"
 #include "kernel/kernel.h"
+#include "kernel/rom.h"
 #include "kernel/shell.h"
 #include "kernel/vms.h"
 #include "sched/thread.h"
@@ -30,6 +31,7 @@ void nk_node_start(void)
         vms_autostart();
     }
     nk_info("node: ready"); /* its time stamp is how long the boot took */
+    rom_mark_good();
     shell_start();
     for (;;) {
         vms_events_wait();

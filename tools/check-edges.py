@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-KERNEL_SIDE = ["base/", "mm/", "sched/", "drivers/", "kernel/", "boot/bootinfo.h", "boot/ap.h",
+KERNEL_SIDE = ["base/", "mm/", "sched/", "drivers/", "kernel/", "boot/bootinfo.h", "boot/ap.h", "boot/pack/slots.h",
                "config.h"]
 
 # A source's folder (longest match wins) -> prefixes that "..." may name.

@@ -10,7 +10,7 @@
 #define TAG_MAP     6
 #define TAG_RSDP_1  14
 #define TAG_RSDP_2  15
-#define TAG_ROM     0x4d4f524f /* "OROM", ours: which slot the kernel is from */
+#define TAG_ROM     0x4d4f524f /* "OROM", ours: the slot that the kernel is from */
 #define MAP_ENTRY   24
 #define RSDP_1      20 /* bytes of one of ACPI 1 */
 #define RECORD_MAX  NK_KIB(16)

@@ -1,0 +1,7 @@
+/* When our ROM's loader started the kernel: its record of which kernels work (boot/pack/slots.h).
+ */
+#pragma once
+
+/* Tell the loader that this kernel got a node ready; nothing to do on other roads.
+ * Context: once, by the thread that started the node; nobody else uses CMOS by then. */
+void rom_mark_good(void);
