@@ -15,8 +15,7 @@ struct thread_deadline {
     uint64_t next_release;  /* periodic: TSC */
     uint64_t limit;         /* thread_ticks() at which the slice is used up */
     unsigned load;
-    uint8_t fixed_priority; /* to go back to */
-    int fixed_pin;
+    int fixed_pin; /* to go back to */
     bool done;     /* the job of this period is */
     bool used_up;  /* its slice is: the thread shall rest, */
     bool rests;    /* and does: BLOCKED until the next period */
@@ -24,6 +23,11 @@ struct thread_deadline {
     struct nk_timer release, budget;
     struct nk_deadline_info info;
 };
+
+static void set_own_urgency(struct nk_thread *t, uint64_t urgency)
+{
+    __atomic_store_n(&t->own_urgency, urgency, __ATOMIC_RELAXED);
+}
 
 static struct nk_spinlock load_lock = NK_SPINLOCK_INIT(NK_RANK_THREAD);
 static unsigned load_table[CONFIG_NR_CPUS];
@@ -56,6 +60,9 @@ void deadline_switch_in(struct nk_thread *t)
 {
     struct thread_deadline *d = t->edf;
     uint64_t used_up_in = d->limit - thread_ticks(t);
+    if (d->used_up) {
+        return; /* it runs for those who wait for it */
+    }
     nk_timer_arm(&d->budget, x86_rdtsc() + ((int64_t)used_up_in > 0 ? used_up_in : 0));
 }
 
@@ -64,10 +71,24 @@ void deadline_switch_out(struct nk_thread *t)
     nk_timer_cancel(&t->edf->budget);
 }
 
+/* Not while somebody waits for one of its mutexes: then it goes on with what it is lent. */
 bool deadline_rests(struct nk_thread *t)
 {
-    t->edf->rests = t->edf->used_up;
-    return t->edf->rests;
+    struct thread_deadline *d = t->edf;
+    if (d->used_up) {
+        set_own_urgency(t, 0);
+        sched_settle(t);
+        d->rests = t->lending.lent == 0;
+    }
+    return d->rests;
+}
+
+void deadline_lent(struct nk_thread *t)
+{
+    if ((t->on_switch & SWITCH_DEADLINE) && t->edf->rests && t->lending.lent != 0) {
+        t->edf->rests = false;
+        sched_make_ready(t);
+    }
 }
 
 static void leave(struct nk_thread *t);
@@ -103,16 +124,16 @@ static void begin_job(struct thread_deadline *d, uint64_t deadline)
     d->info.jobs++;
     d->done = d->used_up = d->rests = false;
     d->limit = thread_ticks(t) + d->slice;
-    t->deadline = deadline;
+    set_own_urgency(t, urgency_of_deadline(deadline));
     if (rested) {
         sched_make_ready(t);
-    } else if (t == this_cpu->current) {
-        deadline_switch_in(t);
-        nk_resched_request(); /* another deadline may be the earliest now */
     } else if (d->word == WAIT_PARKED) {
         sched_signal_irqs_off(t, &d->word);
     } else {
-        sched_requeue(this_cpu->rq, t, NK_PRIORITY_DEADLINE);
+        if (t == this_cpu->current) {
+            deadline_switch_in(t);
+        }
+        sched_apply_urgency(this_cpu->rq, t);
     }
 }
 
@@ -138,7 +159,7 @@ static void period_begins(struct nk_timer *timer)
 
 static bool in_class(const struct nk_thread *t)
 {
-    return t->priority == NK_PRIORITY_DEADLINE;
+    return (t->on_switch & SWITCH_DEADLINE) != 0;
 }
 
 /* --- coming and going ------------------------------------------------------------------------- */
@@ -175,9 +196,9 @@ static void leave(struct nk_thread *t)
     give_load(t->cpu, d->load);
     d->load = 0;
     t->on_switch &= (uint8_t)~SWITCH_DEADLINE;
-    sched_requeue(this_cpu->rq, t, d->fixed_priority);
+    set_own_urgency(t, t->own_priority);
     __atomic_store_n(&t->pinned, d->fixed_pin, __ATOMIC_RELAXED);
-    __atomic_store_n(&t->wakes_on, d->fixed_pin, __ATOMIC_RELAXED);
+    sched_apply_urgency(this_cpu->rq, t);
 }
 
 void nk_thread_end_deadline(void)
@@ -224,7 +245,6 @@ static int reserve(const struct nk_deadline *params, struct thread_deadline **ou
     d->period = nk_ns_to_tsc(params->period_ns);
     d->slice = nk_ns_to_tsc(params->slice_ns);
     d->load = (unsigned)((params->slice_ns * LOAD_UNIT + span - 1) / span);
-    d->fixed_priority = t->own_priority;
     d->fixed_pin = t->pinned;
     nk_timer_init(&d->release, period_begins);
     nk_timer_init(&d->budget, budget_expired);
@@ -257,10 +277,8 @@ static void begin(struct thread_deadline *d, const struct nk_deadline *params, u
     sched_check_may_block();
     x86_cli();
     t->edf = d;
-    t->priority = NK_PRIORITY_DEADLINE;
     t->slack = false; /* threads with deadlines are not lent other partitions' time */
     t->on_switch |= SWITCH_DEADLINE;
-    t->wakes_on = WAKES_ASK;
     if (d->period == 0) {
         nk_timer_arm(&d->release, x86_rdtsc() + nk_ns_to_tsc(params->deadline_ns));
         begin_job(d, d->release.deadline);
@@ -269,7 +287,8 @@ static void begin(struct thread_deadline *d, const struct nk_deadline *params, u
     }
     d->limit = UINT64_MAX / 2; /* nothing is counted before */
     d->next_release = start;
-    t->deadline = start;
+    set_own_urgency(t, urgency_of_deadline(start));
+    sched_settle(t);
     nk_timer_arm(&d->release, start);
     sched_wait_irqs_off(t, &d->word);
 }

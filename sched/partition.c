@@ -97,8 +97,7 @@ struct nk_thread *partition_slack(struct sched_rq *rq)
 void partition_slack_over(struct nk_thread *t)
 {
     t->slack = false;
-    t->priority = t->own_priority;
-    __atomic_store_n(&t->wakes_on, t->pinned, __ATOMIC_RELAXED);
+    sched_settle(t);
 }
 
 /* --- slots ------------------------------------------------------------------------------------ */

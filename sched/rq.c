@@ -103,11 +103,26 @@ static NK_ALWAYS_INLINE void enqueue_here(struct sched_rq *rq, struct nk_thread 
     }
 }
 
+void sched_settle(struct nk_thread *t)
+{
+    const uint64_t urgency = thread_urgency(t);
+    if (!t->slack && urgency > NK_PRIORITY_MAX) {
+        t->priority = NK_PRIORITY_DEADLINE;
+        t->deadline = urgency_of_deadline(urgency);
+    } else if (!t->slack) {
+        t->priority = (uint8_t)urgency;
+    }
+    const bool special = t->slack || (t->on_switch & SWITCH_DEADLINE) || t->lending.lent != 0;
+    __atomic_store_n(&t->wakes_on, special ? WAKES_ASK : t->pinned, __ATOMIC_RELAXED);
+}
+
 /* The same for any thread. */
 NK_NOINLINE void sched_enqueue(struct sched_rq *rq, struct nk_thread *t)
 {
     if (t->slack) {
         partition_slack_over(t);
+    } else if (__atomic_load_n(&t->wakes_on, __ATOMIC_RELAXED) == WAKES_ASK) {
+        sched_settle(t);
     }
     if (t->priority != NK_PRIORITY_DEADLINE) {
         enqueue_here(rq, t);
@@ -149,13 +164,26 @@ bool sched_dequeue(struct sched_rq *rq, struct nk_thread *t)
     return true;
 }
 
-void sched_requeue(struct sched_rq *rq, struct nk_thread *t, unsigned priority)
+/* A thread that is not in the queue may be on its way from here to another CPU, whose queue its
+ * priority must then not change in. Both look: that CPU, when it queues the thread, at wakes_on;
+ * this one, once it has set that, at whose the thread is now. */
+bool sched_apply_urgency(struct sched_rq *rq, struct nk_thread *t)
 {
-    bool queued = sched_dequeue(rq, t);
-    t->priority = (uint8_t)priority;
-    if (queued) {
-        sched_enqueue(rq, t);
+    if (__atomic_load_n(&t->cpu, __ATOMIC_ACQUIRE) != rq->cpu) {
+        return false;
     }
+    if (t == this_cpu->current) {
+        sched_settle(t);
+        nk_resched_request();
+        return true;
+    }
+    if (nk_thread_get_state(t) == NK_THREAD_READY && sched_dequeue(rq, t)) {
+        sched_settle(t);
+        sched_enqueue(rq, t);
+        return true;
+    }
+    __atomic_exchange_n(&t->wakes_on, WAKES_ASK, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&t->cpu, __ATOMIC_SEQ_CST) == rq->cpu;
 }
 
 NK_NOINLINE void sched_send_to(unsigned cpu, struct nk_thread *t)

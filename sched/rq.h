@@ -10,13 +10,6 @@ struct thread_queue {
     struct nk_thread *head, *tail; /* valid while the queue's bit in ready_mask is set */
 };
 
-/* Something that only the CPU of a run queue can do to it, asked for by another CPU. fn runs there
- * in the reschedule interrupt; it may release the order. */
-struct sched_order {
-    struct sched_order *next;
-    void (*fn)(struct sched_rq *rq, struct sched_order *order);
-};
-
 struct sched_rq {
     uint32_t ready_mask;  /* bit n: queue[n] has a thread */
     uint32_t ready_count; /* read by others, for placing threads */
@@ -59,8 +52,10 @@ void sched_start_ready(struct nk_thread *t); /* the same for a thread that has n
 void sched_run_next(struct sched_rq *rq, struct nk_thread *prev); /* prev has left RUNNING */
 void sched_preempt(void); /* the current thread is READY, whoever is due runs */
 
-/* A READY or running thread of this CPU gets a priority, or a place by its new deadline. */
-void sched_requeue(struct sched_rq *rq, struct nk_thread *t, unsigned priority);
+/* The urgency of a thread has changed: it runs with it, or stands in line by it, from now on. One
+ * that is on its way somewhere gets it when it is queued. False: it belongs to another CPU. */
+bool sched_apply_urgency(struct sched_rq *rq, struct nk_thread *t);
+void sched_settle(struct nk_thread *t); /* priority and deadline by urgency; in no queue */
 void sched_enqueue(struct sched_rq *rq, struct nk_thread *t); /* READY, on this CPU */
 bool sched_dequeue(struct sched_rq *rq, struct nk_thread *t); /* false: not in the queue */
 
@@ -88,6 +83,7 @@ void deadline_push(struct sched_rq *rq, struct nk_thread *t); /* among those tha
 void deadline_switch_in(struct nk_thread *t);
 void deadline_switch_out(struct nk_thread *t);
 bool deadline_rests(struct nk_thread *t); /* leaving its CPU: not READY, its slice is used up */
+void deadline_lent(struct nk_thread *t);  /* maybe: one that rests goes on then */
 
 /* Local copies of what stores might change, as far as the compiler knows, save loading it again:
  * this is a good part of what waking a thread costs. */

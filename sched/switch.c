@@ -16,6 +16,7 @@ static NK_NOINLINE bool divert(struct sched_rq *rq, struct nk_thread *t)
         thread_set_state(t, NK_THREAD_READY);
     }
     __atomic_and_fetch(&t->attention, ~(uint32_t)ATTENTION_MIGRATE, __ATOMIC_ACQ_REL);
+    sched_settle(t);
     if (!(sched_allowed(t) >> rq->cpu & 1)) {
         if (t->slack) {
             partition_slack_over(t);
@@ -174,7 +175,7 @@ void sched_preempt(void)
     struct nk_thread *current = this_cpu->current;
     bool over = rq->slice_over;
     rq->slice_over = false;
-    if (current->priority == NK_PRIORITY_DEADLINE && deadline_rests(current)) {
+    if ((current->on_switch & SWITCH_DEADLINE) && deadline_rests(current)) {
         thread_set_state(current, NK_THREAD_BLOCKED);
         sched_run_next(rq, current);
         return;

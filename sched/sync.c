@@ -4,9 +4,6 @@
 #include "base/platform.h"
 #include "sched/waitqueue.h"
 
-/* In nk_mutex.owner: somebody waits, so that unlocking takes the long way. */
-#define MUTEX_CONTENDED ((uintptr_t)1)
-
 void nk_waitqueue_init(struct nk_waitqueue *wq)
 {
     wq->lock = (struct nk_spinlock)NK_SPINLOCK_INIT(NK_RANK_THREAD);
@@ -174,80 +171,6 @@ void nk_semaphore_up(struct nk_semaphore *s)
 {
     if (nk_unlikely(__atomic_fetch_add(&s->count, 1, __ATOMIC_RELEASE) < 0)) {
         up_slow(s);
-    }
-}
-
-/* Mutexes. A free one is taken, and one without waiters given back, by one exchange; with waiters
- * the owner hands it to the first in line, so that nobody overtakes. */
-
-void nk_mutex_init(struct nk_mutex *m)
-{
-    nk_waitqueue_init(&m->wq);
-    m->owner = 0;
-    m->depth = 0;
-}
-
-static bool owner_exchange(struct nk_mutex *m, uintptr_t *from, uintptr_t to)
-{
-    return __atomic_compare_exchange_n(&m->owner, from, to, false, __ATOMIC_ACQ_REL,
-                                       __ATOMIC_RELAXED);
-}
-
-static NK_NOINLINE void lock_slow(struct nk_mutex *m, uintptr_t self)
-{
-    waitqueue_lock_to_block(&m->wq);
-    uintptr_t owner = __atomic_load_n(&m->owner, __ATOMIC_RELAXED);
-    while (!owner_exchange(m, &owner, owner == 0 ? self : owner | MUTEX_CONTENDED)) {
-    }
-    if (owner == 0) {
-        waitqueue_unlock(&m->wq);
-        return;
-    }
-    waitqueue_sleep(&m->wq);
-}
-
-bool nk_mutex_try_lock(struct nk_mutex *m)
-{
-    uintptr_t self = (uintptr_t)nk_thread_current();
-    uintptr_t owner = 0;
-    if (nk_likely(owner_exchange(m, &owner, self))) {
-        return true;
-    }
-    if ((owner & ~MUTEX_CONTENDED) != self) {
-        return false;
-    }
-    m->depth++;
-    return true;
-}
-
-void nk_mutex_lock(struct nk_mutex *m)
-{
-    if (nk_unlikely(!nk_mutex_try_lock(m))) {
-        lock_slow(m, (uintptr_t)nk_thread_current());
-    }
-}
-
-static NK_NOINLINE void unlock_slow(struct nk_mutex *m)
-{
-    uint64_t flags = nk_spin_lock_irqsave(&m->wq.lock);
-    struct nk_thread *next = waitqueue_pop(&m->wq);
-    bool more = !nk_list_empty(&m->wq.waiters);
-    __atomic_store_n(&m->owner, (uintptr_t)next | (more ? MUTEX_CONTENDED : 0), __ATOMIC_RELEASE);
-    nk_spinlock_release(&m->wq.lock);
-    sched_signal_irqs_off(next, &next->wait);
-    sched_after_wake(flags);
-}
-
-void nk_mutex_unlock(struct nk_mutex *m)
-{
-    uintptr_t self = (uintptr_t)nk_thread_current();
-    nk_assert((__atomic_load_n(&m->owner, __ATOMIC_RELAXED) & ~MUTEX_CONTENDED) == self);
-    if (m->depth > 0) {
-        m->depth--;
-        return;
-    }
-    if (nk_unlikely(!owner_exchange(m, &self, 0))) {
-        unlock_slow(m); /* the owner is marked as contended, so somebody stands in line */
     }
 }
 

@@ -25,14 +25,21 @@ bool nk_semaphore_try_down(struct nk_semaphore *s);
 bool nk_semaphore_down_until(struct nk_semaphore *s, uint64_t tsc); /* false: deadline passed */
 void nk_semaphore_up(struct nk_semaphore *s);
 
+/* A mutex lends its owner the priority, or the deadline, of the most urgent thread that waits for
+ * it, on any CPU, and on along the chain when the owner waits for a mutex itself. It goes to the
+ * most urgent waiter, in order of coming among equals; nobody overtakes who waits already. */
 struct nk_mutex {
     struct nk_waitqueue wq;
-    uintptr_t owner; /* atomic; a thread, with bit 0 set when others wait; 0: free */
-    unsigned depth;  /* recursive taking by the owner, as newlib's locks need */
+    uintptr_t owner;     /* atomic; a thread, with bit 0 set when others wait; 0: free */
+    unsigned depth;      /* recursive taking by the owner, as newlib's locks need */
+    bool lends;          /* atomic; it is on its owner's list of lenders */
+    uint64_t offer;      /* what it lends; sched/lend.c's lock, like the list */
+    struct nk_list lent; /* on that list */
 };
 void nk_mutex_init(struct nk_mutex *m);
 void nk_mutex_lock(struct nk_mutex *m);
 bool nk_mutex_try_lock(struct nk_mutex *m);
+bool nk_mutex_lock_until(struct nk_mutex *m, uint64_t tsc); /* false: deadline passed */
 void nk_mutex_unlock(struct nk_mutex *m);
 
 struct nk_event { /* completion: set once, all waiters go, later waits return at once */

@@ -88,6 +88,8 @@ struct nk_thread *thread_make(const struct nk_thread_attr *attr, nk_thread_fn fn
     nk_timer_init(&t->timer, sched_wait_timeout);
     nk_waitqueue_init(&t->done);
     t->own_priority = t->priority;
+    t->own_urgency = t->priority;
+    lending_init(t);
     t->parent = this_cpu->current != NULL ? this_cpu->current->id : 0;
     registry_add(t);
     return t;
@@ -235,6 +237,7 @@ int nk_thread_clone(struct nk_thread **out, nk_thread_fn fn, void *arg)
 static void thread_free(struct nk_thread *t)
 {
     thread_wait_off_cpu(t);
+    lending_wait_told(t);
     registry_remove(t);
     kfree(t->fp);
     paging_stack_free(t->stack_top);

@@ -69,11 +69,11 @@ int nk_thread_pin(struct nk_thread *t, int cpu)
     if (cpu < NK_CPU_ANY || cpu >= (int)nk_cpu_count) {
         return -EINVAL;
     }
-    if (t->priority == NK_PRIORITY_DEADLINE) {
+    if (t->on_switch & SWITCH_DEADLINE) {
         return -EBUSY; /* it was admitted to its CPU */
     }
     __atomic_store_n(&t->pinned, cpu, __ATOMIC_RELEASE);
-    __atomic_store_n(&t->wakes_on, cpu, __ATOMIC_RELEASE);
+    __atomic_store_n(&t->wakes_on, thread_is_alive(t) ? WAKES_ASK : cpu, __ATOMIC_RELEASE);
     if (thread_is_alive(t)) {
         check_place(t);
     }
@@ -86,7 +86,7 @@ int nk_thread_set_affinity(struct nk_thread *t, uint64_t cpus)
     if ((cpus & all) == 0) {
         return -EINVAL;
     }
-    if (t->priority == NK_PRIORITY_DEADLINE) {
+    if (t->on_switch & SWITCH_DEADLINE) {
         return -EBUSY;
     }
     cpus = cpus == NK_AFFINITY_ANY ? cpus : cpus & all;

@@ -37,13 +37,36 @@ enum thread_on_switch {
 
 #define WAKES_ASK (-2) /* making the thread ready is not the plain case */
 
+/* Something that only the CPU of a run queue can do to it, asked for by another CPU. fn runs there
+ * in the reschedule interrupt; it may release the order. */
+struct sched_order {
+    struct sched_order *next;
+    void (*fn)(struct sched_rq *rq, struct sched_order *order);
+};
+
+/* How urgent a thread is, in one number, the larger the more: its fixed priority, or the complement
+ * of its deadline. */
+static inline uint64_t urgency_of_deadline(uint64_t tsc)
+{
+    return ~tsc;
+}
+
+/* What a thread gets from those that wait for its mutexes, and what it waits for: sched/lend.c. */
+struct thread_lending {
+    uint64_t lent;              /* atomic; the urgency it is lent; 0: none */
+    struct nk_mutex *waits_for; /* atomic; bit 0: pinned by who walks along the chain */
+    struct nk_list lenders;     /* the mutexes it holds whose waiters lend; lend.c's lock */
+    struct sched_order order;   /* tells its CPU; under way while `told` is not TOLD_NOTHING */
+    uint32_t told;              /* atomic */
+};
+
 struct nk_thread {
     uint64_t sp;     /* while not running; sched/switch.asm */
     uint32_t on_cpu; /* atomic; 0: its registers are saved and nothing uses its stack */
     uint8_t state;   /* THREAD_STATE(); written by thread_set_state() only */
     uint8_t priority;
     uint8_t on_switch;      /* enum thread_on_switch */
-    uint8_t own_priority;   /* what it has by itself; `priority` may be lent or withheld */
+    uint8_t own_priority;   /* fixed, what it has by itself; `priority` is what it runs with */
     uint8_t partition;      /* atomic; sched/partition.h */
     bool slack;             /* runs, with priority 0, in a slot that is not its partition's */
     uint32_t attention;     /* atomic; enum thread_attention */
@@ -56,8 +79,10 @@ struct nk_thread {
     uint32_t wait;          /* atomic wait word of everything in sched/ that blocks */
     uint64_t cpu_ticks;     /* while it runs, less the time when it began: below 0 */
     uint64_t switches;
-    uint64_t slice_used;         /* ticks of the current slice, up to the last preemption */
-    uint64_t deadline;           /* TSC; of a thread of NK_PRIORITY_DEADLINE */
+    uint64_t slice_used;  /* ticks of the current slice, up to the last preemption */
+    uint64_t deadline;    /* TSC; of a thread of NK_PRIORITY_DEADLINE */
+    uint64_t own_urgency; /* atomic; by its own priority or deadline; 0: its slice is over */
+    struct thread_lending lending;
     struct thread_deadline *edf; /* its record, sched/deadline.c; NULL: never had any */
     void *fp;                    /* extended state; NULL: the thread owns none */
     uint64_t xcr0;               /* to run with; sched/fp.c */
@@ -105,6 +130,14 @@ static inline bool thread_is_alive(const struct nk_thread *t)
              (THREAD_STATE(NK_THREAD_NEW) | THREAD_STATE(NK_THREAD_DONE)));
 }
 
+/* With what it is lent. A thread that is blocked has it before its CPU has heard of it. */
+static inline uint64_t thread_urgency(const struct nk_thread *t)
+{
+    uint64_t own = __atomic_load_n(&t->own_urgency, __ATOMIC_RELAXED);
+    uint64_t lent = __atomic_load_n(&t->lending.lent, __ATOMIC_SEQ_CST);
+    return lent > own ? lent : own;
+}
+
 /* TSC ticks that a thread has run. Another CPU may be switching to or from it. */
 static inline uint64_t thread_ticks(const struct nk_thread *t)
 {
@@ -129,6 +162,10 @@ void thread_prepare(struct nk_thread *t); /* its next switch starts fn(arg) */
 void thread_reap(void);                   /* destroys detached threads that are DONE */
 
 void sched_switch(struct nk_thread *prev, struct nk_thread *next); /* sched/switch.asm */
+
+/* sched/lend.c */
+void lending_init(struct nk_thread *t);
+void lending_wait_told(const struct nk_thread *t); /* until no CPU is about to look at it */
 
 /* sched/fp.c */
 void fp_init(void);
