@@ -1,5 +1,5 @@
 /* The common half of the roads into the kernel: which record it is, and what they all add.
- * The records themselves: multiboot1.c, multiboot2.c. */
+ * The records themselves: multiboot1.c, multiboot2.c, pvh.c. */
 
 #include "boot/bootinfo.h"
 
@@ -111,12 +111,18 @@ int bootinfo_parse(struct bootinfo *info, uint32_t magic, uint32_t record)
     } else if (magic == MULTIBOOT2_LOADER_MAGIC) {
         info->road = "multiboot2";
         err = multiboot2_parse(info, record);
+    } else if (magic == PVH_MAGIC) {
+        info->road = "pvh";
+        err = pvh_parse(info, record);
     } else {
         nk_error("boot: no known loader: magic 0x%x", magic);
     }
     if (err == 0 && !has_ram(info)) {
         nk_error("boot: the %s record has no usable memory in it", info->road);
         err = -EINVAL;
+    }
+    if (err == 0) {
+        record_unfold(info);
     }
     return err;
 }

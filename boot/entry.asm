@@ -18,8 +18,16 @@ COM1               equ 0x3f8
 COM1_LSR           equ COM1 + 5
 LSR_THR_EMPTY      equ 1 << 5
 
+PVH_MAGIC          equ 0x336ec578   ; of the record (boot/record.h)
+
 section .boot.text progbits alloc exec nowrite align=16
 bits 32
+
+; Entry from a PVH loader: EBX is its record, the rest as by multiboot.
+; Spec: Xen docs/misc/pvh.pandoc.
+global pvh_entry
+pvh_entry:
+    mov eax, PVH_MAGIC
 
 ; Entry from a multiboot loader: EAX is its magic, EBX its record. Interrupts are off, paging is off.
 global boot_entry

@@ -1,9 +1,11 @@
-; Multiboot headers, by which loaders know the kernel. Both lie in the first 8 KiB of the file.
-; Spec: Multiboot Specification 0.6.96 "OS image format"; Multiboot2 Specification 2.0, chapter 3.
+; The headers by which loaders know the kernel. Multiboot's lie in the first 8 KiB of the file.
+; Spec: Multiboot Specification 0.6.96 "OS image format"; Multiboot2 Specification 2.0, chapter 3;
+; Xen public/elfnote.h (PVH).
 
 %include "boot/layout.inc"
 
 extern boot_entry
+extern pvh_entry
 extern _text
 extern _edata
 extern _end
@@ -17,6 +19,8 @@ MB1_FLAGS         equ MB1_ALIGN_MODULES | MB1_MEMORY_INFO | MB1_ADDRESSES
 MB2_MAGIC         equ 0xe85250d6
 MB2_TAG_END       equ 0
 MB2_TAG_REQUEST   equ 1
+MB2_TAG_ADDRESSES equ 2             ; with entry, too: loaders need not look at the ELF headers
+MB2_TAG_ENTRY     equ 3
 MB2_TAG_CONSOLE   equ 4
 MB2_TAG_SCREEN    equ 5
 MB2_TAG_ALIGN     equ 6
@@ -49,6 +53,16 @@ mb2_request:
 mb2_request_end:
 
 align 8
+    dw MB2_TAG_ADDRESSES, 0
+    dd 24
+    dd PHYS(mb2_header), PHYS(_text), PHYS(_edata), PHYS(_end)
+
+align 8
+    dw MB2_TAG_ENTRY, 0
+    dd 12
+    dd PHYS(boot_entry)
+
+align 8
     dw MB2_TAG_CONSOLE, MB2_OPTIONAL
     dd 12
     dd MB2_CONSOLE_TEXT
@@ -65,3 +79,12 @@ align 8
     dw MB2_TAG_END, 0
     dd 8
 mb2_header_end:
+
+XEN_ELFNOTE_PHYS32_ENTRY equ 18
+
+section .note.pvh note alloc noexec nowrite align=4
+    dd 4                            ; bytes of name
+    dd 8                            ; bytes of value: QEMU reads as many of a 64-bit image
+    dd XEN_ELFNOTE_PHYS32_ENTRY
+    db "Xen", 0
+    dq PHYS(pvh_entry)

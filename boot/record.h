@@ -6,6 +6,7 @@
 
 #define MULTIBOOT1_LOADER_MAGIC 0x2badb002u
 #define MULTIBOOT2_LOADER_MAGIC 0x36d76289u
+#define PVH_MAGIC               0x336ec578u
 
 /* What the boot page tables map: a record that reaches beyond cannot be read. */
 #define RECORD_LIMIT NK_GIB(4)
@@ -23,3 +24,7 @@ void record_add_module(struct bootinfo *info, uint64_t start, uint64_t end, cons
 /* Errors: -EINVAL malformed; a line in the log says what. */
 int multiboot1_parse(struct bootinfo *info, uint32_t record) NK_MUST_CHECK;
 int multiboot2_parse(struct bootinfo *info, uint32_t record) NK_MUST_CHECK;
+int pvh_parse(struct bootinfo *info, uint32_t record) NK_MUST_CHECK;
+
+/* Add the files in modules that are containers. */
+void record_unfold(struct bootinfo *info);

@@ -48,6 +48,13 @@ $(build)/orthocone-small.rom: $(rom)/reset.bin $(rom)/loader.bin $(rom-kernel) t
 	$(quiet)tools/romtool create $@ --size 512 --reset $(rom)/reset.bin --loader $(rom)/loader.bin \
 		--kernel A=$(rom-kernel) --cmdline '$(CMDLINE)'
 
+# All files of a node in one, for roads that carry one: PVH, the UEFI application.
+$(build)/orthocone.pack: $(addprefix $(image-tree)/boot/,$(rom-files)) tools/romtool boot/rom/rom.mk $(build)/iso-text
+	$(quiet)tools/romtool pack $@ --cmdline '$(CMDLINE)' --tree $(image-tree)/boot --files $(rom-files)
+
+.PHONY: pack
+pack: $(build)/orthocone.pack ## all files of a node in one, to go along as a single initrd
+
 .PHONY: rom
 rom: $(build)/orthocone.rom $(build)/orthocone-small.rom ## build the flash images, and say what takes how much
 	$(quiet)for rom in $^; do tools/romtool list $$rom; done
