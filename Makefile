@@ -140,6 +140,9 @@ iso: $(build)/orthocone.iso ## build the ISO image for BIOS and UEFI
 .PHONY: disk
 disk: $(build)/orthocone.img ## build a raw image for USB sticks and disks, for BIOS and UEFI
 
+.PHONY: coreboot
+coreboot: $(build)/coreboot.rom ## build coreboot for QEMU with the kernel as its payload
+
 .PHONY: ktest-image
 ktest-image: | $(third-party-headers) ## build the kernel with its own tests linked in
 	$(quiet)$(MAKE) KTEST=test $(build)/orthocone-test.elf
@@ -149,7 +152,7 @@ kbench-image: | $(third-party-headers) # the same without debug checks, for figu
 	$(quiet)$(MAKE) KTEST=bench $(build)/orthocone-bench.elf
 
 .PHONY: test
-test: all $(build)/orthocone.iso $(build)/orthocone.img ktest-image host-tests guests ## run all tests
+test: all $(build)/orthocone.iso $(build)/orthocone.img $(build)/coreboot.rom ktest-image host-tests guests ## run all tests
 	$(quiet)QEMU='$(QEMU)' tests/run $(TESTS)
 
 .PHONY: check
@@ -285,6 +288,7 @@ $(image): $(obj)/first.elf $(obj)/symtab.o
 
 include native/files.mk
 include iso/iso.mk
+include iso/coreboot.mk
 include native/native.mk
 include boot/rom/rom.mk
 -include tests/host/host.mk

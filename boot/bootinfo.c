@@ -1,5 +1,5 @@
 /* The common half of the roads into the kernel: which record it is, and what they all add.
- * The records themselves: multiboot1.c, multiboot2.c, pvh.c. */
+ * The records themselves: multiboot1.c, multiboot2.c, pvh.c, coreboot.c. */
 
 #include "boot/bootinfo.h"
 
@@ -104,7 +104,8 @@ static bool has_ram(const struct bootinfo *info)
 int bootinfo_parse(struct bootinfo *info, uint32_t magic, uint32_t record)
 {
     memset(info, 0, sizeof(*info));
-    int err = -EINVAL;
+    bool found = true;
+    int err;
     if (magic == MULTIBOOT1_LOADER_MAGIC) {
         info->road = "multiboot1";
         err = multiboot1_parse(info, record);
@@ -115,7 +116,12 @@ int bootinfo_parse(struct bootinfo *info, uint32_t magic, uint32_t record)
         info->road = "pvh";
         err = pvh_parse(info, record);
     } else {
-        nk_error("boot: no known loader: magic 0x%x", magic);
+        info->road = "coreboot";
+        err = coreboot_parse(info, &found);
+    }
+    if (!found) {
+        nk_error("boot: no known loader: magic 0x%x, and no tables of coreboot's", magic);
+        return -EINVAL;
     }
     if (err == 0 && !has_ram(info)) {
         nk_error("boot: the %s record has no usable memory in it", info->road);

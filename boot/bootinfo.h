@@ -1,4 +1,4 @@
-/* What every road into the kernel (multiboot 1, multiboot 2, PVH) hands to kernel_main().
+/* What every road into the kernel (multiboot 1, multiboot 2, PVH, coreboot) hands to kernel_main().
  * All pointers are physical addresses; the parser has copied the text into the record. */
 #pragma once
 
@@ -35,7 +35,7 @@ struct bootinfo_framebuffer {
 };
 
 struct bootinfo {
-    const char *road; /* "multiboot1", "multiboot2", "pvh" */
+    const char *road; /* "multiboot1", "multiboot2", "pvh", "coreboot" */
     char loader[BOOTINFO_TEXT_MAX];
     char cmdline[BOOTINFO_TEXT_MAX];
     uint32_t range_count;

@@ -28,3 +28,6 @@ int pvh_parse(struct bootinfo *info, uint32_t record) NK_MUST_CHECK;
 
 /* Add the files in modules that are containers. */
 void record_unfold(struct bootinfo *info);
+
+/* Finds its record itself. *found says whether there is one. Errors: -EINVAL malformed. */
+int coreboot_parse(struct bootinfo *info, bool *found) NK_MUST_CHECK;

@@ -68,7 +68,7 @@ static void start_log(void)
 static void parse_boot_record(void)
 {
     if (bootinfo_parse(&nk_bootinfo, loader.magic, loader.record) < 0) {
-        nk_panic("entered with magic 0x%x: neither multiboot 1 nor 2 nor our ROM", loader.magic);
+        nk_panic("entered with magic 0x%x: by no known loader", loader.magic);
     }
     char level_text[16];
     enum nk_log_level level;

@@ -25,6 +25,8 @@ void memory_init(const struct bootinfo *info)
     bootmem_reserve(NK_PA(LOG_KEEP_PA), LOG_KEEP_BYTES);
     bootmem_reserve(nk_va_to_pa(_text), (uint64_t)(_end - _text));
     for (uint32_t i = 0; i < info->module_count; i++) {
+        /* Modules may lie in the flash. */
+        bootmem_map_only(NK_PA(info->module[i].base), info->module[i].length);
         bootmem_reserve(NK_PA(info->module[i].base), info->module[i].length);
     }
 }

@@ -36,7 +36,7 @@ class Machine:
     disk      ... or this raw disk image, which is not written to ...
     kernel    ... or this multiboot kernel, with command_line and modules
     modules   names below `tree`; "name" or "name arguments", as in grub.cfg
-    firmware  "bios" or "uefi"
+    firmware  "bios", "uefi" or the path of a flash image
     cpu       QEMU's -cpu; "max" has AMD SVM
     com2      what the second serial port leads to, as QEMU names it
     extra     further arguments for QEMU
@@ -55,7 +55,8 @@ class Machine:
         arguments = [qemu, "-accel", "tcg", "-cpu", cpu, "-smp", str(cpus), "-m", str(memory)]
         arguments += ["-nic", "none", "-display", "none", "-monitor", "none"]
         arguments += [] if reboot else ["-no-reboot"]
-        arguments += ["-bios", OVMF] if firmware == "uefi" else []
+        firmware = {"bios": None, "uefi": OVMF}.get(firmware, firmware)
+        arguments += ["-bios", str(firmware)] if firmware else []
         arguments += ["-cdrom", str(iso)] if iso else []
         arguments += ["-drive", f"file={disk},format=raw,snapshot=on"] if disk else []
         if kernel:

@@ -45,3 +45,13 @@ def test_ipxe_to_guest_shell_and_off(machine, scratch):
     guest_shell(node)
     node.sendline("poweroff")
     assert node.wait() == 0
+
+
+def test_coreboot_payload_to_guest_shell_and_off(machine):
+    """The payload is entered by its ELF header alone; the modules are files of the flash."""
+    node = machine(firmware=BUILD / "coreboot.rom")
+    node.expect(r"Orthocone \S+")
+    node.expect(r"boot: coreboot by ")
+    guest_shell(node)
+    node.sendline("poweroff")
+    assert node.wait() == 0
