@@ -356,5 +356,6 @@ void guest_main(void)
     check_halt();
     exits_pio();
     exits_mmio();
+    exits_prefix();
     guest_check_summary();
 }

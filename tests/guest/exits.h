@@ -3,3 +3,4 @@
 
 void exits_pio(void);
 void exits_mmio(void);
+void exits_prefix(void);

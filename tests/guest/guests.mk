@@ -1,7 +1,7 @@
 # Test guests: tests/guest/<name>.c + lib -> build/guests/<name>.bz, a bzImage that our loader and
 # QEMU's -kernel take. A guest of several files lists the others in <name>-files.
 guests := hello exits timers interrupts smp para ending fuzzlet bench
-exits-files := exits_pio.c exits_mmio.c
+exits-files := exits_pio.c exits_mmio.c exits_prefix.c
 smp-files   := lib/ap.asm
 
 guest-out := $(build)/guests

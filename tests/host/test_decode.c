@@ -131,6 +131,68 @@ static void no_code_no_length(void **state)
     assert_true(v->event.valid);
 }
 
+static void known_instructions_by_their_prefixes(void **state)
+{
+    uint8_t endless[VMM_INSN_MAX + 1];
+
+    (void)state;
+    guest_set_code(f, CODE(0x0f, 0xa2));
+    assert_int_equal(vmm_known_length(v, 2), 2);
+    guest_set_code(f, CODE(0x66, 0xf3, 0x2e, 0x48, 0x0f, 0x01, 0xd9)); /* no decoder takes that */
+    assert_int_equal(vmm_known_length(v, 3), 7);
+    guest_set_code(f, CODE(0xf3, 0xf4));
+    assert_int_equal(vmm_halt_length(v), 2);
+    guest_set_code(f, CODE(0xf3, 0x90));
+    assert_int_equal(vmm_halt_length(v), 0);
+
+    memset(endless, 0x66, sizeof(endless));
+    guest_set_code(f, endless, sizeof(endless));
+    assert_int_equal(vmm_halt_length(v), 0);
+    assert_false(v->event.valid);
+    assert_int_equal(vmm_known_length(v, 2), 0); /* as a processor would refuse it */
+    assert_int_equal(v->event.vector, 13);
+    v->event.valid = false;
+
+    guest_set_mode(f, GUEST_PROTECTED_32);
+    guest_set_code(f, CODE(0x66, 0x40, 0xf4)); /* INC there, no prefix */
+    assert_int_equal(vmm_halt_length(v), 0);
+    guest_set_code(f, CODE(0x67, 0x0f, 0xa2));
+    assert_int_equal(vmm_known_length(v, 2), 3);
+}
+
+static void remembered_lengths_hold_while_nothing_changes(void **state)
+{
+    const uint64_t cr3 = mock_vcpu(v)->sysreg[VMM_CR3];
+    uint64_t *entry = guest_entry(f, GUEST_TABLES + 0x2000);
+    uint8_t length = 0;
+
+    (void)state;
+    guest_set_code(f, CODE(0x66, 0x0f, 0xa2));
+    assert_false(length_remembered(v, cr3, &length));
+    assert_int_equal(vmm_known_length(v, 2), 3);
+    assert_true(length_remembered(v, cr3, &length));
+    assert_int_equal(length, 3);
+    assert_false(length_remembered(v, cr3 + VMM_PAGE_SIZE, &length));
+
+    guest_set_code(f, CODE(0x66, 0x66, 0x0f, 0xa2)); /* the code has changed */
+    assert_false(length_remembered(v, cr3, &length));
+    assert_int_equal(vmm_known_length(v, 2), 4);
+    assert_true(length_remembered(v, cr3, &length));
+
+    *entry ^= VMM_MIB(2); /* the page has */
+    assert_false(length_remembered(v, cr3, &length));
+    *entry ^= VMM_MIB(2);
+    assert_true(length_remembered(v, cr3, &length));
+
+    vmm_decode_flush(v); /* the host's memory has */
+    assert_false(length_remembered(v, cr3, &length));
+
+    v->rip = 2 * VMM_PAGE_SIZE - 2; /* not on one page */
+    guest_set_code(f, CODE(0x66, 0x0f, 0xa2));
+    assert_int_equal(vmm_known_length(v, 2), 3);
+    assert_false(length_remembered(v, cr3, &length));
+}
+
 static void expect_register(const uint8_t *code, size_t length, bool write, uint8_t number,
                             uint8_t gpr)
 {
@@ -241,10 +303,16 @@ static void cache_is_allocated_or_nothing_is(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(lengths_of_what_exits), TEST(simple_moves_decode_alike),
-        TEST(no_code_no_length),     TEST(moves_of_control_and_debug_registers),
-        TEST(clts_and_lmsw),         TEST(other_instructions_are_refused),
-        TEST(description_of_code),   TEST(cache_is_allocated_or_nothing_is),
+        TEST(known_instructions_by_their_prefixes),
+        TEST(remembered_lengths_hold_while_nothing_changes),
+        TEST(lengths_of_what_exits),
+        TEST(simple_moves_decode_alike),
+        TEST(no_code_no_length),
+        TEST(moves_of_control_and_debug_registers),
+        TEST(clts_and_lmsw),
+        TEST(other_instructions_are_refused),
+        TEST(description_of_code),
+        TEST(cache_is_allocated_or_nothing_is),
     };
 
     return cmocka_run_group_tests_name("decode", tests, NULL, NULL);

@@ -176,10 +176,12 @@ static void refused_values(void **state)
 
 static int64_t call(uint64_t number, uint64_t rdi, uint64_t rsi)
 {
+    struct vmm_exit e = {.kind = VMM_EXIT_hypercall, .insn_length = 3};
+
     v->gpr[VMM_RAX] = number;
     v->gpr[VMM_RDI] = rdi;
     v->gpr[VMM_RSI] = rsi;
-    assert_int_equal(vmm_hypercall(v), VMM_CONTINUE);
+    assert_int_equal(vmm_handle_hypercall(v, &e), VMM_CONTINUE);
     assert_int_equal(v->gpr[VMM_RDI], rdi);
     assert_int_equal(v->gpr[VMM_RSI], rsi);
     return (int64_t)v->gpr[VMM_RAX];

@@ -494,4 +494,7 @@ void vmm_decode_flush(struct vcpu *v)
     for (unsigned i = 0; i < WALK_CACHE_COUNT; i++) {
         v->decode_cache->walk[i].page = WALK_NO_PAGE;
     }
+    for (unsigned i = 0; i < LENGTH_CACHE_COUNT; i++) {
+        v->decode_cache->length[i].rip = LENGTH_NO_RIP;
+    }
 }

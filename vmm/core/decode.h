@@ -65,12 +65,29 @@ struct walk_entry {
     uint8_t *host; /* NULL: not RAM */
 };
 
-#define INSN_CACHE_COUNT 64 /* a power of two */
-#define WALK_CACHE_COUNT 64
+/* The length of an instruction of 64-bit code that exits, for a processor that does not save the
+ * next RIP, and all that it depends on: while that is unchanged, so is the length. */
+#define LENGTH_LEVELS 4                   /* deeper walks are not kept */
+#define LENGTH_NO_RIP (UINT64_C(1) << 63) /* not canonical: nothing is remembered here */
+struct length_hint {
+    uint64_t rip, cr3;
+    const uint64_t *slot[LENGTH_LEVELS];
+    uint64_t value[LENGTH_LEVELS];
+    const uint8_t *code;  /* in the host */
+    uint64_t bytes, mask; /* what is there, as far as it is the instruction's */
+    uint8_t length;
+    uint8_t pad[128 - 105]; /* to a power of two */
+};
+_Static_assert(sizeof(struct length_hint) == 128, "a power of two");
+
+#define INSN_CACHE_COUNT   64 /* a power of two */
+#define WALK_CACHE_COUNT   64
+#define LENGTH_CACHE_COUNT 16
 
 struct zydis_cache {
     struct insn insn[INSN_CACHE_COUNT];
     struct walk_entry walk[WALK_CACHE_COUNT];
+    struct length_hint length[LENGTH_CACHE_COUNT];
     struct insn scratch; /* of an instruction that is not kept */
 };
 
@@ -183,4 +200,38 @@ decode_remembered(struct vcpu *v, const struct vmm_address_mode *mode, const str
         return (now ^ i->bytes[0]) << i->unused_bits == 0 ? i : NULL;
     }
     return decode_same_bytes(i, w->host) ? i : NULL;
+}
+
+/* --- a remembered length, on the hot path ------------------------------------------------------
+ */
+
+static inline struct length_hint *length_slot(const struct vcpu *v)
+{
+    struct length_hint *h = &v->decode_cache->length[v->rip % LENGTH_CACHE_COUNT];
+
+    __asm__("" : "+r"(h)); /* else the index is kept beside it */
+    return h;
+}
+
+/* Of the instruction at RIP in 64-bit mode. False: not known. */
+static inline bool length_remembered(const struct vcpu *v, uint64_t cr3, uint8_t *length)
+{
+    const struct length_hint *h = length_slot(v);
+    uint64_t now;
+
+    if (h->rip != v->rip || h->cr3 != cr3) {
+        return false;
+    }
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < LENGTH_LEVELS; i++) {
+        if (__atomic_load_n(h->slot[i], __ATOMIC_RELAXED) != h->value[i]) {
+            return false;
+        }
+    }
+    __builtin_memcpy(&now, h->code, sizeof(now));
+    if ((now & h->mask) != h->bytes) {
+        return false;
+    }
+    *length = h->length;
+    return true;
 }

@@ -15,6 +15,11 @@ enum vmm_action vmm_emulate_pio(struct vcpu *v, struct vmm_exit *e);
 
 /* Length of the instruction at CS:RIP; 0: not fetched, fault queued. */
 unsigned vmm_decode_length(struct vcpu *v);
+/* The same when the exit tells which instruction it was: `opcode_length` bytes behind any prefixes.
+ */
+unsigned vmm_known_length(struct vcpu *v, unsigned opcode_length);
+/* Of the HLT at CS:RIP; 0: another instruction, or none that can be read. Queues no fault. */
+unsigned vmm_halt_length(struct vcpu *v);
 
 /* Fill e->reg by decoding when the hardware gives no operand: MOV to and from CR and DR; for CLTS
  * and LMSW the value that CR0 is to get. Errors: -VMM_EFAULT a fault is queued, -VMM_EINVAL another

@@ -229,11 +229,6 @@ enum vmm_action vmm_handle_invd(struct vcpu *v, struct vmm_exit *e)
     return skip(v, e);
 }
 
-enum vmm_action vmm_handle_hypercall(struct vcpu *v, struct vmm_exit *e)
-{
-    return vmm_skip_instruction(v, e) ? vmm_hypercall(v) : VMM_CONTINUE;
-}
-
 /* CPUID does not offer them. */
 enum vmm_action vmm_handle_monitor(struct vcpu *v, struct vmm_exit *e)
 {

@@ -63,7 +63,6 @@ static void move_tsc(struct vcpu *v, uint64_t delta)
     v->backend->set_tsc_offset(v, v->tsc_offset);
     vlapic_tsc_changed(v);
     vmm_para_tsc_changed(v);
-    vmm_para_tsc_changed(v);
 }
 
 static bool write_tsc(struct vcpu *v, const struct row *row, uint32_t msr, uint64_t value)
@@ -394,7 +393,8 @@ static const struct row *row_find(const struct vcpu *v, uint32_t msr)
 }
 
 /* Guests probe; one line for each MSR is enough. */
-static void warn_once(struct vcpu *v, const char *what, uint32_t msr, uint64_t value)
+static __attribute__((noinline)) bool refuse(struct vcpu *v, const char *what, uint32_t msr,
+                                             uint64_t value)
 {
     uint32_t hash = (msr ^ msr >> 8) & 0xff;
     uint64_t bit = UINT64_C(1) << (hash & 63);
@@ -403,35 +403,40 @@ static void warn_once(struct vcpu *v, const char *what, uint32_t msr, uint64_t v
         vmm_vm_log(v->vm, VMM_LOG_DEBUG, "vCPU %u: %s of MSR 0x%x (0x%llx) refused at rip 0x%llx",
                    v->id, what, msr, (unsigned long long)value, (unsigned long long)v->rip);
     }
+    return false;
+}
+
+static inline bool read_msr(struct vcpu *v, uint32_t msr, uint64_t *value)
+{
+    const struct row *row = row_find(v, msr);
+
+    return (vmm_likely(row->read != NULL) && vmm_likely(row->read(v, row, msr, value))) ||
+           refuse(v, "read", msr, 0);
+}
+
+static inline bool write_msr(struct vcpu *v, uint32_t msr, uint64_t value)
+{
+    const struct row *row = row_find(v, msr);
+
+    return (vmm_likely(row->write != NULL) && vmm_likely(row->write(v, row, msr, value))) ||
+           refuse(v, "write", msr, value);
 }
 
 bool vmm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
-    const struct row *row = row_find(v, msr);
-
-    if (vmm_likely(row->read != NULL) && row->read(v, row, msr, value)) {
-        return true;
-    }
-    warn_once(v, "read", msr, 0);
-    return false;
+    return read_msr(v, msr, value);
 }
 
 bool vmm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
 {
-    const struct row *row = row_find(v, msr);
-
-    if (vmm_likely(row->write != NULL) && row->write(v, row, msr, value)) {
-        return true;
-    }
-    warn_once(v, "write", msr, value);
-    return false;
+    return write_msr(v, msr, value);
 }
 
 enum vmm_action vmm_handle_msr_read(struct vcpu *v, struct vmm_exit *e)
 {
     uint64_t value = 0;
 
-    if (!vmm_msr_read(v, (uint32_t)v->gpr[VMM_RCX], &value)) {
+    if (!read_msr(v, (uint32_t)v->gpr[VMM_RCX], &value)) {
         vmm_inject_exception(v, X86_GP, true, 0);
         return VMM_CONTINUE;
     }
@@ -446,7 +451,7 @@ enum vmm_action vmm_handle_msr_write(struct vcpu *v, struct vmm_exit *e)
 {
     uint64_t value = v->gpr[VMM_RDX] << 32 | (uint32_t)v->gpr[VMM_RAX];
 
-    if (!vmm_msr_write(v, (uint32_t)v->gpr[VMM_RCX], value)) {
+    if (!write_msr(v, (uint32_t)v->gpr[VMM_RCX], value)) {
         vmm_inject_exception(v, X86_GP, true, 0);
         return VMM_CONTINUE;
     }

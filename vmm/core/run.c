@@ -4,8 +4,6 @@
 #include "core/vm.h"
 #include "core/x86.h"
 
-#define OPCODE_HLT 0xf4
-
 static const vmm_exit_handler handler_table[VMM_EXIT_COUNT] = {
 #define X(name) [VMM_EXIT_##name] = vmm_handle_##name,
     VMM_EXIT_LIST(X)
@@ -17,15 +15,14 @@ static const vmm_exit_handler handler_table[VMM_EXIT_COUNT] = {
  * HLT is carried out here, and the interrupt finds the guest behind it, as it should. */
 static void finish_halt_in_shadow(struct vcpu *v)
 {
-    struct vmm_walk_fault fault;
-    uint8_t opcode;
+    unsigned length;
 
     if ((v->rflags & X86_RFLAGS_IF) == 0 || v->event.valid || v->backend->cpl(v) != 0) {
         return;
     }
-    if (vmm_linear_read(v, vmm_vcpu_linear_rip(v), &opcode, 1, VMM_ACCESS_FETCH, &fault) == 0 &&
-        opcode == OPCODE_HLT) {
-        v->rip++;
+    length = vmm_halt_length(v);
+    if (length != 0) {
+        v->rip += length;
         v->intr_shadow = false;
     }
 }
@@ -167,17 +164,16 @@ void vmm_vcpu_thread(void *vcpu)
     struct vmm_exit *e = v->exit;
     enum vmm_action action = VMM_CONTINUE;
 
-    while (action != VMM_LEAVE) {
+    for (;;) {
         struct vmm_exit_stat *stat;
-        uint64_t start;
+        uint32_t start; /* what takes longer than it lasts is not the handler, but other threads */
 
-        if (vmm_unlikely(__atomic_load_n(&v->requests, __ATOMIC_RELAXED) != 0 ||
-                         action == VMM_BLOCK) &&
-            !prepare(v)) {
+        if (vmm_unlikely((__atomic_load_n(&v->requests, __ATOMIC_RELAXED) | action) != 0) &&
+            (action == VMM_LEAVE || !prepare(v))) {
             break;
         }
         v->backend->run(v, e);
-        start = __builtin_ia32_rdtsc();
+        start = (uint32_t)__builtin_ia32_rdtsc();
         v->exit_last = e;
         stat = &v->stat[e->kind];
         action = handler_table[e->kind](v, e);
@@ -185,7 +181,7 @@ void vmm_vcpu_thread(void *vcpu)
             e = v->exit;
         }
         stat->count++;
-        stat->cycles += __builtin_ia32_rdtsc() - start;
+        stat->cycles += (uint32_t)__builtin_ia32_rdtsc() - start;
     }
     vmm_vm_thread_done(v);
 }

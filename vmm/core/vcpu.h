@@ -179,7 +179,7 @@ struct vcpu {
 
 /* What a handler tells the run loop. */
 enum vmm_action {
-    VMM_CONTINUE, /* enter the guest again */
+    VMM_CONTINUE, /* enter the guest again; 0, so that one test sees the others and requests */
     VMM_BLOCK,    /* HLT: park until something is pending */
     VMM_LEAVE,    /* the VM is ending: vm->reason is set */
 };
@@ -194,14 +194,18 @@ VMM_EXIT_LIST(X)
  * shadow ends, and RF too; TF gives #DB. Returns false when the instruction could not be fetched;
  * then a fault has been queued. */
 bool vmm_skip_rare(struct vcpu *v, struct vmm_exit *e); /* unknown length, TF or RF set */
-static inline bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
+static inline bool vmm_skip_quick(struct vcpu *v, struct vmm_exit *e) /* false: not done */
 {
     if (vmm_unlikely(e->insn_length == 0 || (v->rflags & (X86_RFLAGS_TF | X86_RFLAGS_RF)) != 0)) {
-        return vmm_skip_rare(v, e);
+        return false;
     }
     v->rip += e->insn_length;
     v->intr_shadow = false;
     return true;
+}
+static inline bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
+{
+    return vmm_skip_quick(v, e) || vmm_skip_rare(v, e);
 }
 
 /* Queue an exception for the next entry (#DF and triple fault rules of APM vol. 2 section 8.2.9

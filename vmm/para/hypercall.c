@@ -93,21 +93,49 @@ static bool is_64_bit(struct vcpu *v)
     return (cs.attributes & CS_LONG) != 0;
 }
 
-enum vmm_action vmm_hypercall(struct vcpu *v)
+static int64_t call(struct vcpu *v, uint32_t number)
 {
-    uint32_t index = (uint32_t)v->gpr[VMM_RAX] - VMM_HC(0);
     int64_t result = VMM_HC_ENOTSUP;
 
     if (v->backend->cpl(v) == 3) {
-        result = VMM_HC_EPERM;
-    } else if (index < VMM_HC_COUNT) {
+        return VMM_HC_EPERM;
+    }
+    if (number - VMM_HC(0) < VMM_HC_COUNT) {
         const uint64_t mask = is_64_bit(v) ? UINT64_MAX : UINT32_MAX;
         const struct arguments a = {v->gpr[VMM_RDI] & mask, v->gpr[VMM_RSI] & mask};
 
-        result = hypercall_table[index](v, &a);
-    } else if ((uint32_t)v->gpr[VMM_RAX] < VMM_KVM_CALLS_END) {
-        vmm_kvm_call(v, (uint32_t)v->gpr[VMM_RAX], is_64_bit(v), &result);
+        return hypercall_table[number - VMM_HC(0)](v, &a);
     }
-    v->gpr[VMM_RAX] = (uint64_t)result;
+    vmm_kvm_call(v, number, is_64_bit(v), &result);
+    return result;
+}
+
+/* Behind the instruction: either there is such a call ... */
+static __attribute__((noinline)) enum vmm_action answer(struct vcpu *v)
+{
+    v->gpr[VMM_RAX] = (uint64_t)call(v, (uint32_t)v->gpr[VMM_RAX]);
     return VMM_CONTINUE;
+}
+
+/* ... or not. */
+static inline enum vmm_action look_up(struct vcpu *v)
+{
+    uint32_t number = (uint32_t)v->gpr[VMM_RAX];
+
+    if (number - VMM_HC(0) < VMM_HC_COUNT || number < VMM_KVM_CALLS_END) {
+        return answer(v);
+    }
+    v->gpr[VMM_RAX] = (uint64_t)VMM_HC_ENOTSUP;
+    return VMM_CONTINUE;
+}
+
+static __attribute__((noinline)) enum vmm_action skip_and_look_up(struct vcpu *v,
+                                                                  struct vmm_exit *e)
+{
+    return vmm_skip_rare(v, e) ? look_up(v) : VMM_CONTINUE;
+}
+
+enum vmm_action vmm_handle_hypercall(struct vcpu *v, struct vmm_exit *e)
+{
+    return vmm_likely(vmm_skip_quick(v, e)) ? look_up(v) : skip_and_look_up(v, e);
 }

@@ -29,6 +29,3 @@ void vmm_para_tsc_changed(struct vcpu *v);
 #define VMM_KVM_CALLS_END 12
 /* A call of KVM's number space (1 to 11). False: not one of them. `wide`: 64-bit code. */
 bool vmm_kvm_call(struct vcpu *v, uint64_t number, bool wide, int64_t *result);
-
-/* VMMCALL with the number in RAX; the instruction has been skipped already. */
-enum vmm_action vmm_hypercall(struct vcpu *v);

@@ -5,8 +5,7 @@
 #include "core/x86.h"
 #include "svm/svm.h"
 
-/* What is not here is unknown. Without NRIP save the length is the instruction's own, prefixes
- * aside, which no compiler or kernel puts there: a guest that does jumps into its own opcode. */
+/* What is not here is unknown. */
 const struct svm_exit_entry svm_exit_table[VMCB_EXIT_TABLE_END] = {
     [VMCB_EXIT_CR_READ... VMCB_EXIT_CR_READ + 15] = {VMM_EXIT_cr_access, 0, true},
     [VMCB_EXIT_CR_WRITE... VMCB_EXIT_CR_WRITE + 15] = {VMM_EXIT_cr_access, 0, true},
@@ -16,28 +15,28 @@ const struct svm_exit_entry svm_exit_table[VMCB_EXIT_TABLE_END] = {
     [VMCB_EXIT_INTR] = {VMM_EXIT_intr, 0, false},
     [VMCB_EXIT_NMI] = {VMM_EXIT_nmi, 0, false},
     [VMCB_EXIT_VINTR] = {VMM_EXIT_intr_window, 0, false},
-    [VMCB_EXIT_RDPMC] = {VMM_EXIT_rdpmc, 2, false},
+    [VMCB_EXIT_RDPMC] = {VMM_EXIT_rdpmc, 0, false},
     [VMCB_EXIT_CPUID] = {VMM_EXIT_cpuid, 2, false},
     [VMCB_EXIT_IRET] = {VMM_EXIT_retry, 0, true},
     [VMCB_EXIT_INVD] = {VMM_EXIT_invd, 2, false},
     [VMCB_EXIT_HLT] = {VMM_EXIT_hlt, 1, false},
-    [VMCB_EXIT_INVLPGA] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_INVLPGA] = {VMM_EXIT_refused, 0, false},
     [VMCB_EXIT_IOIO] = {VMM_EXIT_pio, 0, true},
     [VMCB_EXIT_MSR] = {VMM_EXIT_msr_read, 2, true},
     [VMCB_EXIT_SHUTDOWN] = {VMM_EXIT_shutdown, 0, false},
-    [VMCB_EXIT_VMRUN] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_VMRUN] = {VMM_EXIT_refused, 0, false},
     [VMCB_EXIT_VMMCALL] = {VMM_EXIT_hypercall, 3, false},
-    [VMCB_EXIT_VMLOAD] = {VMM_EXIT_refused, 3, false},
-    [VMCB_EXIT_VMSAVE] = {VMM_EXIT_refused, 3, false},
-    [VMCB_EXIT_STGI] = {VMM_EXIT_refused, 3, false},
-    [VMCB_EXIT_CLGI] = {VMM_EXIT_refused, 3, false},
-    [VMCB_EXIT_SKINIT] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_VMLOAD] = {VMM_EXIT_refused, 0, false},
+    [VMCB_EXIT_VMSAVE] = {VMM_EXIT_refused, 0, false},
+    [VMCB_EXIT_STGI] = {VMM_EXIT_refused, 0, false},
+    [VMCB_EXIT_CLGI] = {VMM_EXIT_refused, 0, false},
+    [VMCB_EXIT_SKINIT] = {VMM_EXIT_refused, 0, false},
     [VMCB_EXIT_WBINVD] = {VMM_EXIT_wbinvd, 2, false},
-    [VMCB_EXIT_MONITOR] = {VMM_EXIT_monitor, 3, false},
-    [VMCB_EXIT_MWAIT] = {VMM_EXIT_mwait, 3, false},
-    [VMCB_EXIT_MWAIT_ARMED] = {VMM_EXIT_mwait, 3, false},
+    [VMCB_EXIT_MONITOR] = {VMM_EXIT_monitor, 0, false},
+    [VMCB_EXIT_MWAIT] = {VMM_EXIT_mwait, 0, false},
+    [VMCB_EXIT_MWAIT_ARMED] = {VMM_EXIT_mwait, 0, false},
     [VMCB_EXIT_XSETBV] = {VMM_EXIT_xsetbv, 3, false},
-    [VMCB_EXIT_RDPRU] = {VMM_EXIT_refused, 3, false},
+    [VMCB_EXIT_RDPRU] = {VMM_EXIT_refused, 0, false},
 };
 
 /* EXITINFO1 of IOIO, figure 15-2. */
@@ -201,8 +200,6 @@ void svm_exit_detail(struct vcpu *v, struct vmm_exit *e)
     e->insn_count = 0;
     if (e->kind == VMM_EXIT_pio) { /* the frequent ones first */
         decode_pio(v, e);
-    } else if (e->kind == VMM_EXIT_msr_read) {
-        e->kind = (e->info1 & 1) != 0 ? VMM_EXIT_msr_write : VMM_EXIT_msr_read;
     } else if (e->kind == VMM_EXIT_exception) {
         decode_exception(v, e);
     } else if (e->kind == VMM_EXIT_retry) {

@@ -1,8 +1,11 @@
 /* One entry into the guest. GIF, cleared before per-CPU state is chosen and set again after the
  * host's is back, keeps the thread on its CPU, and a kick that comes meanwhile waits for VMRUN and
  * ends the guest's run at once. Spec: AMD APM vol. 2 sections 15.5 and 15.17. */
+#include "core/decode.h"
 #include "core/irq.h"
 #include "svm/svm.h"
+
+_Static_assert(VMM_EXIT_msr_write == VMM_EXIT_msr_read + 1, "EXITINFO1 of MSR is added");
 
 #define MSR_TSC_AUX 0xc0000103
 #define DR7_ENABLED UINT64_C(0xff) /* L0-G3 */
@@ -109,7 +112,7 @@ static void save_state(struct vcpu *v, struct svm_vcpu *s)
     if (vmm_unlikely(s->rare != 0)) {
         after_rare(v, s);
     }
-    if (v->ops->xcr0_supported != 0) {
+    if (s->follow_xcr0) {
         follow_xcr0(v);
     }
 }
@@ -136,6 +139,19 @@ static void follow_tpr(struct vcpu *v, struct svm_vcpu *s)
     }
 }
 
+/* Without NRIP save. False: the guest gets the fault of its fetch instead. */
+static bool find_length(struct vcpu *v, const struct vmcb *b, unsigned opcode_length,
+                        struct vmm_exit *e)
+{
+    if (vmm_likely((b->cs.attributes & VMM_SEGMENT_LONG) != 0 &&
+                   (vmcb_efer(b) & X86_EFER_LMA) != 0 &&
+                   length_remembered(v, vmcb_cr3(b), &e->insn_length))) {
+        return true;
+    }
+    e->insn_length = (uint8_t)vmm_known_length(v, opcode_length);
+    return e->insn_length != 0;
+}
+
 static void decode(struct vcpu *v, struct svm_vcpu *s, struct vmm_exit *e)
 {
     const struct vmcb *b = s->vmcb;
@@ -154,11 +170,22 @@ static void decode(struct vcpu *v, struct svm_vcpu *s, struct vmm_exit *e)
     }
     entry = &svm_exit_table[e->code];
     e->kind = (enum vmm_exit_kind)entry->kind;
-    e->insn_length = entry->length;
-    if (s->nrip && vmcb_next_rip(b) > v->rip) {
-        e->insn_length = (uint8_t)(vmcb_next_rip(b) - v->rip);
+    if (s->nrip) {
+        e->insn_length =
+            vmcb_next_rip(b) > v->rip ? (uint8_t)(vmcb_next_rip(b) - v->rip) : 0; /* 0: decode */
+    } else if (entry->length != 0) {
+        if (vmm_unlikely(!find_length(v, b, entry->length, e))) {
+            e->kind = VMM_EXIT_retry;
+            return;
+        }
+    } else {
+        e->insn_length = 0;
     }
     if (entry->detail) {
+        if (e->kind == VMM_EXIT_msr_read) {
+            e->kind = (enum vmm_exit_kind)(e->kind + (e->info1 & 1)); /* of WRMSR */
+            return;
+        }
         svm_exit_detail(v, e);
     }
 }
@@ -168,6 +195,7 @@ void svm_run(struct vcpu *v, struct vmm_exit *e)
     struct svm_vcpu *s = svm_vcpu(v);
     struct svm_cpu *cpu;
 
+    s->exit = e;
     svm_clgi();
     __atomic_store_n(&v->running_cpu, (int)v->ops->cpu_current(v->host), __ATOMIC_RELAXED);
     __atomic_store_n(&v->in_guest, 1, __ATOMIC_SEQ_CST);
@@ -186,5 +214,5 @@ void svm_run(struct vcpu *v, struct vmm_exit *e)
     __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
     svm_stgi();
     follow_tpr(v, s);
-    decode(v, s, e);
+    decode(v, s, s->exit);
 }

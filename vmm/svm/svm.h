@@ -55,7 +55,9 @@ struct svm_vcpu {
     uint64_t tpr;      /* V_TPR as the LAPIC knows it */
     uint32_t rare;     /* enum svm_rare */
     uint32_t clean_after_exit; /* clean bits: all, none without the feature */
+    struct vmm_exit *exit;     /* what the run under way fills in */
     bool nrip;
+    bool follow_xcr0; /* the guest can write XCR0 */
     bool nmi_blocked; /* between the injection of an NMI and its IRET */
     bool window;      /* V_IRQ is set to get an exit when interrupts are possible */
     bool cr8_exits;
@@ -118,8 +120,9 @@ void svm_asid_renew(struct svm_vcpu *s, struct svm_cpu *cpu);
 /* What an exit code means when EXITINFO has nothing to add. */
 struct svm_exit_entry {
     uint8_t kind;   /* enum vmm_exit_kind */
-    uint8_t length; /* of the instruction, prefixes aside */
+    uint8_t length; /* of the instruction's opcode, if it is to be skipped, else 0 */
     bool detail;    /* EXITINFO has something to add */
+    uint8_t pad;    /* to a size that addresses can be scaled by */
 };
 extern const struct svm_exit_entry svm_exit_table[VMCB_EXIT_TABLE_END];
 

@@ -35,6 +35,7 @@ int svm_vcpu_create(struct vcpu *v)
     s->nested = &v->vm->nested;
     s->cpus = s->svm->cpu;
     s->nrip = (s->svm->features & SVM_FEATURE_NRIP) != 0;
+    s->follow_xcr0 = v->ops->xcr0_supported != 0;
     s->clean_after_exit = (s->svm->features & SVM_FEATURE_CLEAN) != 0 ? VMCB_CLEAN_ALL : 0;
     v->arch = s;
     return 0;
