@@ -9,7 +9,8 @@
     X(devices)    /* accesses to ports, device memory and MSRs, time, interrupts */                \
     X(checkpoint) /* a saved state of all devices */                                               \
     X(manifest)                                                                                    \
-    X(bzimage) /* a Linux kernel file */
+    X(bzimage) /* a Linux kernel file */                                                           \
+    X(pack)    /* a ROM's container, an LZ4 block */
 
 #define X(name) void fuzz_##name(const uint8_t *data, size_t size);
 FUZZ_TARGETS(X)

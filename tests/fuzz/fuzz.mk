@@ -3,7 +3,7 @@
 
 FUZZ_SECONDS ?= 60
 FUZZ_CC      ?= clang
-FUZZ         ?= devices checkpoint manifest bzimage
+FUZZ         ?= devices checkpoint manifest bzimage pack
 
 fuzz         := $(build)/fuzz
 fuzz-flags   := $(filter-out -fsanitize=% -fno-sanitize-recover=% -O1,$(host-flags)) -O2 -Wno-unused-command-line-argument \

@@ -17,5 +17,9 @@ host-test-y += test_checkpoint.c
 host-test-y += test_vm.c test_svm.c test_vmx.c test_protocols.c test_nested.c
 
 # fuzz targets, with their corpora
-host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c
+host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c ../fuzz/pack.c
 host-test-y += test_fuzz.c
+
+# the container of the ROM
+host-support-y += $(addprefix ../../boot/pack/,pack.c lz4.c crc32c.c slots.c)
+host-test-y += test_pack.c

@@ -13,7 +13,7 @@ host-programs        := $(host-test-y:%.c=$(host)/%)
 HOST_SANITIZE ?= address,undefined
 host-flags := -std=gnu17 -O1 -g -fno-omit-frame-pointer -fno-strict-aliasing -pthread \
 	$(addprefix -fsanitize=,$(HOST_SANITIZE)) $(if $(HOST_SANITIZE),-fno-sanitize-recover=all) \
-	$(warnings) -Ivmm/include -Ivmm -Itests/host -Itests/fuzz -I$(gen)
+	$(warnings) -Ivmm/include -Ivmm -Itests/host -Itests/fuzz -I$(gen) -iquote .
 
 $(host)/%.o: %.c $(flags-stamp) tests/host/host.mk | $(generated) $(third-party-headers)
 	$(call say,HOSTCC,$<)
