@@ -104,6 +104,23 @@ static void host_pages_free(void *host, hpa_t base, uint64_t count)
     buddy_free_pages(NK_PA(base.v), count);
 }
 
+static unsigned order_of(uint64_t pages)
+{
+    return (unsigned)__builtin_ctzll(pages);
+}
+
+static void host_pages_split(void *host, hpa_t base, uint64_t count, uint64_t parts)
+{
+    (void)host;
+    buddy_split(NK_PA(base.v), order_of(count), order_of(count / parts));
+}
+
+static void host_pages_join(void *host, hpa_t base, uint64_t count, uint64_t parts)
+{
+    (void)host;
+    buddy_join(NK_PA(base.v), order_of(count), order_of(count / parts));
+}
+
 static uint64_t host_pages_available(void *host)
 {
     (void)host;
@@ -438,6 +455,8 @@ static struct vmm_host_ops host_ops = {
     .panic = host_panic,
     .pages_alloc = host_pages_alloc,
     .pages_free = host_pages_free,
+    .pages_split = host_pages_split,
+    .pages_join = host_pages_join,
     .pages_available = host_pages_available,
     .alloc = host_alloc,
     .free = host_free,

@@ -32,6 +32,11 @@ void buddy_free(pa_t block, unsigned order);
 int buddy_alloc_pages(size_t count, uint64_t align, int node, pa_t *out) NK_MUST_CHECK;
 void buddy_free_pages(pa_t base, size_t count);
 
+/* An allocated block becomes blocks of a smaller order, each freed by itself, with its tag; and all
+ * of them, still allocated and of one node and tag, become one block again. */
+void buddy_split(pa_t block, unsigned order, unsigned part_order);
+void buddy_join(pa_t block, unsigned order, unsigned part_order);
+
 struct buddy_stats {
     uint64_t total_pages, free_pages;          /* free: those kept by CPUs included */
     uint64_t free_blocks[BUDDY_ORDER_MAX + 1]; /* those kept by CPUs not included */

@@ -71,9 +71,9 @@ static void use_machine(struct fixture *f)
     struct vdev_stream out = {.transfer = drop_output};
 
     for (unsigned i = 0; i < 50; i++) {
-        for (unsigned r = 0; r < f->vm->pio.count; r++) {
-            fixture_in(f, (uint16_t)f->vm->pio.range[r].base, 1);
-            fixture_out(f, (uint16_t)f->vm->pio.range[r].base, 1, i * 37);
+        for (unsigned r = 0; r < f->vm->pio.table->count; r++) {
+            fixture_in(f, (uint16_t)f->vm->pio.table->range[r].base, 1);
+            fixture_out(f, (uint16_t)f->vm->pio.table->range[r].base, 1, i * 37);
         }
         fixture_mmio_read(f, PLATFORM_LAPIC_BASE + 0x390, 4);
         fixture_mmio_read(f, PLATFORM_HPET_BASE + 0x108, 8);

@@ -16,7 +16,7 @@ static const struct {
 /* A port that somebody claims, or now and then any. */
 static uint16_t choose_port(struct fixture *f, struct fuzz_bytes *b)
 {
-    const struct vmm_bus *bus = &f->vm->pio;
+    const struct vmm_bus_table *bus = f->vm->pio.table;
     uint8_t which = fuzz_byte(b), offset = fuzz_byte(b);
 
     if (which >= bus->count) {

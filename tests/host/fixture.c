@@ -24,6 +24,9 @@ static struct vcpu *make_vcpu(struct fixture *f, unsigned id)
     v->id = id;
     v->cpu = -1;
     v->device_page = UINT64_MAX;
+    v->parked = VMM_AWAY;
+    v->pio = (struct vmm_port){&f->vm->pio, &vmm_no_range};
+    v->mmio = (struct vmm_port){&f->vm->mmio, &vmm_no_range};
     v->vm = f->vm;
     v->ops = f->vm->ops;
     v->host = f->vm->host;
@@ -87,6 +90,34 @@ void fixture_destroy(struct fixture *f)
     free(f->vmm);
     assert_int_equal(posix_host_destroy(f->host), 0);
     free(f);
+}
+
+struct fixture_page fixture_translate(struct vm *vm, uint64_t gpa)
+{
+    const uint64_t address = UINT64_C(0x000ffffffffff000);
+    uint64_t table = vm->nested.root.v;
+    struct fixture_page p = {.present = false};
+
+    for (int level = (int)vm->nested.levels - 1; level >= 0; level--) {
+        unsigned shift = 12 + 9 * (unsigned)level;
+        const uint64_t *entries = vm->ops->hpa_to_va(vm->host, VMM_HPA(table));
+        uint64_t entry = entries[gpa >> shift & 511];
+
+        if ((entry & 1) == 0) {
+            return p;
+        }
+        assert_true((entry & 4) != 0); /* nested walks are user accesses */
+        if (level == 0 || (entry & 0x80) != 0) {
+            p.present = true;
+            p.size = UINT64_C(1) << shift;
+            p.hpa = (entry & address) + (gpa & (p.size - 1));
+            p.flags = entry;
+            assert_int_equal(entry & (p.size - 1) & address, 0);
+            return p;
+        }
+        table = entry & address;
+    }
+    return p;
 }
 
 static uint64_t access_bus(struct fixture *f, struct vmm_bus *bus, uint64_t address, unsigned size,

@@ -24,6 +24,13 @@ struct fixture *fixture_create(uint64_t mem_bytes, unsigned vcpu_count);
 /* Also checks that everything the VM took from the host was given back. */
 void fixture_destroy(struct fixture *f);
 
+/* What the hardware's walk of the nested tables finds for gpa (mock_nested_format). */
+struct fixture_page {
+    bool present;
+    uint64_t hpa, size, flags; /* of gpa itself; of the page; its entry */
+};
+struct fixture_page fixture_translate(struct vm *vm, uint64_t gpa);
+
 /* Do one access through the VM's buses, as a vCPU would. */
 uint64_t fixture_in(struct fixture *f, uint16_t port, unsigned size);
 void fixture_out(struct fixture *f, uint16_t port, unsigned size, uint64_t value);

@@ -66,7 +66,7 @@ void guest_set_code(struct fixture *f, const void *bytes, size_t count)
 
 uint64_t *guest_entry(struct fixture *f, uint64_t gpa)
 {
-    uint64_t *p = vmm_memory_ptr(f->vm, VMM_GPA(gpa), 8);
+    uint64_t *p = vmm_memory_ptr_write(f->vm, VMM_GPA(gpa), 8);
 
     assert_non_null(p);
     return p;

@@ -12,11 +12,6 @@ struct mock_vcpu *mock_vcpu(struct vcpu *v)
     return v->arch;
 }
 
-struct mock_vm *mock_vm(struct vm *vm)
-{
-    return vm->arch;
-}
-
 void mock_set_script(struct vcpu *v, mock_script_fn script, void *arg)
 {
     mock_vcpu(v)->script_arg = arg;
@@ -52,63 +47,22 @@ static void mock_describe(struct vmm *vmm, char *out, size_t size)
     vmm_format(vmm, out, size, "mock");
 }
 
-/* The test's own memory, so that the library's accounting is the library's. */
+/* Long mode's own form of entries. */
+const struct vmm_nested_format mock_nested_format = {
+    .table = 0x27,
+    .page = 0x5,
+    .write = 2,
+    .no_exec = UINT64_C(1) << 63,
+    .accessed = 0x20,
+    .dirty = 0x40,
+};
+
 static int mock_vm_create(struct vm *vm)
 {
-    struct mock_vm *m = calloc(1, sizeof(*m));
-
-    m->fail_map_at = -1;
-    vm->arch = m;
-    return 0;
+    return vmm_nested_create(vm, &mock_nested_format, 4, true);
 }
 
-static void mock_vm_destroy(struct vm *vm)
-{
-    free(vm->arch);
-    vm->arch = NULL;
-}
-
-static int mock_map(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot)
-{
-    struct mock_vm *m = mock_vm(vm);
-
-    if (m->fail_map_at >= 0 && m->fail_map_at-- == 0) {
-        return -VMM_ENOMEM;
-    }
-    for (unsigned i = 0; i < m->mapping_count; i++) {
-        struct mock_mapping *other = &m->mapping[i];
-
-        if (gpa.v < other->gpa + other->size && other->gpa < gpa.v + size) {
-            return -VMM_EEXIST;
-        }
-    }
-    if (m->mapping_count == MOCK_MAPPINGS_MAX) {
-        return -VMM_ENOMEM;
-    }
-    m->mapping[m->mapping_count++] =
-        (struct mock_mapping){.gpa = gpa.v, .hpa = hpa.v, .size = size, .prot = prot};
-    return 0;
-}
-
-/* Whole mappings only: the library unmaps what it mapped. */
-static void mock_unmap(struct vm *vm, gpa_t gpa, uint64_t size)
-{
-    struct mock_vm *m = mock_vm(vm);
-
-    for (unsigned i = 0; i < m->mapping_count; i++) {
-        if (m->mapping[i].gpa == gpa.v && m->mapping[i].size == size) {
-            m->mapping[i] = m->mapping[--m->mapping_count];
-            return;
-        }
-    }
-}
-
-static uint64_t mock_table_bytes(struct vm *vm)
-{
-    (void)vm;
-    return VMM_PAGE_SIZE;
-}
-
+/* The test's own memory, so that the library's accounting is the library's. */
 static int mock_vcpu_create(struct vcpu *v)
 {
     v->arch = calloc(1, sizeof(struct mock_vcpu));
@@ -283,10 +237,7 @@ static const struct vmm_backend mock_backend = {
     .destroy = mock_destroy,
     .describe = mock_describe,
     .vm_create = mock_vm_create,
-    .vm_destroy = mock_vm_destroy,
-    .map = mock_map,
-    .unmap = mock_unmap,
-    .table_bytes = mock_table_bytes,
+    .vm_destroy = vmm_nested_destroy,
     .vcpu_create = mock_vcpu_create,
     .vcpu_destroy = mock_vcpu_destroy,
     .vcpu_reset = mock_vcpu_reset,

@@ -5,8 +5,6 @@
 #include "core/backend.h"
 #include "core/vm.h"
 
-#define MOCK_MAPPINGS_MAX 4096
-
 /* One entry into the guest: change registers, fill *e (zeroed), return. */
 typedef void (*mock_script_fn)(struct vcpu *v, struct vmm_exit *e, void *arg);
 
@@ -25,19 +23,9 @@ struct mock_vcpu {
     void *script_arg;
 };
 
-struct mock_mapping {
-    uint64_t gpa, hpa, size;
-    unsigned prot;
-};
-
-struct mock_vm {
-    struct mock_mapping mapping[MOCK_MAPPINGS_MAX];
-    unsigned mapping_count;
-    long fail_map_at; /* the n-th map from now on fails with -VMM_ENOMEM; -1: none */
-};
+extern const struct vmm_nested_format mock_nested_format; /* of nested tables: long mode's own */
 
 struct mock_vcpu *mock_vcpu(struct vcpu *v);
-struct mock_vm *mock_vm(struct vm *vm);
 void mock_set_script(struct vcpu *v, mock_script_fn script, void *arg);
 /* Why probe() refuses; NULL: it does not. */
 void mock_set_absent(int error, const char *why);

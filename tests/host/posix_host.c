@@ -86,6 +86,7 @@ static int host_pages_alloc(void *host, uint64_t count, uint64_t align, int node
         }
         memset(h->page_used + first, 1, count);
         h->pages_used += count;
+        h->allocation[first] = count;
         ASAN_UNPOISON_MEMORY_REGION(h->arena + first * VMM_PAGE_SIZE, count * VMM_PAGE_SIZE);
         if (count <= FILL_LIMIT) {
             memset(h->arena + first * VMM_PAGE_SIZE, 0xa5, count * VMM_PAGE_SIZE);
@@ -108,9 +109,45 @@ static void host_pages_free(void *host, hpa_t base, uint64_t count)
         memchr(h->page_used + first, 0, count) != NULL) {
         posix_panic(host, "pages_free: not allocated");
     }
+    if (h->allocation[first] != count) {
+        posix_panic(host, "pages_free: not one allocation");
+    }
+    h->allocation[first] = 0;
     memset(h->page_used + first, 0, count);
     h->pages_used -= count;
     ASAN_POISON_MEMORY_REGION(h->arena + first * VMM_PAGE_SIZE, count * VMM_PAGE_SIZE);
+    pthread_mutex_unlock(&h->mutex);
+}
+
+static void host_pages_split(void *host, hpa_t base, uint64_t count, uint64_t parts)
+{
+    struct posix_host *h = host;
+    uint64_t first = (base.v - POSIX_HPA_BASE) / VMM_PAGE_SIZE;
+
+    pthread_mutex_lock(&h->mutex);
+    if (h->allocation[first] != count || count % parts != 0) {
+        posix_panic(host, "pages_split: not one allocation");
+    }
+    for (uint64_t i = 0; i < count; i += count / parts) {
+        h->allocation[first + i] = count / parts;
+    }
+    pthread_mutex_unlock(&h->mutex);
+}
+
+static void host_pages_join(void *host, hpa_t base, uint64_t count, uint64_t parts)
+{
+    struct posix_host *h = host;
+    uint64_t first = (base.v - POSIX_HPA_BASE) / VMM_PAGE_SIZE;
+    uint64_t part = count / parts;
+
+    pthread_mutex_lock(&h->mutex);
+    for (uint64_t i = 0; i < count; i += part) {
+        if (h->allocation[first + i] != part) {
+            posix_panic(host, "pages_join: not equal allocations");
+        }
+        h->allocation[first + i] = 0;
+    }
+    h->allocation[first] = count;
     pthread_mutex_unlock(&h->mutex);
 }
 
@@ -218,6 +255,8 @@ static const struct vmm_host_ops ops_template = {
     .panic = posix_panic,
     .pages_alloc = host_pages_alloc,
     .pages_free = host_pages_free,
+    .pages_split = host_pages_split,
+    .pages_join = host_pages_join,
     .pages_available = host_pages_available,
     .alloc = host_alloc,
     .free = host_free,
@@ -250,6 +289,7 @@ struct posix_host *posix_host_create(uint64_t arena_bytes, unsigned cpu_count,
     h->cpu_count = cpu_count;
     h->page_count = arena_bytes / VMM_PAGE_SIZE;
     h->page_used = posix_must(calloc(h->page_count, 1));
+    h->allocation = posix_must(calloc(h->page_count, sizeof(*h->allocation)));
     /* Alignment of addresses up to 1 GiB must hold for pointers too, as in a real direct map. */
     base = mmap(NULL, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                 -1, 0);
@@ -279,6 +319,7 @@ unsigned posix_host_destroy(struct posix_host *h)
     munmap(h->arena, h->page_count * VMM_PAGE_SIZE);
     pthread_mutex_destroy(&h->mutex);
     free(h->page_used);
+    free(h->allocation);
     free(h->log);
     free(h);
     return leaks;

@@ -177,7 +177,7 @@ static void a_failed_creation_leaves_nothing(void **state)
     (void)state;
     assert_int_equal(vdev_create(f->vm, &refuse_class, NULL), -VMM_ENOMEM);
     assert_null(f->vm->devices);
-    assert_int_equal(f->vm->pio.count, 0);
+    assert_int_equal(f->vm->pio.table->count, 0);
     fixture_destroy(f);
 }
 

@@ -143,7 +143,7 @@ static void registers_of_the_64bit_entry(void **state)
     assert_int_equal(vmm_walk(f->vcpu, VMM_GVA(VMM_GIB(4)), VMM_ACCESS_READ, false, &gpa, &fault),
                      -VMM_EFAULT);
     /* The descriptors in memory say what is in the registers. */
-    uint64_t *gdt = vmm_memory_ptr(f->vm, VMM_GPA(m->segment[VMM_SEG_GDTR].base), 48);
+    uint64_t *gdt = vmm_memory_ptr_write(f->vm, VMM_GPA(m->segment[VMM_SEG_GDTR].base), 48);
     assert_int_equal(gdt[2], 0x00af9b000000ffff);
     assert_int_equal(gdt[3], 0x00cf93000000ffff);
 }
@@ -323,8 +323,6 @@ static void files_by_name(void **state)
 /* Boot data must land in RAM that is backed a page at a time, too. */
 static void lazy_memory(void **state)
 {
-    struct vmm_region *region;
-
     (void)state;
     f = fixture_create(0, 1);
     f->vm->config.lazy_memory = true;
@@ -333,8 +331,7 @@ static void lazy_memory(void **state)
     guest_set_mode(f, GUEST_REAL);
     make_kernel();
     assert_int_equal(load(file, sizeof(file), "x"), 0);
-    region = &f->vm->memory.region[0];
-    assert_in_range(region->block_count, 10, 40);
+    assert_in_range(f->vm->nested.page_count, 10, 40);
     assert_int_equal(f->vcpu->rip, 0x1000200);
 }
 

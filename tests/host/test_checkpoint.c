@@ -167,7 +167,7 @@ static void everything_comes_back(void **state)
     renew();
     posix_host_advance_ns(m->host, 123456789);
     /* What the checkpoint says nothing of is zero. */
-    other = vmm_memory_ptr(m->vm, VMM_GPA(0x300000), 16);
+    other = vmm_memory_ptr_write(m->vm, VMM_GPA(0x300000), 16);
     memset(other, 0xff, 16);
     assert_int_equal(restore(), 0);
     assert_int_equal(vmm_vm_state(m->vm), VM_PAUSED);

@@ -155,7 +155,7 @@ static void instruction_across_two_pages(void **state)
     assert_int_equal(v->rip, 0x2000 - 4);
     /* An instruction that ends with the page does not touch the next one. */
     v->event.valid = false;
-    memcpy(vmm_memory_ptr(f->vm, VMM_GPA(0x1ffe), 2), "\x89\x0b", 2);
+    memcpy(vmm_memory_ptr_write(f->vm, VMM_GPA(0x1ffe), 2), "\x89\x0b", 2);
     v->rip = 0x1ffe;
     assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
     assert_false(v->event.valid);
@@ -557,7 +557,7 @@ static void rom_keeps_its_bytes(void **state)
 
     (void)state;
     assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(rom), 0x1000, VMM_REGION_ROM), 0);
-    bytes = vmm_memory_ptr(f->vm, VMM_GPA(rom), 0x1000);
+    bytes = vmm_memory_ptr_write(f->vm, VMM_GPA(rom), 0x1000);
     bytes[0] = 0x40;
     v->gpr[VMM_RBX] = rom;
     v->gpr[VMM_RCX] = 0xff;

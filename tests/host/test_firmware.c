@@ -50,10 +50,10 @@ static void a_reset_loads_it_again(void **state)
 
     (void)state;
     assert_int_equal(vmm_load_firmware(f->vm, image, sizeof(image), &err), 0);
-    regions = f->vm->memory.region_count;
+    regions = f->vm->memory.table->count;
     assert_int_equal(vmm_memory_zero(f->vm, VMM_GPA(0xe0000), VMM_KIB(128)), 0);
     assert_int_equal(vmm_load_firmware(f->vm, image, sizeof(image), &err), 0);
-    assert_int_equal(f->vm->memory.region_count, regions);
+    assert_int_equal(f->vm->memory.table->count, regions);
     check_image(f, 0xe0000, VMM_KIB(128));
     fixture_destroy(f);
 }

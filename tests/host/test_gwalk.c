@@ -84,8 +84,8 @@ static void no_paging(void **state)
 static void two_levels(void **state)
 {
     struct fixture *f = *state;
-    uint32_t *pd = vmm_memory_ptr(f->vm, VMM_GPA(0x10000), 4096);
-    uint32_t *pt = vmm_memory_ptr(f->vm, VMM_GPA(0x11000), 4096);
+    uint32_t *pd = vmm_memory_ptr_write(f->vm, VMM_GPA(0x10000), 4096);
+    uint32_t *pt = vmm_memory_ptr_write(f->vm, VMM_GPA(0x11000), 4096);
 
     set_paging(f, 0x10000, 0, 0);
     pd[1] = 0x11000 | 7;
@@ -112,7 +112,7 @@ static void two_levels(void **state)
 static void large_pages_of_two_levels(void **state)
 {
     struct fixture *f = *state;
-    uint32_t *pd = vmm_memory_ptr(f->vm, VMM_GPA(0x10000), 4096);
+    uint32_t *pd = vmm_memory_ptr_write(f->vm, VMM_GPA(0x10000), 4096);
 
     pd[1] = 0x00400000 | 0x83;
     pd[2] = 0x00800000 | 0x83 | 3U << 13; /* PSE-36: bits 33:32 */

@@ -18,6 +18,7 @@ static int setup(void **state)
 {
     (void)state;
     f = fixture_create(0, 1);
+    vmm_nested_destroy(f->vm); /* the fixture's own */
     assert_int_equal(vmm_nested_create(f->vm, &format, 4, true), 0);
     return 0;
 }
@@ -25,7 +26,6 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    vmm_nested_destroy(f->vm);
     fixture_destroy(f);
     return 0;
 }

@@ -65,7 +65,7 @@ static uint64_t guest_ns(struct vcpu *cpu, const struct time_info *t)
 
 static void time_by_the_record(void **state)
 {
-    struct time_info *t = vmm_memory_ptr(f->vm, VMM_GPA(0x3040), sizeof(*t));
+    struct time_info *t = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3040), sizeof(*t));
     uint64_t value = 0;
 
     (void)state;
@@ -88,8 +88,8 @@ static void time_by_the_record(void **state)
 
 static void one_time_line_on_all_vcpus(void **state)
 {
-    struct time_info *a = vmm_memory_ptr(f->vm, VMM_GPA(0x3000), sizeof(*a));
-    struct time_info *b = vmm_memory_ptr(f->vm, VMM_GPA(0x3040), sizeof(*b));
+    struct time_info *a = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3000), sizeof(*a));
+    struct time_info *b = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3040), sizeof(*b));
     struct vcpu *other = f->vm->vcpu[1];
 
     (void)state;
@@ -104,7 +104,7 @@ static void one_time_line_on_all_vcpus(void **state)
 /* A guest that sets its TSC must not see its clock jump. */
 static void moved_tsc(void **state)
 {
-    struct time_info *t = vmm_memory_ptr(f->vm, VMM_GPA(0x3000), sizeof(*t));
+    struct time_info *t = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3000), sizeof(*t));
     uint64_t before;
     uint32_t version;
 
@@ -124,7 +124,7 @@ static void scale_of_any_frequency(void **state)
 {
     static const uint64_t khz_table[] = {50000,   1000000, 999999, 1000001,
                                          2500000, 4000000, 5700000};
-    struct time_info *t = vmm_memory_ptr(f->vm, VMM_GPA(0x3000), sizeof(*t));
+    struct time_info *t = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3000), sizeof(*t));
 
     (void)state;
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(khz_table); i++) {
@@ -141,7 +141,7 @@ static void scale_of_any_frequency(void **state)
 
 static void wall_clock(void **state)
 {
-    struct wall_clock *w = vmm_memory_ptr(f->vm, VMM_GPA(0x3100), sizeof(*w));
+    struct wall_clock *w = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3100), sizeof(*w));
     uint64_t value;
 
     (void)state;
@@ -215,7 +215,7 @@ static void hypercalls(void **state)
     assert_int_equal(f->vm->ops->chars->open(f->host, "c", ignore_input, NULL, &stream), 0);
     f->vm->console_stream = stream;
     assert_int_equal(call(VMM_HC_CONSOLE_PUT, 'x', 0), 0);
-    memset(vmm_memory_ptr(f->vm, VMM_GPA(0x3000), 300), 'y', 300);
+    memset(vmm_memory_ptr_write(f->vm, VMM_GPA(0x3000), 300), 'y', 300);
     assert_int_equal(call(VMM_HC_CONSOLE_WRITE, 0x3000, 300), 300);
     assert_int_equal(strlen(posix_host_output(f->host, "c")), 301);
     assert_int_equal(call(VMM_HC_CONSOLE_WRITE, 0x3000, 0), 0);

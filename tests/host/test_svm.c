@@ -33,6 +33,7 @@ static int setup(void **state)
         svm->cpu[i].next_asid = svm->asid_count;
     }
     f->vmm->arch = svm;
+    vmm_nested_destroy(f->vm); /* the mock's */
     assert_int_equal(svm_npt_create(f->vm), 0);
     assert_int_equal(svm_vcpu_create(f->vcpu), 0);
     s = svm_vcpu(f->vcpu);
@@ -52,7 +53,6 @@ static int teardown(void **state)
 {
     (void)state;
     svm_vcpu_destroy(f->vcpu);
-    vmm_nested_destroy(f->vm);
     f->vm->arch = mock_vm_arch;
     f->vcpu->arch = mock_vcpu_arch;
     f->vcpu->backend = mock_table;

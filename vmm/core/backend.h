@@ -22,14 +22,13 @@ struct vmm_backend {
     void (*destroy)(struct vmm *vmm);
     void (*describe)(struct vmm *vmm, char *out, size_t size);
 
-    /* --- VM, control context (map: exit context too, VM memory lock held) ------------------- */
-    int (*vm_create)(struct vm *vm);
+    /* --- VM, control context ---------------------------------------------------------------- */
+    int (*vm_create)(struct vm *vm); /* nested tables included: vmm_nested_create() */
     void (*vm_destroy)(struct vm *vm);
-    /* Map [gpa, gpa+size) with the largest pages that gpa, hpa and size allow.
-     * Errors: -VMM_ENOMEM (nothing mapped then), -VMM_EEXIST. */
-    int (*map)(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot);
-    void (*unmap)(struct vm *vm, gpa_t gpa, uint64_t size); /* flushes by generation */
-    uint64_t (*table_bytes)(struct vm *vm);
+    /* Optional: have the processor log writes to pages whose entry's dirty bit is clear. False: it
+     * cannot. While it is on, each vCPU hands what its buffer has to vmm_dirty_mark_gpa() whenever
+     * it leaves the guest. vCPUs may run; those in the guest are kicked before the log counts. */
+    bool (*log_writes)(struct vm *vm, bool on);
 
     /* --- vCPU, control context -------------------------------------------------------------- */
     int (*vcpu_create)(struct vcpu *v);

@@ -3,8 +3,7 @@
 #include "core/irq.h"
 #include "core/vm.h"
 
-#define BUS_ROOM_STEP 16
-#define NAME_BYTES    16 /* of a class, in a saved stream */
+#define NAME_BYTES 16 /* of a class, in a saved stream */
 
 void *vdev_state(struct vdev *dev)
 {
@@ -16,16 +15,23 @@ struct vm *vdev_vm(struct vdev *dev)
     return dev->vm;
 }
 
+const struct vmm_bus_range vmm_no_range = {.length = 0};
+
 /* --- ranges ----------------------------------------------------------------------------------- */
 
-/* The index of the first range that ends above the address, bus->count if none does. */
-static unsigned bus_search(const struct vmm_bus *bus, uint64_t address)
+static struct vmm_bus_table *table_of(const struct vmm_bus *bus)
 {
-    unsigned low = 0, high = bus->count;
+    return __atomic_load_n(&bus->table, __ATOMIC_ACQUIRE);
+}
+
+/* The index of the first range that ends above the address, t->count if none does. */
+static unsigned search(const struct vmm_bus_table *t, uint64_t address)
+{
+    unsigned low = 0, high = t->count;
 
     while (low < high) {
         unsigned middle = (low + high) / 2;
-        const struct vmm_bus_range *r = &bus->range[middle];
+        const struct vmm_bus_range *r = &t->range[middle];
 
         if (address - r->base < r->length || address < r->base) {
             high = middle;
@@ -36,67 +42,138 @@ static unsigned bus_search(const struct vmm_bus *bus, uint64_t address)
     return low;
 }
 
-static int bus_grow(struct vm *vm, struct vmm_bus *bus)
+bool vmm_bus_overlaps(const struct vmm_bus *bus, uint64_t base, uint64_t size)
 {
-    unsigned room = bus->room + BUS_ROOM_STEP;
-    struct vmm_bus_range *range = vmm_vm_alloc(vm, room * sizeof(*range));
+    const struct vmm_bus_table *t = table_of(bus);
+    unsigned at = t != NULL ? search(t, base) : 0;
 
-    if (range == NULL) {
-        return -VMM_ENOMEM;
+    return t != NULL && at < t->count && t->range[at].base <= base + (size - 1);
+}
+
+static size_t table_size(unsigned room)
+{
+    return sizeof(struct vmm_bus_table) + room * sizeof(struct vmm_bus_range);
+}
+
+static void free_table(struct vm *vm, struct vmm_bus_table *t)
+{
+    if (t != NULL) {
+        vmm_vm_free(vm, t, table_size(t->room));
     }
-    for (unsigned i = 0; i < bus->count; i++) {
-        range[i] = bus->range[i];
+}
+
+static void release_table(struct vm *vm, struct vmm_retired *r)
+{
+    free_table(vm, VMM_CONTAINER_OF(r, struct vmm_bus_table, retired));
+}
+
+/* Put t in the old table's place. While no vCPU has been made yet nobody can be in it. */
+static void publish(struct vm *vm, struct vmm_bus *bus, struct vmm_bus_table *t)
+{
+    struct vmm_bus_table *old = bus->table;
+
+    __atomic_store_n(&bus->table, t, __ATOMIC_SEQ_CST);
+    vm->ops->unlock(vm->host, &bus->lock);
+    if (old != NULL) {
+        vmm_retire(vm, &old->retired, release_table);
+    } else {
+        vmm_forget_soon(vm);
     }
-    if (bus->range != NULL) {
-        vmm_vm_free(vm, bus->range, bus->room * sizeof(*range));
+}
+
+static struct vmm_bus_table *new_table(struct vm *vm, unsigned room)
+{
+    struct vmm_bus_table *t = vmm_vm_alloc(vm, table_size(room));
+
+    if (t != NULL) {
+        t->room = room;
     }
-    bus->range = range;
-    bus->room = room;
+    return t;
+}
+
+/* Bus lock held. */
+static int check_claim(struct vm *vm, const struct vmm_bus *bus, const struct vmm_bus_range *claim)
+{
+    const struct vmm_bus_table *t = bus->table;
+    unsigned at = t != NULL ? search(t, claim->base) : 0;
+
+    if (claim->length == 0 || claim->length - 1 > UINT64_MAX - claim->base) {
+        return -VMM_EINVAL;
+    }
+    if (t != NULL && at < t->count && t->range[at].base <= claim->base + (claim->length - 1)) {
+        vmm_vm_log(vm, VMM_LOG_ERROR, "%s claims %llx, which is %s's", claim->dev->class->name,
+                   (unsigned long long)claim->base, t->range[at].dev->class->name);
+        return -VMM_EEXIST;
+    }
     return 0;
 }
 
 static int bus_claim(struct vm *vm, struct vmm_bus *bus, const struct vmm_bus_range *claim)
 {
-    unsigned at = bus_search(bus, claim->base);
+    struct vmm_bus_table *t;
+    unsigned old_count, at;
+    int error;
 
-    if (claim->length == 0 || claim->length - 1 > UINT64_MAX - claim->base) {
-        return -VMM_EINVAL;
+    vm->ops->lock(vm->host, &bus->lock);
+    error = check_claim(vm, bus, claim);
+    old_count = bus->table != NULL ? bus->table->count : 0;
+    t = error == 0 ? new_table(vm, old_count + 1) : NULL;
+    if (t == NULL) {
+        vm->ops->unlock(vm->host, &bus->lock);
+        return error != 0 ? error : -VMM_ENOMEM;
     }
-    if (at < bus->count && bus->range[at].base <= claim->base + (claim->length - 1)) {
-        vmm_vm_log(vm, VMM_LOG_ERROR, "%s claims %llx, which is %s's", claim->dev->class->name,
-                   (unsigned long long)claim->base, bus->range[at].dev->class->name);
-        return -VMM_EEXIST;
+    at = old_count != 0 ? search(bus->table, claim->base) : 0;
+    for (unsigned i = 0; i < old_count; i++) {
+        t->range[i + (i >= at)] = bus->table->range[i];
     }
-    if (bus->count == bus->room && bus_grow(vm, bus) != 0) {
-        return -VMM_ENOMEM;
-    }
-    for (unsigned i = bus->count; i > at; i--) {
-        bus->range[i] = bus->range[i - 1];
-    }
-    bus->range[at] = *claim;
-    bus->count++;
-    bus->last = NULL;
+    t->range[at] = *claim;
+    t->count = old_count + 1;
+    publish(vm, bus, t);
     return 0;
 }
 
-static void bus_release(struct vmm_bus *bus, const struct vdev *dev)
+int vdev_unclaim(struct vdev *dev, enum vdev_space space, uint64_t base)
 {
-    unsigned kept = 0;
+    struct vm *vm = dev->vm;
+    struct vmm_bus *bus = space == VDEV_PIO ? &vm->pio : &vm->mmio;
+    struct vmm_bus_table *t;
 
-    for (unsigned i = 0; i < bus->count; i++) {
-        if (bus->range[i].dev != dev) {
-            bus->range[kept++] = bus->range[i];
+    vm->ops->lock(vm->host, &bus->lock);
+    t = new_table(vm, bus->table->count);
+    if (t == NULL) {
+        vm->ops->unlock(vm->host, &bus->lock);
+        return -VMM_ENOMEM;
+    }
+    for (unsigned i = 0; i < bus->table->count; i++) {
+        const struct vmm_bus_range *r = &bus->table->range[i];
+
+        if (r->dev != dev || r->base != base) {
+            t->range[t->count++] = *r;
         }
     }
-    bus->count = kept;
-    bus->last = NULL;
+    publish(vm, bus, t);
+    return 0;
+}
+
+/* The device goes: no vCPU runs. */
+static void bus_release(struct vmm_bus *bus, const struct vdev *dev)
+{
+    struct vmm_bus_table *t = bus->table;
+    unsigned kept = 0;
+
+    for (unsigned i = 0; t != NULL && i < t->count; i++) {
+        if (t->range[i].dev != dev) {
+            t->range[kept++] = t->range[i];
+        }
+    }
+    if (t != NULL) {
+        t->count = kept;
+    }
 }
 
 static void bus_destroy(struct vm *vm, struct vmm_bus *bus)
 {
-    if (bus->range != NULL) {
-        vmm_vm_free(vm, bus->range, bus->room * sizeof(*bus->range));
-    }
+    free_table(vm, bus->table);
     *bus = (struct vmm_bus){0};
 }
 
@@ -168,21 +245,23 @@ static bool bus_access_bytes(struct vmm_bus *bus, uint64_t address, struct vdev_
 /* What is at the address, after a miss of the hint. NULL: nothing. */
 static const struct vmm_bus_range *bus_find(struct vmm_bus *bus, uint64_t address)
 {
-    unsigned at = bus_search(bus, address);
+    const struct vmm_bus_table *t = table_of(bus);
+    unsigned at;
 
-    if (at == bus->count || address < bus->range[at].base) {
+    if (t == NULL) {
         return NULL;
     }
-    bus->last = &bus->range[at];
-    return bus->last;
+    at = search(t, address);
+    return at == t->count || address < t->range[at].base ? NULL : &t->range[at];
 }
 
 /* Nothing at the address; but the access may reach into the range above it. */
 static bool bus_access_nothing(struct vmm_bus *bus, uint64_t address, struct vdev_access *a)
 {
-    unsigned at = bus_search(bus, address);
+    const struct vmm_bus_table *t = table_of(bus);
+    unsigned at = t != NULL ? search(t, address) : 0;
 
-    if (at < bus->count && bus->range[at].base - address < a->size) {
+    if (t != NULL && at < t->count && t->range[at].base - address < a->size) {
         return bus_access_bytes(bus, address, a);
     }
     if (!a->write) {
@@ -191,19 +270,12 @@ static bool bus_access_nothing(struct vmm_bus *bus, uint64_t address, struct vde
     return false;
 }
 
-bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a)
+static inline bool access_at(const struct vmm_port *port, const struct vmm_bus_range *r,
+                             uint64_t address, struct vdev_access *a)
 {
-    const struct vmm_bus_range *r = bus->last;
-
-    if (vmm_unlikely(r == NULL || address - r->base >= r->length)) {
-        r = bus_find(bus, address);
-        if (r == NULL) {
-            return bus_access_nothing(bus, address, a);
-        }
-    }
     a->offset = address - r->base;
     if (vmm_unlikely(a->size > r->width || r->length - a->offset < a->size)) {
-        return bus_access_bytes(bus, address, a);
+        return bus_access_bytes(port->bus, address, a);
     }
     if (!a->write) {
         a->value = UINT64_MAX;
@@ -213,6 +285,29 @@ bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a
         a->value &= mask_table[a->size];
     }
     return true;
+}
+
+/* After a miss; out of line, so that a hit saves no registers for it. */
+static __attribute__((noinline)) bool access_missed(struct vmm_port *port, uint64_t address,
+                                                    struct vdev_access *a)
+{
+    const struct vmm_bus_range *r = bus_find(port->bus, address);
+
+    if (r == NULL) {
+        return bus_access_nothing(port->bus, address, a);
+    }
+    port->last = r;
+    return access_at(port, r, address, a);
+}
+
+bool vmm_port_access(struct vmm_port *port, uint64_t address, struct vdev_access *a)
+{
+    const struct vmm_bus_range *r = port->last;
+
+    if (vmm_unlikely(address - r->base >= r->length)) {
+        return access_missed(port, address, a);
+    }
+    return access_at(port, r, address, a);
 }
 
 /* --- devices ---------------------------------------------------------------------------------- */

@@ -1,10 +1,16 @@
-/* Dispatch of port and device-memory accesses: a sorted array of claimed ranges, binary search,
- * and a last-hit cache. Ranges change only while no vCPU runs. */
+/* Dispatch of port and device-memory accesses: a sorted table of claimed ranges, binary search, and
+ * in each vCPU the last range that it hit.
+ *
+ * Threading: accesses take no lock but the device's. Ranges come and go while vCPUs run (a guest
+ * moves a PCI function's base address): the table is replaced as a whole and the old one retired
+ * (retire.h). A device whose range went away may still be called until every vCPU has passed. */
 #pragma once
 
 #include <vmm/host.h>
 #include <vmm/types.h>
 #include <vmm/vdev.h>
+#include "core/retire.h"
+#include "core/vcpu.h"
 
 struct vdev {
     const struct vdev_class *class;
@@ -22,15 +28,31 @@ struct vmm_bus_range {
     bool lockless; /* fn is called without the device's lock */
 };
 
-struct vmm_bus {
-    struct vmm_bus_range *range; /* sorted by base */
+struct vmm_bus_table {
+    struct vmm_retired retired;
     unsigned count, room;
-    const struct vmm_bus_range *last; /* the last hit: a hint, races are harmless */
+    struct vmm_bus_range range[]; /* by base */
 };
+
+struct vmm_bus {
+    struct vmm_bus_table *table; /* atomic; NULL: no range yet */
+    struct vmm_lock lock;        /* protects: who replaces the table */
+};
+
+extern const struct vmm_bus_range vmm_no_range; /* holds no address */
 
 /* Do the access if anything claims all of it. Unclaimed: reads give all ones, writes vanish;
  * returns false then. Accesses wider than a range's rest are split by bytes. */
-bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a);
+bool vmm_port_access(struct vmm_port *port, uint64_t address, struct vdev_access *a);
+static inline bool vmm_bus_access(struct vmm_bus *bus, uint64_t address, struct vdev_access *a)
+{
+    struct vmm_port port = {bus, &vmm_no_range};
+
+    return vmm_port_access(&port, address, a);
+}
+
+/* Does anything claim part of [base, base+size)? Context: control. */
+bool vmm_bus_overlaps(const struct vmm_bus *bus, uint64_t base, uint64_t size);
 
 /* vdev_claim() for a device whose accesses touch only what the accessing vCPU owns. */
 int vdev_claim_lockless(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
@@ -38,6 +60,10 @@ int vdev_claim_lockless(struct vdev *dev, enum vdev_space space, uint64_t base, 
 /* vdev_claim() of ports for a device on the ISA bus with eight data lines. */
 int vdev_claim_bytes(struct vdev *dev, uint64_t base, uint64_t length,
                      vdev_access_fn fn) VMM_MUST_CHECK;
+
+/* Give a claimed range up, by its base; does not wait for vCPUs that are in an access to it.
+ * Context: any thread, the device's lock may be held. Errors: -VMM_ENOMEM (it stays claimed). */
+int vdev_unclaim(struct vdev *dev, enum vdev_space space, uint64_t base) VMM_MUST_CHECK;
 
 /* Make a device of a class; on failure nothing is left. Context: control. */
 int vdev_create(struct vm *vm, const struct vdev_class *cls, struct vdev **out) VMM_MUST_CHECK;

@@ -133,8 +133,9 @@ static int put_region(struct vm *vm, struct vdev_stream *out, const struct vmm_r
 
     while (error == 0 && at < r->size) {
         uint64_t part;
-        const uint8_t *pages = vmm_memory_backed(vm, VMM_GPA(r->base.v + at), &part);
+        const uint8_t *pages = vmm_memory_backed(vm, VMM_GPA(r->base.v + at), &part, &error);
 
+        part = part < r->size - at ? part : r->size - at;
         if (pages != NULL) {
             error = put_pages(out, r->base.v + at, pages, part);
         }
@@ -143,29 +144,13 @@ static int put_region(struct vm *vm, struct vdev_stream *out, const struct vmm_r
     return error;
 }
 
-/* The region with the lowest address from `gpa` on. */
-static const struct vmm_region *next_region(const struct vm *vm, uint64_t gpa)
-{
-    const struct vmm_region *next = NULL;
-
-    for (unsigned i = 0; i < vm->memory.region_count; i++) {
-        const struct vmm_region *r = &vm->memory.region[i];
-
-        if (r->base.v >= gpa && (next == NULL || r->base.v < next->base.v)) {
-            next = r;
-        }
-    }
-    return next;
-}
-
 static int put_memory(struct vm *vm, struct vdev_stream *out)
 {
-    const struct vmm_region *r = next_region(vm, 0);
+    const struct vmm_region *r;
     int error = 0;
 
-    while (error == 0 && r != NULL) {
+    for (unsigned i = 0; error == 0 && (r = vmm_memory_region(vm, i)) != NULL; i++) {
         error = put_region(vm, out, r);
-        r = next_region(vm, r->base.v + r->size);
     }
     return error;
 }
@@ -176,17 +161,15 @@ static int put_machine(struct vm *vm, struct vdev_stream *out)
 {
     struct saved_machine m = {
         .vcpu_count = vm->vcpu_count,
-        .region_count = vm->memory.region_count,
         .mem_bytes = vm->config.mem_bytes,
         .cpuid = vmm_cpuid_fingerprint(vm->cpuid),
         .cycles_khz = vm->ops->cycles_khz,
         .clock_cycles = vmm_clock_cycles(vm),
     };
+    const struct vmm_region *r;
 
-    for (unsigned i = 0; i < m.region_count; i++) {
-        const struct vmm_region *r = &vm->memory.region[i];
-
-        m.region[i] = (struct saved_region){r->base.v, r->size, r->kind};
+    for (; (r = vmm_memory_region(vm, m.region_count)) != NULL; m.region_count++) {
+        m.region[m.region_count] = (struct saved_region){r->base.v, r->size, r->kind};
     }
     return put_record(out, CHECKPOINT_MACHINE, 0, &m, sizeof(m));
 }

@@ -61,8 +61,9 @@ struct walk_entry {
     uint8_t rights; /* enum walk_right */
     const uint64_t *slot[WALK_LEVELS_MAX];
     uint64_t value[WALK_LEVELS_MAX];
-    gpa_t gpa;     /* of the page */
-    uint8_t *host; /* NULL: not RAM */
+    gpa_t at[WALK_LEVELS_MAX]; /* where the slots are */
+    gpa_t gpa;                 /* of the page */
+    uint8_t *host;             /* NULL: not RAM */
 };
 
 /* The length of an instruction of 64-bit code that exits, for a processor that does not save the

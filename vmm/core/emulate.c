@@ -58,7 +58,7 @@ static inline void move_quickly(struct vcpu *v, const struct insn *i, struct vmm
     a.write = i->quick != QUICK_LOAD;
     a.vcpu = v;
     a.value = i->quick == QUICK_STORE_IMM ? i->imm : *gpr & i->quick_mask;
-    vmm_bus_access(&v->vm->mmio, e->fault.gpa.v, &a);
+    vmm_port_access(&v->mmio, e->fault.gpa.v, &a);
     if (i->quick == QUICK_LOAD) {
         *gpr = a.size >= 4 ? a.value : (*gpr & ~i->quick_mask) | a.value;
     }

@@ -1,4 +1,5 @@
 /* Operands of emulated instructions: registers, addresses, segments, memory. */
+#include "core/dirty.h"
 #include "core/emulate_inner.h"
 
 #define ATTRIBUTE_TYPE_RW   (1U << 1) /* data: writable, code: readable */
@@ -207,7 +208,7 @@ static void device_access(struct vcpu *v, uint64_t gpa, uint8_t *bytes, unsigned
             a.value = 0;
             __builtin_memcpy(&a.value, bytes, part);
         }
-        vmm_bus_access(&v->vm->mmio, gpa, &a);
+        vmm_port_access(&v->mmio, gpa, &a);
         if (!write) {
             __builtin_memcpy(bytes, &a.value, part);
         }
@@ -224,6 +225,7 @@ static void access_piece(struct vcpu *v, const struct piece *p, uint8_t *bytes, 
     } else if (!write) {
         __builtin_memcpy(bytes, p->at.host, p->size);
     } else if (p->at.writable) {
+        vmm_dirty_wrote(v->vm, p->at.gpa);
         __builtin_memcpy(p->at.host, bytes, p->size);
     }
 }

@@ -14,7 +14,7 @@ static inline uint64_t port_access(struct vcpu *v, const struct vmm_exit *e, boo
     a.size = e->pio.size;
     a.write = write;
     a.vcpu = v;
-    vmm_bus_access(&v->vm->pio, e->pio.port, &a);
+    vmm_port_access(&v->pio, e->pio.port, &a);
     return a.value;
 }
 

@@ -24,7 +24,7 @@ static enum vmm_action simple_in(struct vcpu *v, struct vmm_exit *e)
 {
     struct vdev_access a = {.size = e->pio.size, .vcpu = v, .value = ~UINT64_C(0)};
 
-    vmm_bus_access(&v->vm->pio, e->pio.port, &a);
+    vmm_port_access(&v->pio, e->pio.port, &a);
     if (e->pio.size == 4) {
         v->gpr[VMM_RAX] = (uint32_t)a.value; /* clears the upper half, as 32-bit results do */
     } else {
@@ -40,7 +40,7 @@ static enum vmm_action simple_out(struct vcpu *v, struct vmm_exit *e)
     struct vdev_access a = {.size = e->pio.size, .write = true, .vcpu = v};
 
     a.value = v->gpr[VMM_RAX] & ~UINT64_C(0) >> (64 - 8 * e->pio.size);
-    vmm_bus_access(&v->vm->pio, e->pio.port, &a);
+    vmm_port_access(&v->pio, e->pio.port, &a);
     return skip(v, e);
 }
 
@@ -54,7 +54,7 @@ enum vmm_action vmm_handle_pio(struct vcpu *v, struct vmm_exit *e)
 
 static __attribute__((noinline)) enum vmm_action nested_fault(struct vcpu *v, struct vmm_exit *e)
 {
-    int error = vmm_memory_fault(v->vm, e->fault.gpa, e->fault.write);
+    int error = vmm_memory_fault(v, e->fault.gpa, e->fault.write);
 
     if (error == 0) {
         return VMM_CONTINUE;

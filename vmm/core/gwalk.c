@@ -1,6 +1,7 @@
 /* Guest page walks: linear to guest-physical by the guest's own paging mode.
  * Spec: AMD APM vol. 2 chapter 5; Intel SDM vol. 3 chapter 4. */
 #include "core/decode.h"
+#include "core/dirty.h"
 #include "core/vm.h"
 
 #define CR0_WP    (UINT64_C(1) << 16)
@@ -70,7 +71,7 @@ static bool allowed(const struct vcpu *v, const struct vmm_address_mode *p, unsi
 
 /* Set A, and D for a write, in the entries of the walk. False: one changed meanwhile, walk again.
  */
-static bool mark_used(struct walk_entry *w, bool write, bool is_32bit)
+static bool mark_used(struct vcpu *v, struct walk_entry *w, bool write, bool is_32bit)
 {
     for (unsigned i = 0; i < w->count; i++) {
         void *slot = (void *)w->slot[i];
@@ -81,6 +82,7 @@ static bool mark_used(struct walk_entry *w, bool write, bool is_32bit)
         if (wanted == seen) {
             continue;
         }
+        vmm_dirty_wrote(v->vm, w->at[i]);
         if (is_32bit) {
             uint32_t seen32 = (uint32_t)seen;
 
@@ -100,14 +102,15 @@ static bool mark_used(struct walk_entry *w, bool write, bool is_32bit)
 /* Read the entry at gpa and note it. False: tables outside RAM, taken as not present. */
 static bool read_entry(struct vcpu *v, struct walk_entry *w, uint64_t gpa, unsigned size)
 {
-    void *slot = vmm_memory_ptr(v->vm, VMM_GPA(gpa), size);
+    const void *slot = vmm_memory_ptr(v->vm, VMM_GPA(gpa), size);
 
     if (slot == NULL) {
         return false;
     }
     w->slot[w->count] = slot;
-    w->value[w->count] = size == 4 ? __atomic_load_n((uint32_t *)slot, __ATOMIC_RELAXED)
-                                   : __atomic_load_n((uint64_t *)slot, __ATOMIC_RELAXED);
+    w->at[w->count] = VMM_GPA(gpa);
+    w->value[w->count] = size == 4 ? __atomic_load_n((const uint32_t *)slot, __ATOMIC_RELAXED)
+                                   : __atomic_load_n((const uint64_t *)slot, __ATOMIC_RELAXED);
     w->count++;
     return true;
 }
@@ -207,14 +210,9 @@ static int walk_64bit(struct vcpu *v, const struct vmm_address_mode *p, uint64_t
 
 static bool is_rom(const struct vm *vm, gpa_t gpa)
 {
-    for (unsigned i = 0; i < vm->memory.region_count; i++) {
-        const struct vmm_region *r = &vm->memory.region[i];
+    const struct vmm_region *r = vmm_memory_find(vm, gpa);
 
-        if (gpa.v - r->base.v < r->size) {
-            return r->kind == VMM_REGION_ROM;
-        }
-    }
-    return false;
+    return r != NULL && r->kind == VMM_REGION_ROM;
 }
 
 /* Walk the tables into *w; *w is right for this access afterwards, A and D included. */
@@ -243,12 +241,12 @@ static int walk_slow(struct vcpu *v, const struct vmm_address_mode *p, gva_t gva
             fault->error = (bits < 0 ? 0 : (uint32_t)bits) | fault_bits(p, access, user);
             return -VMM_EFAULT;
         }
-    } while (!mark_used(w, access == VMM_ACCESS_WRITE, is_32bit));
+    } while (!mark_used(v, w, access == VMM_ACCESS_WRITE, is_32bit));
 
     if (w->count != 0 && (w->value[w->count - 1] & PTE_DIRTY) != 0) {
         w->rights |= RIGHT_DIRTY;
     }
-    w->host = vmm_memory_ptr(v->vm, w->gpa, VMM_PAGE_SIZE);
+    w->host = (uint8_t *)vmm_memory_ptr(v->vm, w->gpa, VMM_PAGE_SIZE);
     w->rights |= is_rom(v->vm, w->gpa) ? RIGHT_ROM : 0;
     for (unsigned i = w->count; i < WALK_LEVELS_MAX; i++) {
         static const uint64_t unchanging;
@@ -356,9 +354,11 @@ int vmm_linear_write(struct vcpu *v, gva_t gva, const void *data, unsigned len,
         return result;
     }
     if (first.writable) {
+        vmm_dirty_wrote(v->vm, first.gpa);
         __builtin_memcpy(first.host, data, first_len);
     }
     if (first_len < len && second.writable) {
+        vmm_dirty_wrote(v->vm, second.gpa);
         __builtin_memcpy(second.host, (const uint8_t *)data + first_len, len - first_len);
     }
     return 0;

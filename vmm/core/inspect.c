@@ -74,10 +74,11 @@ bool vmm_vm_exit_count(const struct vm *vm, unsigned i, struct vm_exit_count *ou
 
 uint64_t vmm_vm_memory_held(const struct vm *vm)
 {
-    return vm->small_bytes + vm->vmm->backend->table_bytes((struct vm *)vm);
+    return vm->small_bytes + vmm_nested_bytes(vm);
 }
 
 int vmm_vm_read_memory(struct vm *vm, uint64_t gpa, void *out, uint64_t length)
 {
-    return vmm_memory_read(vm, VMM_GPA(gpa), out, length);
+    vmm_control_enter(vm);
+    return vmm_control_leave(vm, vmm_memory_read(vm, VMM_GPA(gpa), out, length));
 }

@@ -1,10 +1,8 @@
-/* The guest-physical map. See memory.h.
- *
- * An eager region gets blocks that are powers of two, naturally aligned in guest and host alike, so
- * that each can be mapped with the largest page its size allows. A lazy one gets a 4 KiB block per
- * page on first touch. */
+/* The guest-physical map. See memory.h. */
 #include "core/memory.h"
 
+#include "core/dirty.h"
+#include "core/reclaim.h"
 #include "core/vm.h"
 
 #define BLOCK_MAX VMM_GIB(1) /* no page is larger */
@@ -14,145 +12,131 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static unsigned region_prot(const struct vmm_region *r)
+/* --- regions ---------------------------------------------------------------------------------- */
+
+static struct vmm_region_table *table_of(const struct vm *vm)
 {
-    return VMM_MAP_READ | VMM_MAP_EXEC | (r->kind == VMM_REGION_RAM ? VMM_MAP_WRITE : 0);
+    return __atomic_load_n(&vm->memory.table, __ATOMIC_ACQUIRE);
 }
 
-static struct vmm_region *region_find(struct vmm_memory *m, gpa_t gpa)
+const struct vmm_region *vmm_memory_region(const struct vm *vm, unsigned i)
 {
-    for (unsigned i = 0; i < m->region_count; i++) {
-        if (gpa.v - m->region[i].base.v < m->region[i].size) {
-            return &m->region[i];
+    const struct vmm_region_table *t = table_of(vm);
+
+    return t != NULL && i < t->count ? &t->region[i] : NULL;
+}
+
+const struct vmm_region *vmm_memory_find(const struct vm *vm, gpa_t gpa)
+{
+    const struct vmm_region_table *t = table_of(vm);
+    unsigned low = 0, high = t != NULL ? t->count : 0;
+
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        const struct vmm_region *r = &t->region[middle];
+
+        if (gpa.v - r->base.v < r->size) {
+            return r;
+        }
+        if (gpa.v < r->base.v) {
+            high = middle;
+        } else {
+            low = middle + 1;
         }
     }
     return NULL;
 }
 
-static uint64_t block_end(const struct vmm_block *b)
+static size_t table_size(unsigned count)
 {
-    return b->gpa.v + b->size;
+    return sizeof(struct vmm_region_table) + count * sizeof(struct vmm_region);
 }
 
-/* The index of the first block that ends above gpa: the one that holds it, or the place of one that
- * would. */
-static unsigned block_index(const struct vmm_region *r, gpa_t gpa)
+void vmm_memory_free_table(struct vm *vm, struct vmm_region_table *t)
 {
-    unsigned low = 0;
-    unsigned high = r->block_count;
-
-    while (low < high) {
-        unsigned middle = (low + high) / 2;
-
-        if (block_end(&r->block[middle]) <= gpa.v) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
+    vmm_vm_free(vm, t, table_size(VMM_REGIONS_MAX));
 }
 
-/* The same for a lazy region, its lock held: first touches mostly go upward, so the place after the
- * last answer is tried first. */
-static unsigned block_index_lazy(struct vmm_region *r, gpa_t gpa)
+struct vmm_region_table *vmm_memory_copy_table(struct vm *vm)
 {
-    unsigned next = r->block_hint + 1;
+    const struct vmm_region_table *old = table_of(vm);
+    struct vmm_region_table *t = vmm_vm_alloc(vm, table_size(VMM_REGIONS_MAX));
 
-    if (next > r->block_count || block_end(&r->block[next - 1]) > gpa.v ||
-        (next < r->block_count && block_end(&r->block[next]) <= gpa.v)) {
-        next = block_index(r, gpa);
+    if (t != NULL && old != NULL) {
+        t->count = old->count;
+        __builtin_memcpy(t->region, old->region, old->count * sizeof(t->region[0]));
     }
-    r->block_hint = next;
-    return next;
+    return t;
 }
 
-static int block_make_room(struct vm *vm, struct vmm_region *r)
+static void release_table(struct vm *vm, struct vmm_retired *r)
 {
-    unsigned room = r->block_room == 0 ? 16 : r->block_room * 2;
-    struct vmm_block *block;
+    vmm_memory_free_table(vm, VMM_CONTAINER_OF(r, struct vmm_region_table, retired));
+}
 
-    if (r->block_count < r->block_room) {
-        return 0;
+void vmm_memory_publish(struct vm *vm, struct vmm_region_table *t)
+{
+    struct vmm_region_table *old = table_of(vm);
+
+    __atomic_store_n(&vm->memory.table, t, __ATOMIC_SEQ_CST);
+    if (old != NULL) {
+        vmm_retire(vm, &old->retired, release_table);
+    } else {
+        vmm_forget_soon(vm); /* what was found to be no memory may be memory now */
     }
-    block = vmm_vm_alloc(vm, room * sizeof(*block));
-    if (block == NULL) {
-        return -VMM_ENOMEM;
+}
+
+/* --- backing ---------------------------------------------------------------------------------- */
+
+static unsigned region_prot(const struct vmm_region *r)
+{
+    return VMM_MAP_READ | VMM_MAP_EXEC | (r->kind == VMM_REGION_RAM ? VMM_MAP_WRITE : 0);
+}
+
+/* Map a block of the host, a power of two and aligned to its size. Each of the pages it is mapped
+ * as is an allocation of its own from then on. On failure the block has been given back. */
+static int map_block(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot)
+{
+    int error = vmm_nested_map(vm, gpa, hpa, size, prot);
+    unsigned level;
+
+    if (error != 0) {
+        vmm_quiesce(vm); /* a guest may have reached its first pages */
+        vm->ops->pages_free(vm->host, hpa, size / VMM_PAGE_SIZE);
+        return error;
     }
-    if (r->block != NULL) {
-        __builtin_memcpy(block, r->block, r->block_count * sizeof(*block));
-        vmm_vm_free(vm, r->block, r->block_room * sizeof(*block));
+    vmm_nested_find(vm, gpa, &level);
+    if (size > UINT64_C(1) << nested_shift(level)) {
+        vm->ops->pages_split(vm->host, hpa, size / VMM_PAGE_SIZE, size >> nested_shift(level));
     }
-    r->block = block;
-    r->block_room = room;
+    __atomic_add_fetch(&vm->nested.page_count, size / VMM_PAGE_SIZE, __ATOMIC_RELAXED);
     return 0;
-}
-
-/* Take a block from the host, map it and insert it at its place. */
-static int block_add(struct vm *vm, struct vmm_region *r, unsigned at, gpa_t gpa, uint64_t size,
-                     bool zero)
-{
-    struct vmm_block block = {.gpa = gpa, .size = size};
-    int error = block_make_room(vm, r);
-
-    if (error != 0) {
-        return error;
-    }
-    error = vm->ops->pages_alloc(vm->host, size / VMM_PAGE_SIZE, size, vm->config.node, &block.hpa);
-    if (error != 0) {
-        return error;
-    }
-    if (zero) {
-        __builtin_memset(vm->ops->hpa_to_va(vm->host, block.hpa), 0, size);
-    }
-    error = vm->vmm->backend->map(vm, gpa, block.hpa, size, region_prot(r));
-    if (error != 0) {
-        vm->ops->pages_free(vm->host, block.hpa, size / VMM_PAGE_SIZE);
-        return error;
-    }
-    if (at < r->block_count) {
-        __builtin_memmove(&r->block[at + 1], &r->block[at], (r->block_count - at) * sizeof(block));
-    }
-    r->block[at] = block;
-    r->block_count++;
-    return 0;
-}
-
-/* What the guest left in its pages is not for their next owner. */
-static void region_release(struct vm *vm, struct vmm_region *r)
-{
-    for (unsigned i = 0; i < r->block_count; i++) {
-        struct vmm_block *b = &r->block[i];
-
-        vm->vmm->backend->unmap(vm, b->gpa, b->size);
-        __builtin_memset(vm->ops->hpa_to_va(vm->host, b->hpa), 0, b->size);
-        vm->ops->pages_free(vm->host, b->hpa, b->size / VMM_PAGE_SIZE);
-    }
-    vmm_vm_free(vm, r->block, r->block_room * sizeof(*r->block));
-    r->block = NULL;
-    r->block_count = r->block_room = r->block_hint = 0;
 }
 
 /* Back all of a region: at each address the largest block that alignment, the rest and the host's
  * memory allow. A size that the host refused once is not tried again. */
-static int region_back(struct vm *vm, struct vmm_region *r)
+static int region_back(struct vm *vm, const struct vmm_region *r)
 {
-    uint64_t largest = BLOCK_MAX;
-    uint64_t offset = 0;
+    uint64_t largest = BLOCK_MAX, offset = 0;
 
     while (offset < r->size) {
         uint64_t gpa = r->base.v + offset;
         uint64_t size = min_u64(largest, gpa == 0 ? BLOCK_MAX : gpa & -gpa);
+        hpa_t hpa;
         int error;
 
         while (size > r->size - offset) {
             size /= 2;
         }
-        error = block_add(vm, r, r->block_count, VMM_GPA(gpa), size, false);
-        if (error == -VMM_ENOMEM && size > VMM_PAGE_SIZE) {
+        if (vm->ops->pages_alloc(vm->host, size / VMM_PAGE_SIZE, size, vm->config.node, &hpa) !=
+            0) {
+            if (size == VMM_PAGE_SIZE) {
+                return -VMM_ENOMEM;
+            }
             largest = size / 2;
             continue;
         }
+        error = map_block(vm, VMM_GPA(gpa), hpa, size, region_prot(r));
         if (error != 0) {
             return error;
         }
@@ -161,102 +145,320 @@ static int region_back(struct vm *vm, struct vmm_region *r)
     return 0;
 }
 
-int vmm_memory_add(struct vm *vm, gpa_t base, uint64_t size, enum vmm_region_kind kind)
+/* What the guest left in its pages is not for their next owner. */
+static bool release_page(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned level, void *arg)
 {
-    struct vmm_memory *m = &vm->memory;
-    struct vmm_region *r = &m->region[m->region_count];
-    int error;
+    uint64_t value = __atomic_exchange_n(entry, 0, __ATOMIC_SEQ_CST);
 
-    if (size == 0 || (base.v | size) % VMM_PAGE_SIZE != 0 || base.v + size < base.v) {
+    (void)gpa;
+    (void)arg;
+    if ((value & NESTED_STORED) != 0 && (value & NESTED_PRESENT) == 0) {
+        vmm_store_drop(vm, value);
+        return true;
+    }
+    vmm_memory_free_page(vm, VMM_HPA(value & NESTED_ADDRESS), level);
+    return true;
+}
+
+void vmm_memory_free_page(struct vm *vm, hpa_t hpa, unsigned level)
+{
+    uint64_t pages = UINT64_C(1) << 9 * level;
+
+    __builtin_memset(vm->ops->hpa_to_va(vm->host, hpa), 0, pages * VMM_PAGE_SIZE);
+    vm->ops->pages_free(vm->host, hpa, pages);
+    __atomic_sub_fetch(&vm->nested.page_count, pages, __ATOMIC_RELAXED);
+}
+
+/* No vCPU can reach the region any more. */
+static void region_release(struct vm *vm, const struct vmm_region *r)
+{
+    vmm_nested_visit(vm, r->base, r->size, release_page, NULL);
+    vmm_dirty_free(vm, r);
+}
+
+/* --- adding and removing ---------------------------------------------------------------------- */
+
+static bool overlaps(const struct vm *vm, gpa_t base, uint64_t size)
+{
+    const struct vmm_region *r;
+
+    for (unsigned i = 0; (r = vmm_memory_region(vm, i)) != NULL; i++) {
+        if (base.v < r->base.v + r->size && r->base.v < base.v + size) {
+            return true;
+        }
+    }
+    return vmm_bus_overlaps(&vm->mmio, base.v, size);
+}
+
+static int check_range(const struct vm *vm, gpa_t base, uint64_t size)
+{
+    uint64_t limit = UINT64_C(1) << nested_shift(vm->nested.levels);
+
+    if (size == 0 || (base.v | size) % VMM_PAGE_SIZE != 0 || base.v > limit ||
+        size > limit - base.v) {
         return -VMM_EINVAL;
     }
-    for (unsigned i = 0; i < m->region_count; i++) {
-        if (base.v < m->region[i].base.v + m->region[i].size &&
-            m->region[i].base.v < base.v + size) {
-            return -VMM_EEXIST;
-        }
+    return overlaps(vm, base, size) ? -VMM_EEXIST : 0;
+}
+
+static void insert(struct vmm_region_table *t, const struct vmm_region *r)
+{
+    unsigned at = t->count++;
+
+    for (; at > 0 && t->region[at - 1].base.v > r->base.v; at--) {
+        t->region[at] = t->region[at - 1];
     }
-    if (m->region_count == VMM_REGIONS_MAX) {
-        return -VMM_ENOSPC;
+    t->region[at] = *r;
+}
+
+/* The tables are filled before the region is there: guests may reach its pages already, handlers
+ * not yet. */
+int vmm_memory_add(struct vm *vm, gpa_t base, uint64_t size, enum vmm_region_kind kind)
+{
+    struct vmm_region r = {.base = base, .size = size, .kind = kind};
+    struct vmm_region_table *t;
+    int error = check_range(vm, base, size);
+
+    if (error != 0) {
+        return error;
     }
-    *r = (struct vmm_region){.base = base, .size = size, .kind = kind};
-    if (!vm->config.lazy_memory) {
-        error = region_back(vm, r);
-        if (error != 0) {
-            region_release(vm, r);
-            return error;
-        }
+    t = vmm_memory_copy_table(vm);
+    if (t == NULL) {
+        return -VMM_ENOMEM;
     }
-    m->region_count++;
+    error = t->count == VMM_REGIONS_MAX ? -VMM_ENOSPC : 0;
+    if (error == 0) {
+        error = vmm_dirty_region_added(vm, &r);
+    }
+    if (error == 0 && !vm->config.lazy_memory) {
+        error = region_back(vm, &r);
+    }
+    if (error != 0) {
+        vmm_nested_visit(vm, base, size, vmm_memory_hide_page, NULL);
+        vmm_quiesce(vm);
+        region_release(vm, &r);
+        vmm_memory_free_table(vm, t);
+        return error;
+    }
+    insert(t, &r);
+    vmm_memory_publish(vm, t);
     return 0;
+}
+
+/* First no vCPU may find the region, so that none adds a page to it; then none may have it in its
+ * TLB; then its pages go. The tables stay: another region may come to the same place. */
+int vmm_memory_remove(struct vm *vm, gpa_t base)
+{
+    const struct vmm_region *r = vmm_memory_find(vm, base);
+    struct vmm_region_table *t;
+    struct vmm_region gone;
+    unsigned kept = 0;
+
+    if (r == NULL || r->base.v != base.v) {
+        return -VMM_ENOENT;
+    }
+    gone = *r;
+    t = vmm_memory_copy_table(vm);
+    if (t == NULL) {
+        return -VMM_ENOMEM;
+    }
+    for (unsigned i = 0; i < t->count; i++) {
+        if (t->region[i].base.v != base.v) {
+            t->region[kept++] = t->region[i];
+        }
+    }
+    t->count = kept;
+    vmm_memory_publish(vm, t);
+    vmm_quiesce(vm);
+    vmm_nested_visit(vm, gone.base, gone.size, vmm_memory_hide_page, NULL);
+    vmm_quiesce(vm);
+    region_release(vm, &gone);
+    return 0;
+}
+
+bool vmm_memory_hide_page(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned level, void *arg)
+{
+    uint64_t value = nested_load(entry);
+
+    (void)vm;
+    (void)gpa;
+    (void)arg;
+    while (nested_is_page(value, level) &&
+           !nested_change(entry, &value, (value & NESTED_ADDRESS) | NESTED_LEAVING)) {
+    }
+    return true;
+}
+
+/* Tables that are out of use, but vCPUs may be walking them. */
+#define JOIN_BATCH 32
+
+static void free_joined(struct vm *vm, const hpa_t *table, unsigned count)
+{
+    if (count != 0) {
+        vmm_quiesce(vm);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        vmm_nested_free_table(vm, table[i]);
+    }
+}
+
+static void join_level(struct vm *vm, gpa_t base, uint64_t size, unsigned level)
+{
+    uint64_t step = UINT64_C(1) << nested_shift(level);
+    hpa_t table[JOIN_BATCH];
+    unsigned count = 0;
+
+    for (uint64_t at = (base.v + step - 1) & -step; at + step <= base.v + size; at += step) {
+        vm->ops->lock(vm->host, &vm->memory.lock);
+        count += vmm_nested_join(vm, VMM_GPA(at), level, &table[count]);
+        vm->ops->unlock(vm->host, &vm->memory.lock);
+        if (count == JOIN_BATCH) {
+            free_joined(vm, table, count);
+            count = 0;
+        }
+    }
+    free_joined(vm, table, count);
+}
+
+void vmm_memory_join(struct vm *vm, gpa_t base, uint64_t size)
+{
+    join_level(vm, base, size, 1);
+    if (vm->nested.page_1g) {
+        join_level(vm, base, size, 2);
+    }
 }
 
 void vmm_memory_destroy(struct vm *vm)
 {
-    for (unsigned i = 0; i < vm->memory.region_count; i++) {
-        region_release(vm, &vm->memory.region[i]);
+    struct vmm_region_table *t = table_of(vm);
+
+    vmm_retired_release(vm);
+    for (unsigned i = 0; t != NULL && i < t->count; i++) {
+        region_release(vm, &t->region[i]);
     }
-    vm->memory.region_count = 0;
+    vmm_memory_free_table(vm, t);
+    vm->memory.table = NULL;
 }
 
-/* The block of region r that holds gpa, backed now if the region is lazy. Errors: -VMM_ENOMEM. */
-static int block_get(struct vm *vm, struct vmm_region *r, gpa_t gpa, struct vmm_block *out)
-{
-    int error = 0;
-    unsigned i;
+/* --- a page at a time ------------------------------------------------------------------------- */
 
-    if (!vm->config.lazy_memory) {
-        *out = r->block[block_index(r, gpa)];
+/* A page for an entry that is empty, zeroed. Another vCPU may be faster. */
+static int first_touch(struct vm *vm, const struct vmm_region *r, uint64_t *entry, gpa_t gpa,
+                       bool write)
+{
+    unsigned prot = region_prot(r);
+    uint64_t empty = 0;
+    hpa_t hpa;
+
+    if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, vm->config.node, &hpa) != 0) {
+        return -VMM_ENOMEM;
+    }
+    __builtin_memset(vm->ops->hpa_to_va(vm->host, hpa), 0, VMM_PAGE_SIZE);
+    if (vmm_unlikely(vmm_dirty_bits(r) != NULL && !write)) {
+        prot &= ~(unsigned)VMM_MAP_WRITE;
+    }
+    if (vmm_unlikely(!nested_change(entry, &empty, vmm_nested_page(&vm->nested, hpa, 0, prot)))) {
+        vm->ops->pages_free(vm->host, hpa, 1);
         return 0;
     }
-    vm->ops->lock(vm->host, &vm->memory.lock);
-    i = block_index_lazy(r, gpa);
-    if (i == r->block_count || gpa.v < r->block[i].gpa.v) {
-        error = block_add(vm, r, i, VMM_GPA(gpa.v & -VMM_PAGE_SIZE), VMM_PAGE_SIZE, true);
+    __atomic_add_fetch(&vm->nested.page_count, 1, __ATOMIC_RELAXED);
+    if (vmm_unlikely(vmm_dirty_bits(r) != NULL && write)) {
+        vmm_dirty_mark(r, gpa);
     }
-    if (error == 0) {
-        *out = r->block[i];
-    }
-    vm->ops->unlock(vm->host, &vm->memory.lock);
-    return error;
+    return 0;
 }
 
-/* Host address of gpa and how many bytes from there are contiguous; NULL: not RAM. */
-static uint8_t *span(struct vm *vm, gpa_t gpa, uint64_t *contiguous)
+/* Make the page at gpa present, and writable for a write to RAM. *entry is its entry then. */
+static int touch(struct vm *vm, const struct vmm_region *r, gpa_t gpa, bool write, uint64_t **entry,
+                 unsigned *level)
 {
-    struct vmm_region *r = region_find(&vm->memory, gpa);
-    struct vmm_block b;
-    uint64_t offset;
+    for (;;) {
+        uint64_t value;
+        int error;
 
-    if (r == NULL || block_get(vm, r, gpa, &b) != 0) {
+        *entry = vmm_nested_find(vm, gpa, level);
+        value = nested_load(*entry);
+        if (vmm_likely(nested_is_page(value, *level))) {
+            if (!write || r->kind == VMM_REGION_ROM || (value & vm->nested.format->write) != 0) {
+                return 0;
+            }
+            error = vmm_dirty_unprotect(vm, r, gpa, *entry, *level);
+        } else if (value == 0) {
+            *entry = vmm_nested_make(vm, gpa, 0, level);
+            if (*entry == NULL) {
+                return -VMM_ENOMEM;
+            }
+            error = *level == 0 ? first_touch(vm, r, *entry, gpa, write) : 0;
+        } else {
+            error = vmm_memory_bring_back(vm, r, *entry, value);
+        }
+        if (error != 0) {
+            return error;
+        }
+    }
+}
+
+/* Host address of gpa and how many bytes from there are contiguous; NULL: not RAM, or *error. */
+static uint8_t *span(struct vm *vm, gpa_t gpa, bool write, uint64_t *contiguous, int *error)
+{
+    const struct vmm_region *r = vmm_memory_find(vm, gpa);
+    uint64_t *entry, offset, page;
+    unsigned level;
+
+    if (r == NULL) {
+        *error = -VMM_EFAULT;
         return NULL;
     }
-    offset = gpa.v - b.gpa.v;
-    *contiguous = b.size - offset;
-    return (uint8_t *)vm->ops->hpa_to_va(vm->host, b.hpa) + offset;
+    *error = touch(vm, r, gpa, write, &entry, &level);
+    if (*error != 0) {
+        return NULL;
+    }
+    if (vmm_unlikely(write && vmm_dirty_bits(r) != NULL)) {
+        vmm_dirty_mark(r, gpa);
+        level = 0;
+    }
+    page = UINT64_C(1) << nested_shift(level);
+    offset = gpa.v & (page - 1);
+    *contiguous = page - offset;
+    return (uint8_t *)vm->ops->hpa_to_va(vm->host,
+                                         VMM_HPA(nested_load(entry) & NESTED_ADDRESS & -page)) +
+           offset;
 }
 
-void *vmm_memory_ptr(struct vm *vm, gpa_t gpa, uint64_t len)
+const void *vmm_memory_ptr(struct vm *vm, gpa_t gpa, uint64_t len)
 {
     uint64_t contiguous;
-    uint8_t *p = span(vm, gpa, &contiguous);
+    int error;
+    const uint8_t *p = span(vm, gpa, false, &contiguous, &error);
 
     return p != NULL && len <= contiguous ? p : NULL;
 }
 
-void *vmm_memory_backed(struct vm *vm, gpa_t gpa, uint64_t *contiguous)
+void *vmm_memory_ptr_write(struct vm *vm, gpa_t gpa, uint64_t len)
 {
-    struct vmm_region *r = region_find(&vm->memory, gpa);
-    unsigned i = block_index(r, gpa);
-    uint64_t end = r->base.v + r->size;
+    uint64_t contiguous;
+    int error;
+    uint8_t *p = span(vm, gpa, true, &contiguous, &error);
 
-    if (i == r->block_count || gpa.v < r->block[i].gpa.v) {
-        *contiguous = (i == r->block_count ? end : r->block[i].gpa.v) - gpa.v;
+    return p != NULL && len <= contiguous ? p : NULL;
+}
+
+const void *vmm_memory_backed(struct vm *vm, gpa_t gpa, uint64_t *contiguous, int *error)
+{
+    unsigned level;
+    const uint64_t *entry = vmm_nested_find(vm, gpa, &level);
+
+    *error = 0;
+    if (nested_load(entry) == 0 || vmm_memory_find(vm, gpa) == NULL) {
+        uint64_t page = UINT64_C(1) << nested_shift(level);
+
+        *contiguous = page - (gpa.v & (page - 1));
         return NULL;
     }
-    *contiguous = block_end(&r->block[i]) - gpa.v;
-    return (uint8_t *)vm->ops->hpa_to_va(vm->host, r->block[i].hpa) + (gpa.v - r->block[i].gpa.v);
+    return span(vm, gpa, false, contiguous, error);
 }
+
+/* --- copies ----------------------------------------------------------------------------------- */
 
 /* Is every byte of [gpa, gpa+len) in a region? */
 static bool covered(struct vm *vm, gpa_t gpa, uint64_t len)
@@ -265,7 +467,7 @@ static bool covered(struct vm *vm, gpa_t gpa, uint64_t len)
         return false;
     }
     while (len > 0) {
-        struct vmm_region *r = region_find(&vm->memory, gpa);
+        const struct vmm_region *r = vmm_memory_find(vm, gpa);
         uint64_t part;
 
         if (r == NULL) {
@@ -278,33 +480,57 @@ static bool covered(struct vm *vm, gpa_t gpa, uint64_t len)
     return true;
 }
 
-enum copy { COPY_OUT, COPY_IN, COPY_ZERO };
+int vmm_memory_read(struct vm *vm, gpa_t gpa, void *out, uint64_t len)
+{
+    uint8_t *bytes = out;
 
-static int copy(struct vm *vm, gpa_t gpa, uint8_t *bytes, uint64_t len, enum copy how)
+    if (!covered(vm, gpa, len)) {
+        return -VMM_EFAULT;
+    }
+    while (len > 0) {
+        uint64_t part = 0;
+        int error;
+        const void *p = vmm_memory_backed(vm, gpa, &part, &error);
+
+        if (error != 0) {
+            return error;
+        }
+        part = min_u64(part, len);
+        if (p != NULL) {
+            __builtin_memcpy(bytes, p, part);
+        } else {
+            __builtin_memset(bytes, 0, part);
+        }
+        bytes += part;
+        gpa.v += part;
+        len -= part;
+    }
+    return 0;
+}
+
+/* data NULL: zeros, which pages that nobody touched hold already. */
+static int fill(struct vm *vm, gpa_t gpa, const uint8_t *data, uint64_t len)
 {
     if (!covered(vm, gpa, len)) {
         return -VMM_EFAULT;
     }
     while (len > 0) {
         uint64_t part = 0;
-        uint8_t *p = span(vm, gpa, &part);
+        int error = 0;
+        uint8_t *p = NULL;
 
-        if (p == NULL) {
-            return -VMM_ENOMEM;
+        if (data != NULL || vmm_memory_backed(vm, gpa, &part, &error) != NULL) {
+            p = span(vm, gpa, true, &part, &error);
+        }
+        if (error != 0) {
+            return error;
         }
         part = min_u64(part, len);
-        switch (how) {
-        case COPY_OUT:
-            __builtin_memcpy(bytes, p, part);
-            bytes += part;
-            break;
-        case COPY_IN:
-            __builtin_memcpy(p, bytes, part);
-            bytes += part;
-            break;
-        case COPY_ZERO:
+        if (data != NULL) {
+            __builtin_memcpy(p, data, part);
+            data += part;
+        } else if (p != NULL) {
             __builtin_memset(p, 0, part);
-            break;
         }
         gpa.v += part;
         len -= part;
@@ -312,25 +538,30 @@ static int copy(struct vm *vm, gpa_t gpa, uint8_t *bytes, uint64_t len, enum cop
     return 0;
 }
 
-int vmm_memory_read(struct vm *vm, gpa_t gpa, void *out, uint64_t len)
-{
-    return copy(vm, gpa, out, len, COPY_OUT);
-}
-
 int vmm_memory_write(struct vm *vm, gpa_t gpa, const void *data, uint64_t len)
 {
-    return copy(vm, gpa, (uint8_t *)data, len, COPY_IN);
+    return fill(vm, gpa, data, len);
 }
 
 int vmm_memory_zero(struct vm *vm, gpa_t gpa, uint64_t len)
 {
-    return copy(vm, gpa, NULL, len, COPY_ZERO);
+    return fill(vm, gpa, NULL, len);
 }
 
-int vmm_memory_fault(struct vm *vm, gpa_t gpa, bool write)
+/* --- faults ----------------------------------------------------------------------------------- */
+
+static bool leaf_table_holds(const struct vcpu *v, gpa_t gpa)
 {
-    struct vmm_region *r = region_find(&vm->memory, gpa);
-    struct vmm_block b;
+    return v->leaf != NULL && gpa.v - v->leaf_base < VMM_MIB(2);
+}
+
+/* First touches mostly go upward: the table of the last one serves 512. */
+int vmm_memory_fault(struct vcpu *v, gpa_t gpa, bool write)
+{
+    const struct vmm_region *r = vmm_memory_find(v->vm, gpa);
+    uint64_t *entry;
+    unsigned level;
+    int error;
 
     if (r == NULL) {
         return -VMM_ENOENT;
@@ -338,5 +569,16 @@ int vmm_memory_fault(struct vm *vm, gpa_t gpa, bool write)
     if (write && r->kind == VMM_REGION_ROM) {
         return -VMM_EPERM;
     }
-    return block_get(vm, r, gpa, &b);
+    if (vmm_likely(leaf_table_holds(v, gpa))) {
+        entry = &v->leaf[gpa.v / VMM_PAGE_SIZE % NESTED_ENTRIES];
+        if (vmm_likely(nested_load(entry) == 0)) {
+            return first_touch(v->vm, r, entry, gpa, write);
+        }
+    }
+    error = touch(v->vm, r, gpa, write, &entry, &level);
+    if (error == 0 && level == 0) {
+        v->leaf = entry - gpa.v / VMM_PAGE_SIZE % NESTED_ENTRIES;
+        v->leaf_base = gpa.v & -VMM_MIB(2);
+    }
+    return error;
 }

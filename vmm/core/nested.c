@@ -2,35 +2,30 @@
  * Extended Page Table Mechanism". The two agree on the tree, the address and the large-page bit. */
 #include "core/vm.h"
 
-#define ENTRY_LARGE   (UINT64_C(1) << 7)
-#define ENTRY_ADDRESS UINT64_C(0x000ffffffffff000)
-#define TABLE_ENTRIES 512
-
-static unsigned level_shift(unsigned level)
+static uint64_t *table_at(struct vm *vm, uint64_t entry)
 {
-    return 12 + 9 * level;
-}
-
-static uint64_t *table_at(struct vm *vm, hpa_t hpa)
-{
-    return vm->ops->hpa_to_va(vm->host, hpa);
+    return vm->ops->hpa_to_va(vm->host, VMM_HPA(entry & NESTED_ADDRESS));
 }
 
 static uint64_t *entry_in(uint64_t *table, gpa_t gpa, unsigned level)
 {
-    return &table[gpa.v >> level_shift(level) & (TABLE_ENTRIES - 1)];
+    return &table[gpa.v >> nested_shift(level) & (NESTED_ENTRIES - 1)];
 }
 
 static int table_alloc(struct vm *vm, hpa_t *out)
 {
-    struct vmm_nested *n = &vm->nested;
-
     if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, vm->config.node, out) != 0) {
         return -VMM_ENOMEM;
     }
-    __builtin_memset(table_at(vm, *out), 0, VMM_PAGE_SIZE);
-    n->table_count++;
+    __builtin_memset(table_at(vm, out->v), 0, VMM_PAGE_SIZE);
+    __atomic_add_fetch(&vm->nested.table_count, 1, __ATOMIC_RELAXED);
     return 0;
+}
+
+void vmm_nested_free_table(struct vm *vm, hpa_t table)
+{
+    __atomic_sub_fetch(&vm->nested.table_count, 1, __ATOMIC_RELAXED);
+    vm->ops->pages_free(vm->host, table, 1);
 }
 
 int vmm_nested_create(struct vm *vm, const struct vmm_nested_format *format, unsigned levels,
@@ -38,147 +33,230 @@ int vmm_nested_create(struct vm *vm, const struct vmm_nested_format *format, uns
 {
     struct vmm_nested *n = &vm->nested;
 
-    *n = (struct vmm_nested){.format = format, .levels = levels, .page_1g = page_1g};
+    *n = (struct vmm_nested){
+        .format = format, .levels = levels, .page_1g = page_1g, .log_bit = format->write};
     return table_alloc(vm, &n->root);
 }
 
-static void table_free(struct vm *vm, hpa_t hpa, unsigned level)
+static void free_tables(struct vm *vm, hpa_t hpa, unsigned level)
 {
-    uint64_t *table = table_at(vm, hpa);
+    const uint64_t *table = table_at(vm, hpa.v);
 
-    if (level > 0) {
-        for (unsigned i = 0; i < TABLE_ENTRIES; i++) {
-            if (table[i] != 0 && (table[i] & ENTRY_LARGE) == 0) {
-                table_free(vm, VMM_HPA(table[i] & ENTRY_ADDRESS), level - 1);
-            }
+    for (unsigned i = 0; level > 0 && i < NESTED_ENTRIES; i++) {
+        if ((table[i] & NESTED_PRESENT) != 0 && !nested_is_page(table[i], level)) {
+            free_tables(vm, VMM_HPA(table[i] & NESTED_ADDRESS), level - 1);
         }
     }
-    vm->ops->pages_free(vm->host, hpa, 1);
+    vmm_nested_free_table(vm, hpa);
 }
 
 void vmm_nested_destroy(struct vm *vm)
 {
-    table_free(vm, vm->nested.root, vm->nested.levels - 1);
+    free_tables(vm, vm->nested.root, vm->nested.levels - 1);
 }
 
-/* The entry for gpa at `level`, tables on the way made when `make` is set. NULL: out of memory, not
- * there, or a larger page is in the way (then *larger is its level). */
-static uint64_t *walk(struct vm *vm, gpa_t gpa, unsigned level, bool make, unsigned *larger)
+uint64_t *vmm_nested_find(struct vm *vm, gpa_t gpa, unsigned *level)
 {
-    struct vmm_nested *n = &vm->nested;
-    uint64_t *table;
+    unsigned at = vm->nested.levels - 1;
+    uint64_t *entry = entry_in(table_at(vm, vm->nested.root.v), gpa, at);
 
-    *larger = 0;
-    if (level == 0 && n->leaf != NULL && gpa.v - n->leaf_base < VMM_MIB(2)) {
-        return entry_in(n->leaf, gpa, 0);
-    }
-    table = table_at(vm, n->root);
-    for (unsigned at = n->levels - 1; at > level; at--) {
-        uint64_t *entry = entry_in(table, gpa, at);
+    while (at > 0) {
+        uint64_t value = nested_load(entry);
 
-        if (*entry == 0) {
-            hpa_t next;
-
-            if (!make || table_alloc(vm, &next) != 0) {
-                return NULL;
-            }
-            *entry = next.v | n->format->table;
-        } else if ((*entry & ENTRY_LARGE) != 0) {
-            *larger = at;
-            return NULL;
-        }
-        table = table_at(vm, VMM_HPA(*entry & ENTRY_ADDRESS));
-    }
-    if (level == 0) {
-        n->leaf_base = gpa.v & -VMM_MIB(2);
-        n->leaf = table;
-    }
-    return entry_in(table, gpa, level);
-}
-
-/* The largest page that both addresses and the rest of the range allow. */
-static unsigned page_level(bool page_1g, uint64_t gpa, uint64_t hpa, uint64_t size)
-{
-    unsigned level = size < VMM_MIB(2) ? 0 : page_1g ? 2 : 1;
-
-    while (level > 0) {
-        uint64_t page = UINT64_C(1) << level_shift(level);
-
-        if (((gpa | hpa) & (page - 1)) == 0 && size >= page) {
+        if ((value & NESTED_PRESENT) == 0 || nested_is_page(value, at)) {
             break;
         }
+        at--;
+        entry = entry_in(table_at(vm, value), gpa, at);
+    }
+    *level = at;
+    return entry;
+}
+
+/* A table for an empty entry, unless another CPU is faster. Errors: -VMM_ENOMEM. */
+static int add_table(struct vm *vm, uint64_t *entry)
+{
+    uint64_t empty = 0;
+    hpa_t table;
+
+    if (table_alloc(vm, &table) != 0) {
+        return -VMM_ENOMEM;
+    }
+    if (!nested_change(entry, &empty, table.v | vm->nested.format->table)) {
+        vmm_nested_free_table(vm, table);
+    }
+    return 0;
+}
+
+uint64_t *vmm_nested_make(struct vm *vm, gpa_t gpa, unsigned lowest, unsigned *level)
+{
+    for (;;) {
+        uint64_t *entry = vmm_nested_find(vm, gpa, level);
+
+        if (*level <= lowest || nested_load(entry) != 0) {
+            return entry;
+        }
+        if (add_table(vm, entry) != 0) {
+            return NULL;
+        }
+    }
+}
+
+uint64_t vmm_nested_page(const struct vmm_nested *n, hpa_t hpa, unsigned level, unsigned prot)
+{
+    const struct vmm_nested_format *f = n->format;
+
+    return hpa.v | f->page | ((prot & VMM_MAP_WRITE) != 0 ? f->write : 0) |
+           ((prot & VMM_MAP_EXEC) != 0 ? f->exec : f->no_exec) | (level > 0 ? NESTED_LARGE : 0);
+}
+
+/* The largest page that both addresses and the size allow. */
+static unsigned page_level(const struct vmm_nested *n, uint64_t gpa, uint64_t hpa, uint64_t size)
+{
+    unsigned level = size < VMM_MIB(2) ? 0 : n->page_1g ? 2 : 1;
+
+    while (level > 0 && (((gpa | hpa) & ((UINT64_C(1) << nested_shift(level)) - 1)) != 0 ||
+                         size < UINT64_C(1) << nested_shift(level))) {
         level--;
     }
     return level;
 }
 
-static int map_page(struct vm *vm, gpa_t gpa, hpa_t hpa, unsigned level, uint64_t bits)
+static int map_page(struct vm *vm, gpa_t gpa, hpa_t hpa, unsigned level, unsigned prot)
 {
-    unsigned larger;
-    uint64_t *entry = walk(vm, gpa, level, true, &larger);
+    uint64_t empty = 0;
+    unsigned found;
+    uint64_t *entry = vmm_nested_make(vm, gpa, level, &found);
 
     if (entry == NULL) {
-        return larger != 0 ? -VMM_EEXIST : -VMM_ENOMEM;
+        return -VMM_ENOMEM;
     }
-    if (*entry != 0) {
-        return -VMM_EEXIST; /* a page, or a table of smaller ones */
-    }
-    *entry = hpa.v | bits | (level > 0 ? ENTRY_LARGE : 0);
-    return 0;
+    return found == level &&
+                   nested_change(entry, &empty, vmm_nested_page(&vm->nested, hpa, level, prot))
+               ? 0
+               : -VMM_EEXIST;
+}
+
+static bool clear_page(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned level, void *arg)
+{
+    (void)vm;
+    (void)gpa;
+    (void)level;
+    (void)arg;
+    __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+void vmm_nested_unmap(struct vm *vm, gpa_t gpa, uint64_t size)
+{
+    vmm_nested_visit(vm, gpa, size, clear_page, NULL);
+    vmm_forget_soon(vm);
 }
 
 int vmm_nested_map(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot)
 {
-    const struct vmm_nested *n = &vm->nested;
-    const struct vmm_nested_format *f = n->format;
-    uint64_t bits = f->page | ((prot & VMM_MAP_WRITE) != 0 ? f->write : 0) |
-                    ((prot & VMM_MAP_EXEC) != 0 ? f->exec : f->no_exec);
     uint64_t done = 0;
 
     while (done < size) {
-        unsigned level = page_level(n->page_1g, gpa.v + done, hpa.v + done, size - done);
-        int error = map_page(vm, VMM_GPA(gpa.v + done), VMM_HPA(hpa.v + done), level, bits);
+        unsigned level = page_level(&vm->nested, gpa.v + done, hpa.v + done, size - done);
+        int error = map_page(vm, VMM_GPA(gpa.v + done), VMM_HPA(hpa.v + done), level, prot);
 
         if (error != 0) {
             vmm_nested_unmap(vm, gpa, done);
             return error;
         }
-        done += UINT64_C(1) << level_shift(level);
+        done += UINT64_C(1) << nested_shift(level);
     }
     return 0;
 }
 
-/* What was mapped as one range is unmapped as one: a page is never cut. */
-void vmm_nested_unmap(struct vm *vm, gpa_t gpa, uint64_t size)
+/* The processor may set its bits in the large page's entry meanwhile. What it remembers of the
+ * large page stays true until one of the small ones changes, and that is followed by a flush. */
+int vmm_nested_split(struct vm *vm, uint64_t *entry, unsigned level)
 {
-    struct vmm_nested *n = &vm->nested;
-    uint64_t done = 0;
+    uint64_t step = UINT64_C(1) << nested_shift(level - 1);
+    uint64_t value = nested_load(entry);
+    uint64_t *small;
+    hpa_t table;
 
-    while (done < size) {
-        gpa_t at = VMM_GPA(gpa.v + done);
-        unsigned level;
-        uint64_t *entry = walk(vm, at, 0, false, &level);
-
-        if (entry == NULL && level != 0) {
-            unsigned ignored;
-
-            entry = walk(vm, at, level, false, &ignored);
-        }
-        if (entry != NULL) {
-            *entry = 0;
-        }
-        done += UINT64_C(1) << level_shift(level);
+    if (!nested_is_page(value, level)) {
+        return 0;
     }
-    /* Every vCPU forgets its translations before it enters the guest again. */
-    __atomic_add_fetch(&n->flush_generation, 1, __ATOMIC_SEQ_CST);
-    for (unsigned i = 0; i < vm->vcpu_count; i++) {
-        vmm_vcpu_request(vm->vcpu[i], VMM_REQ_INTR);
+    if (table_alloc(vm, &table) != 0) {
+        return -VMM_ENOMEM;
     }
+    small = table_at(vm, table.v);
+    do {
+        for (unsigned i = 0; i < NESTED_ENTRIES; i++) {
+            small[i] = (level == 1 ? value & ~NESTED_LARGE : value) + i * step;
+        }
+    } while (!nested_change(entry, &value, table.v | vm->nested.format->table));
+    vm->ops->pages_split(vm->host, VMM_HPA(value & NESTED_ADDRESS), UINT64_C(1) << 9 * level,
+                         NESTED_ENTRIES);
+    return 0;
 }
 
-uint64_t vmm_nested_bytes(struct vm *vm)
+/* The value of the large page that the 512 entries are together; 0: they are none. */
+static uint64_t joined(const struct vmm_nested_format *f, const uint64_t *small, unsigned level)
 {
-    const struct vmm_nested *n = &vm->nested;
+    uint64_t step = UINT64_C(1) << nested_shift(level - 1), used = f->accessed | f->dirty;
+    uint64_t first = nested_load(&small[0]);
 
-    return n->table_count * VMM_PAGE_SIZE;
+    if (!nested_is_page(first, level - 1) ||
+        (first & NESTED_ADDRESS & (step * NESTED_ENTRIES - 1)) != 0) {
+        return 0;
+    }
+    for (unsigned i = 1; i < NESTED_ENTRIES; i++) {
+        if ((nested_load(&small[i]) | used) != ((first | used) + i * step)) {
+            return 0;
+        }
+    }
+    return first | used | NESTED_LARGE;
+}
+
+bool vmm_nested_join(struct vm *vm, gpa_t gpa, unsigned level, hpa_t *table)
+{
+    uint64_t *entry = entry_in(table_at(vm, vm->nested.root.v), gpa, vm->nested.levels - 1);
+    uint64_t value, large;
+
+    for (unsigned at = vm->nested.levels - 1;; at--) {
+        value = nested_load(entry);
+        if ((value & NESTED_PRESENT) == 0 || nested_is_page(value, at)) {
+            return false;
+        }
+        if (at == level) {
+            break;
+        }
+        entry = entry_in(table_at(vm, value), gpa, at - 1);
+    }
+    large = joined(vm->nested.format, table_at(vm, value), level);
+    if (large == 0) {
+        return false;
+    }
+    __atomic_store_n(entry, large, __ATOMIC_SEQ_CST);
+    vm->ops->pages_join(vm->host, VMM_HPA(large & NESTED_ADDRESS), UINT64_C(1) << 9 * level,
+                        NESTED_ENTRIES);
+    table->v = value & NESTED_ADDRESS;
+    return true;
+}
+
+bool vmm_nested_visit(struct vm *vm, gpa_t base, uint64_t size, vmm_nested_fn fn, void *arg)
+{
+    uint64_t end = base.v + size;
+
+    while (base.v < end) {
+        unsigned level;
+        uint64_t *entry = vmm_nested_find(vm, base, &level);
+
+        if (nested_load(entry) != 0 && !fn(vm, base, entry, level, arg)) {
+            return false;
+        }
+        base.v = (base.v | ((UINT64_C(1) << nested_shift(level)) - 1)) + 1;
+    }
+    return true;
+}
+
+uint64_t vmm_nested_bytes(const struct vm *vm)
+{
+    return __atomic_load_n(&vm->nested.table_count, __ATOMIC_RELAXED) * VMM_PAGE_SIZE;
 }

@@ -50,25 +50,24 @@ static int next_record(struct reader *r)
 /* --- memory ----------------------------------------------------------------------------------- */
 
 /* Pages between two runs are zero. */
-static void clear(struct vm *vm, uint64_t from, uint64_t to)
+static int clear(struct reader *reader, uint64_t from, uint64_t to)
 {
-    for (unsigned i = 0; i < vm->memory.region_count; i++) {
-        const struct vmm_region *region = &vm->memory.region[i];
-        uint64_t at = from > region->base.v ? from : region->base.v;
-        uint64_t end = region->base.v + region->size;
+    struct vm *vm = reader->vm;
+    const struct vmm_region *r;
+    int error = 0;
+
+    for (unsigned i = 0; error == 0 && (r = vmm_memory_region(vm, i)) != NULL; i++) {
+        uint64_t at = from > r->base.v ? from : r->base.v;
+        uint64_t end = r->base.v + r->size;
 
         end = to < end ? to : end;
-        while (at < end) {
-            uint64_t part;
-            uint8_t *bytes = vmm_memory_backed(vm, VMM_GPA(at), &part);
-
-            part = part < end - at ? part : end - at;
-            if (bytes != NULL) {
-                __builtin_memset(bytes, 0, part);
-            }
-            at += part;
+        if (at < end) {
+            error = vmm_memory_zero(vm, VMM_GPA(at), end - at);
         }
     }
+    return error == 0 ? 0
+                      : vmm_fail(vm->vmm, reader->err, -error, "%s: checkpoint: no memory",
+                                 vm->config.name);
 }
 
 static int read_run(struct reader *r, uint64_t gpa, uint64_t count)
@@ -76,7 +75,7 @@ static int read_run(struct reader *r, uint64_t gpa, uint64_t count)
     uint64_t sum = vmm_checksum(vmm_checksum_record(&r->record), &gpa, sizeof(gpa));
 
     for (; count > 0; count--, gpa += VMM_PAGE_SIZE) {
-        void *page = vmm_memory_ptr(r->vm, VMM_GPA(gpa), VMM_PAGE_SIZE);
+        void *page = vmm_memory_ptr_write(r->vm, VMM_GPA(gpa), VMM_PAGE_SIZE);
         int error;
 
         if (page == NULL) {
@@ -110,17 +109,17 @@ static int read_pages(struct reader *r)
     if (gpa % VMM_PAGE_SIZE != 0 || gpa < r->next_gpa || gpa + bytes < gpa) {
         return refuse(r, "memory is out of order");
     }
-    clear(r->vm, r->next_gpa, gpa);
-    return read_run(r, gpa, bytes / VMM_PAGE_SIZE);
+    error = clear(r, r->next_gpa, gpa);
+    return error == 0 ? read_run(r, gpa, bytes / VMM_PAGE_SIZE) : error;
 }
 
 /* --- the machine ------------------------------------------------------------------------------ */
 
 static bool has_region(const struct vm *vm, const struct saved_region *s)
 {
-    for (unsigned i = 0; i < vm->memory.region_count; i++) {
-        const struct vmm_region *r = &vm->memory.region[i];
+    const struct vmm_region *r;
 
+    for (unsigned i = 0; (r = vmm_memory_region(vm, i)) != NULL; i++) {
         if (r->base.v == s->base && r->size == s->size && (uint64_t)r->kind == s->kind) {
             return true;
         }
@@ -142,7 +141,7 @@ static int match_regions(struct reader *r, const struct saved_machine *m)
             return refuse(r, "its memory lies elsewhere than the VM's");
         }
     }
-    return r->vm->memory.region_count == m->region_count
+    return vmm_memory_region(r->vm, m->region_count) == NULL
                ? 0
                : refuse(r, "the VM has memory that it has not");
 }
@@ -390,7 +389,7 @@ static int read_memory(struct reader *r)
         }
     }
     if (error == 0) {
-        clear(r->vm, r->next_gpa, UINT64_MAX);
+        error = clear(r, r->next_gpa, UINT64_MAX);
     }
     return error;
 }

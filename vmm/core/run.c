@@ -99,6 +99,9 @@ static bool wakes(struct vcpu *v)
 /* False: leave the run loop. */
 static bool handle_rare(struct vcpu *v, uint32_t requests)
 {
+    if ((requests & VMM_REQ_FLUSH) != 0) {
+        vmm_vcpu_pass(v);
+    }
     if ((requests & VMM_REQ_STOP) != 0) {
         return false;
     }
@@ -150,11 +153,11 @@ static bool prepare(struct vcpu *v)
             inject(v);
             return true;
         }
-        __atomic_store_n(&v->parked, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&v->parked, VMM_ASLEEP, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) == 0) {
             v->ops->thread_park(v->host);
         }
-        __atomic_store_n(&v->parked, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&v->parked, VMM_ACTIVE, __ATOMIC_RELAXED);
     }
 }
 
@@ -164,6 +167,7 @@ void vmm_vcpu_thread(void *vcpu)
     struct vmm_exit *e = v->exit;
     enum vmm_action action = VMM_CONTINUE;
 
+    vmm_vcpu_return(v);
     for (;;) {
         struct vmm_exit_stat *stat;
         uint32_t start; /* what takes longer than it lasts is not the handler, but other threads */

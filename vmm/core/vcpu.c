@@ -39,6 +39,9 @@ int vmm_vcpu_create(struct vm *vm, unsigned id)
     }
     v->id = id;
     v->cpu = vm->config.cpu[id];
+    v->parked = VMM_AWAY;
+    v->pio = (struct vmm_port){&vm->pio, &vmm_no_range};
+    v->mmio = (struct vmm_port){&vm->mmio, &vmm_no_range};
     v->vm = vm;
     v->ops = vm->ops;
     v->host = vm->host;
@@ -94,7 +97,8 @@ void vmm_vcpu_init(struct vcpu *v)
 void vmm_vcpu_reset(struct vcpu *v)
 {
     /* What is asked of the thread stays, what was under way for the guest does not. */
-    __atomic_and_fetch(&v->requests, VMM_REQ_STOP | VMM_REQ_PAUSE, __ATOMIC_SEQ_CST);
+    __atomic_and_fetch(&v->requests, VMM_REQ_STOP | VMM_REQ_PAUSE | VMM_REQ_FLUSH,
+                       __ATOMIC_SEQ_CST);
     v->tsc_adjust = 0;
     v->tsc_aux = 0;
     v->tsc_offset = v->vm->tsc_offset;
@@ -126,7 +130,7 @@ void vmm_vcpu_request(struct vcpu *v, uint32_t request)
         int cpu = __atomic_load_n(&v->running_cpu, __ATOMIC_RELAXED);
 
         v->ops->cpu_kick(v->host, (unsigned)cpu);
-    } else if (__atomic_load_n(&v->parked, __ATOMIC_SEQ_CST) != 0) {
+    } else if (__atomic_load_n(&v->parked, __ATOMIC_SEQ_CST) == VMM_ASLEEP) {
         v->ops->thread_wake(v->host, v->thread);
     }
 }

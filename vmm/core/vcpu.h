@@ -8,6 +8,8 @@
 
 struct vm;
 struct vmm_backend;
+struct vmm_bus;
+struct vmm_bus_range;
 struct vmm_timer_queue;
 struct zydis_cache;
 
@@ -98,6 +100,14 @@ enum vmm_request {
     VMM_REQ_SIPI = 1 << 5,
     VMM_REQ_NMI = 1 << 6,
     VMM_REQ_EVENT = 1 << 7, /* by its own thread: vcpu->event is to be injected */
+    VMM_REQ_FLUSH = 1 << 8, /* vmm_vcpu_pass(): wakes nobody who sleeps */
+};
+
+/* Does the vCPU's thread touch guest memory? Only an active one does. */
+enum vmm_presence {
+    VMM_ACTIVE,
+    VMM_ASLEEP, /* in HLT or before SIPI, or about to; a request wakes it */
+    VMM_AWAY,   /* at the gate, or there is no thread */
 };
 
 enum vmm_event_type { /* as VMCB and VMCS encode them */
@@ -115,6 +125,12 @@ struct vmm_event {
     uint32_t error;
 };
 
+/* A vCPU's way to a bus (bus.h). */
+struct vmm_port {
+    struct vmm_bus *bus;
+    const struct vmm_bus_range *last; /* found last, &vmm_no_range: none yet */
+};
+
 struct vmm_exit_stat {
     uint64_t count, cycles;
 };
@@ -130,12 +146,16 @@ struct vcpu {
     uint32_t requests; /* atomic, enum vmm_request */
     uint32_t in_guest; /* 1 between entry and exit; read by kickers */
     uint32_t halted;   /* in HLT or before SIPI */
-    uint32_t parked;   /* its thread sleeps for that, or is about to; read by those who wake it */
+    uint32_t parked;   /* atomic, enum vmm_presence; read by those who wake its thread */
     bool intr_window;  /* asked of the back end: an exit when interrupts can be taken, */
     bool cr8_exits;    /* when the guest writes CR8 */
     bool wait_sipi;    /* after INIT: only a startup IPI ends `halted` */
-    /* Guest-physical page last found to be no memory. That stays so while vCPUs run. */
-    uint64_t device_page;
+    /* What was learnt of guest memory and ranges: vmm_vcpu_pass() forgets all of it. */
+    uint64_t device_page; /* guest-physical page last found to be no memory */
+    uint64_t leaf_base;   /* the 2 MiB whose nested table of 4 KiB pages is */
+    uint64_t *leaf;       /* here; NULL: none yet */
+    struct vmm_port pio, mmio;
+    uint64_t passed;     /* atomic: generation (retire.h) up to which it has forgotten */
     uint8_t sipi_vector; /* set before VMM_REQ_SIPI */
     bool kicked;         /* atomic: ends this HLT or the next, by KVM's KICK_CPU */
     unsigned id;

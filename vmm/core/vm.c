@@ -294,7 +294,10 @@ bool vmm_vm_gate(struct vcpu *v)
             go_on = true;
             break;
         }
-        vm->ops->thread_park(vm->host);
+        if (vmm_vcpu_leave(v, VMM_AWAY)) {
+            vm->ops->thread_park(vm->host);
+            vmm_vcpu_return(v);
+        }
     }
     __atomic_sub_fetch(&vm->vcpus_at_gate, 1, __ATOMIC_SEQ_CST);
     /* A reset may have changed it, and only the thread itself can. */
@@ -308,6 +311,8 @@ void vmm_vm_thread_done(struct vcpu *v)
     enum vm_reason reason;
     enum vm_state state;
 
+    while (!vmm_vcpu_leave(v, VMM_AWAY)) {
+    }
     if (__atomic_sub_fetch(&vm->vcpus_running, 1, __ATOMIC_SEQ_CST) != 1) {
         return;
     }
@@ -353,7 +358,7 @@ void vmm_request_reset(struct vm *vm)
 /* --- control ---------------------------------------------------------------------------------- */
 
 /* One control call at a time; they sleep, so the lock only guards the turn. */
-static void control_enter(struct vm *vm)
+void vmm_control_enter(struct vm *vm)
 {
     for (;;) {
         bool mine;
@@ -363,14 +368,16 @@ static void control_enter(struct vm *vm)
         vm->control_busy = true;
         vm->ops->unlock(vm->host, &vm->control);
         if (mine) {
+            vmm_reader_enter(vm);
             return;
         }
         vm->ops->thread_yield(vm->host);
     }
 }
 
-static int control_leave(struct vm *vm, int result)
+int vmm_control_leave(struct vm *vm, int result)
 {
+    vmm_reader_leave(vm);
     vm->ops->lock(vm->host, &vm->control);
     vm->control_busy = false;
     vm->ops->unlock(vm->host, &vm->control);
@@ -459,10 +466,10 @@ int vmm_vm_start(struct vm *vm, struct vmm_error *err)
 {
     int error;
 
-    control_enter(vm);
+    vmm_control_enter(vm);
     if (alive(vm)) {
-        return control_leave(vm, vmm_fail(vm->vmm, err, VMM_EBUSY, "%s: it is %s already",
-                                          vm->config.name, vmm_state_name(vmm_vm_state(vm))));
+        return vmm_control_leave(vm, vmm_fail(vm->vmm, err, VMM_EBUSY, "%s: it is %s already",
+                                              vm->config.name, vmm_state_name(vmm_vm_state(vm))));
     }
     join_threads(vm);
     store(&vm->reason, VM_REASON_NONE);
@@ -475,12 +482,12 @@ int vmm_vm_start(struct vm *vm, struct vmm_error *err)
     }
     if (error != 0) {
         join_threads(vm);
-        return control_leave(vm, error);
+        return vmm_control_leave(vm, error);
     }
     set_state(vm, VM_RUNNING);
     store(&vm->paused, 0);
     wake_threads(vm);
-    return control_leave(vm, 0);
+    return vmm_control_leave(vm, 0);
 }
 
 /* From here to resume_locked() a control call has its turn. */
@@ -527,14 +534,14 @@ static int resume_locked(struct vm *vm)
 
 int vmm_vm_pause(struct vm *vm)
 {
-    control_enter(vm);
-    return control_leave(vm, pause_locked(vm));
+    vmm_control_enter(vm);
+    return vmm_control_leave(vm, pause_locked(vm));
 }
 
 int vmm_vm_resume(struct vm *vm)
 {
-    control_enter(vm);
-    return control_leave(vm, resume_locked(vm));
+    vmm_control_enter(vm);
+    return vmm_control_leave(vm, resume_locked(vm));
 }
 
 /* Have every vCPU's thread, which is at the gate, move its extended state. */
@@ -565,11 +572,11 @@ int vmm_vm_checkpoint(struct vm *vm, struct vdev_stream *out, struct vmm_error *
     bool was_running;
     int error;
 
-    control_enter(vm);
+    vmm_control_enter(vm);
     was_running = vmm_vm_state(vm) == VM_RUNNING;
     if ((was_running && pause_locked(vm) != 0) || vmm_vm_state(vm) != VM_PAUSED) {
-        return control_leave(vm, vmm_fail(vm->vmm, err, VMM_EINVAL, "%s: it is %s", vm->config.name,
-                                          vmm_state_name(vmm_vm_state(vm))));
+        return vmm_control_leave(vm, vmm_fail(vm->vmm, err, VMM_EINVAL, "%s: it is %s",
+                                              vm->config.name, vmm_state_name(vmm_vm_state(vm))));
     }
     error = checkpoint_paused(vm, out, err);
     if (was_running) {
@@ -577,7 +584,7 @@ int vmm_vm_checkpoint(struct vm *vm, struct vdev_stream *out, struct vmm_error *
 
         vmm_assert(vm->vmm, resumed == 0); /* nobody else had a turn */
     }
-    return control_leave(vm, error);
+    return vmm_control_leave(vm, error);
 }
 
 static int restore_stopped(struct vm *vm, struct vdev_stream *in, struct vmm_error *err)
@@ -605,51 +612,51 @@ int vmm_vm_restore(struct vm *vm, struct vdev_stream *in, struct vmm_error *err)
 {
     int error;
 
-    control_enter(vm);
+    vmm_control_enter(vm);
     if (alive(vm)) {
-        return control_leave(vm, vmm_fail(vm->vmm, err, VMM_EBUSY, "%s: it is %s", vm->config.name,
-                                          vmm_state_name(vmm_vm_state(vm))));
+        return vmm_control_leave(vm, vmm_fail(vm->vmm, err, VMM_EBUSY, "%s: it is %s",
+                                              vm->config.name, vmm_state_name(vmm_vm_state(vm))));
     }
     join_threads(vm);
     error = vmm_fpu_alloc(vm);
     if (error != 0) {
-        return control_leave(
+        return vmm_control_leave(
             vm, vmm_fail(vm->vmm, err, -error, "%s: no memory for a restore", vm->config.name));
     }
     error = restore_stopped(vm, in, err);
     vmm_fpu_free(vm);
-    return control_leave(vm, error);
+    return vmm_control_leave(vm, error);
 }
 
 int vmm_vm_reset(struct vm *vm)
 {
-    control_enter(vm);
+    vmm_control_enter(vm);
     if (!alive(vm)) {
-        return control_leave(vm, -VMM_EINVAL);
+        return vmm_control_leave(vm, -VMM_EINVAL);
     }
     vmm_request_reset(vm);
-    return control_leave(vm, 0);
+    return vmm_control_leave(vm, 0);
 }
 
 int vmm_vm_inject_nmi(struct vm *vm, unsigned vcpu)
 {
-    control_enter(vm);
+    vmm_control_enter(vm);
     if (!alive(vm) || vcpu >= vm->vcpu_count) {
-        return control_leave(vm, -VMM_EINVAL);
+        return vmm_control_leave(vm, -VMM_EINVAL);
     }
     vmm_vcpu_request(vm->vcpu[vcpu], VMM_REQ_NMI);
-    return control_leave(vm, 0);
+    return vmm_control_leave(vm, 0);
 }
 
 int vmm_vm_stop(struct vm *vm)
 {
-    control_enter(vm);
+    vmm_control_enter(vm);
     if (!alive(vm)) {
-        return control_leave(vm, -VMM_EINVAL);
+        return vmm_control_leave(vm, -VMM_EINVAL);
     }
     request_end(vm, VM_REASON_STOPPED);
     wait_for(vm, all_done);
-    return control_leave(vm, 0);
+    return vmm_control_leave(vm, 0);
 }
 
 /* The devices go first: after that no timer and no stream can wake a vCPU's thread. */
@@ -657,9 +664,9 @@ int vmm_vm_destroy(struct vm *vm)
 {
     struct vmm *vmm = vm->vmm;
 
-    control_enter(vm);
+    vmm_control_enter(vm);
     if (alive(vm)) {
-        return control_leave(vm, -VMM_EBUSY);
+        return vmm_control_leave(vm, -VMM_EBUSY);
     }
     vmm->ops->lock(vmm->host, &vmm->lock);
     for (struct vm **link = &vmm->vms; *link != NULL; link = &(*link)->next) {

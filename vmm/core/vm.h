@@ -75,6 +75,11 @@ int vmm_fail(struct vmm *vmm, struct vmm_error *err, int error, const char *fmt,
 /* Is `name` among the features that a host option, "-a,-b" or NULL, takes away? (core/option.c) */
 bool vmm_option_takes_away(const char *option, const char *name);
 
+/* Between the two the thread is the only one that controls the VM, and may touch its memory. May
+ * sleep. leave: returns result. */
+void vmm_control_enter(struct vm *vm);
+int vmm_control_leave(struct vm *vm, int result);
+
 /* --- life (core/vm.c) ------------------------------------------------------------------------ */
 
 /* The vCPU's thread stands at the gate until the VM may go on; vCPU 0 carries out a reset when all

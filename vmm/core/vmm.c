@@ -11,6 +11,8 @@
     X(panic)                                                                                       \
     X(pages_alloc)                                                                                 \
     X(pages_free)                                                                                  \
+    X(pages_split)                                                                                 \
+    X(pages_join)                                                                                  \
     X(pages_available)                                                                             \
     X(alloc)                                                                                       \
     X(free)                                                                                        \

@@ -16,14 +16,9 @@ int boot_refuse(const struct boot *b, const char *why)
 
 uint64_t boot_ram_end(const struct vm *vm)
 {
-    for (unsigned i = 0; i < vm->memory.region_count; i++) {
-        const struct vmm_region *r = &vm->memory.region[i];
+    const struct vmm_region *r = vmm_memory_find(vm, VMM_GPA(BOOT_LOWEST));
 
-        if (r->kind == VMM_REGION_RAM && BOOT_LOWEST - r->base.v < r->size) {
-            return r->base.v + r->size;
-        }
-    }
-    return BOOT_LOWEST;
+    return r != NULL && r->kind == VMM_REGION_RAM ? r->base.v + r->size : BOOT_LOWEST;
 }
 
 int boot_place_module(const struct boot *b, uint64_t floor, uint64_t limit, uint64_t *address)

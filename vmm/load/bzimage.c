@@ -203,7 +203,7 @@ static int write_params(struct vm *vm, const struct kernel *k, uint64_t initrd,
 {
     struct vmm_e820 map[E820_MAX];
     unsigned count = vmm_e820_build(vm, map, E820_MAX);
-    uint8_t *params = vmm_memory_ptr(vm, VMM_GPA(PARAMS_GPA), PARAMS_SIZE);
+    uint8_t *params = vmm_memory_ptr_write(vm, VMM_GPA(PARAMS_GPA), PARAMS_SIZE);
 
     if (params == NULL) {
         return -VMM_EFAULT;
@@ -241,7 +241,7 @@ static int write_tables(struct vm *vm)
 
     for (unsigned page = 0; page < TABLES_PAGES; page++) {
         uint64_t gpa = TABLES_GPA + page * VMM_PAGE_SIZE;
-        uint64_t *entry = vmm_memory_ptr(vm, VMM_GPA(gpa), VMM_PAGE_SIZE);
+        uint64_t *entry = vmm_memory_ptr_write(vm, VMM_GPA(gpa), VMM_PAGE_SIZE);
 
         if (entry == NULL) {
             return -VMM_EFAULT;

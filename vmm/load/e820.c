@@ -43,8 +43,9 @@ unsigned vmm_e820_build(struct vm *vm, struct vmm_e820 *out, unsigned room)
 {
     struct e820_map map = {.entry = out, .room = room};
 
-    for (unsigned i = 0; i < vm->memory.region_count; i++) {
-        const struct vmm_region *r = &vm->memory.region[i];
+    const struct vmm_region *r;
+
+    for (unsigned i = 0; (r = vmm_memory_region(vm, i)) != NULL; i++) {
         uint64_t base = r->base.v, end = r->base.v + r->size;
 
         if (r->kind != VMM_REGION_RAM) {

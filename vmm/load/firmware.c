@@ -20,7 +20,7 @@ static int fail(struct vm *vm, struct vmm_error *err, int error, const char *why
 static int fill_rom(struct vm *vm, gpa_t base, const uint8_t *data, uint64_t size)
 {
     for (uint64_t at = 0; at < size; at += VMM_PAGE_SIZE) {
-        void *page = vmm_memory_ptr(vm, VMM_GPA(base.v + at), VMM_PAGE_SIZE);
+        void *page = vmm_memory_ptr_write(vm, VMM_GPA(base.v + at), VMM_PAGE_SIZE);
 
         if (page == NULL) {
             return -VMM_ENOMEM;
@@ -41,7 +41,7 @@ int vmm_load_firmware(struct vm *vm, const void *data, uint64_t size, struct vmm
                     "a firmware image has 64 KiB to 16 MiB, in pages of 4 KiB");
     }
     /* It is there already when the guest was reset. */
-    if (vmm_memory_ptr(vm, base, 1) == NULL) {
+    if (vmm_memory_find(vm, base) == NULL) {
         error = vmm_memory_add(vm, base, size, VMM_REGION_ROM);
         if (error != 0) {
             return fail(vm, err, -error, "no memory for the ROM");

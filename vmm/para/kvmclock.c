@@ -84,7 +84,7 @@ static bool set_system_time(struct vcpu *v, uint64_t value)
     struct time_info *t = NULL;
 
     if ((value & SYSTEM_TIME_ENABLE) != 0) {
-        t = vmm_memory_ptr(v->vm, VMM_GPA(value & ~SYSTEM_TIME_ENABLE), sizeof(*t));
+        t = vmm_memory_ptr_write(v->vm, VMM_GPA(value & ~SYSTEM_TIME_ENABLE), sizeof(*t));
         if (t == NULL || (value & 2) != 0) {
             return false;
         }
@@ -97,7 +97,7 @@ static bool set_system_time(struct vcpu *v, uint64_t value)
 /* UTC at guest time zero. */
 static bool set_wall_clock(struct vcpu *v, uint64_t value)
 {
-    struct wall_clock *w = vmm_memory_ptr(v->vm, VMM_GPA(value), sizeof(*w));
+    struct wall_clock *w = vmm_memory_ptr_write(v->vm, VMM_GPA(value), sizeof(*w));
     uint64_t ns = vmm_wall_clock_ns(v->vm) - vmm_clock_ns(v->vm);
     struct para *p = v->para;
     uint32_t version;

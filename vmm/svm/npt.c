@@ -13,6 +13,8 @@ static const struct vmm_nested_format npt_format = {
     .page = PRESENT | USER | ACCESSED | DIRTY,
     .write = WRITE,
     .no_exec = NO_EXEC,
+    .accessed = ACCESSED,
+    .dirty = DIRTY,
 };
 
 /* The number of levels is the host's own (15.25.3). */

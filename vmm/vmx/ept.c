@@ -21,6 +21,8 @@ static const struct vmm_nested_format ept_format = {
     .page = READ | WRITE_BACK,
     .write = WRITE,
     .exec = EXEC,
+    .accessed = UINT64_C(1) << 8,
+    .dirty = UINT64_C(1) << 9,
 };
 
 int vmx_ept_create(struct vm *vm)

@@ -36,6 +36,16 @@ struct vmm_host_chars {
     void (*close)(void *host, void *stream);
 };
 
+/* Where pages go that are taken from a running guest: compressed memory, another node's, a file.
+ * Called in exit context, with a library lock held: must not sleep. */
+struct vmm_host_store {
+    /* Keep a copy of a 4 KiB page; *slot (below 2^40) names it. Errors: -VMM_ENOSPC full, or it
+     * would save nothing. */
+    int (*put)(void *host, const void *page, uint64_t *slot);
+    int (*get)(void *host, uint64_t slot, void *page); /* errors: -VMM_EIO lost */
+    void (*drop)(void *host, uint64_t slot);
+};
+
 struct vmm_host_ops {
     uint32_t abi_size; /* sizeof(struct vmm_host_ops) of the host's build */
     uint32_t flags;    /* 0 */
@@ -55,6 +65,11 @@ struct vmm_host_ops {
      * context included. */
     int (*pages_alloc)(void *host, uint64_t count, uint64_t align, int node, hpa_t *out);
     void (*pages_free)(void *host, hpa_t base, uint64_t count);
+    /* `count` pages that pages_alloc gave at once are `parts` allocations of equal size from now on
+     * (count and parts: powers of two), each freed by itself; and the other way round. No errors.
+     * Any thread context. */
+    void (*pages_split)(void *host, hpa_t base, uint64_t count, uint64_t parts);
+    void (*pages_join)(void *host, hpa_t base, uint64_t count, uint64_t parts);
     /* Bytes of RAM a VM could get now. */
     uint64_t (*pages_available)(void *host);
 
@@ -121,6 +136,7 @@ struct vmm_host_ops {
     /* --- optional tables, NULL when the host has none --------------------------------------- */
     const struct vmm_host_files *files;
     const struct vmm_host_chars *chars;
+    const struct vmm_host_store *store;
 
     /* The text of a host option ("svm.features"), NULL: not given. The hook itself may be NULL. */
     const char *(*option)(void *host, const char *name);
