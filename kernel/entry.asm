@@ -3,7 +3,9 @@
 ; Exceptions (0..31) save everything, as struct nk_trap_frame, for handlers and reports.
 ; Interrupts (32..255) are a hot path: they save what the C calling convention does not preserve,
 ; count, call the vector's function, and leave; the scheduler is entered only when it was asked for.
-; The kernel has no user mode, so GS always holds this CPU's record and is never swapped.
+; The kernel has no user mode, so GS holds this CPU's record and is never swapped. Guests' values
+; stand in it for some instructions around a guest's run, where interrupts and NMIs are blocked, but
+; an exception may come: that path finds the record through the GDTR, which is always the host's.
 ; Spec: AMD APM vol. 2 chapter 8 "Exceptions and Interrupts".
 
 %include "kernel_offsets.inc"
@@ -19,6 +21,7 @@ extern sched_interrupt_tail
 STUB_SIZE     equ 16
 SELECTOR_CODE equ 0x08
 SELECTOR_DATA equ 0x10
+MSR_GS_BASE   equ 0xc0000101
 
 section .text
 
@@ -108,10 +111,27 @@ trap_stubs:
 trap_common:
     PUSH_ALL
     cld
+    sub rsp, 16
+    sgdt [rsp]
+    mov rbx, [rsp + 2]
+    add rsp, 16
+    mov rbx, [rbx + GDT_CPU]
+    mov ecx, MSR_GS_BASE
+    rdmsr
+    mov r12d, eax
+    mov r13d, edx                   ; what is in GS, to be put back
+    mov eax, ebx
+    mov rdx, rbx
+    shr rdx, 32
+    wrmsr
     mov rdi, rsp                    ; 16-byte aligned: the CPU aligned it and 22 words were pushed
     call trap_dispatch
 global trap_return                  ; nk_backtrace() knows what lies above these two
 trap_return:
+    mov ecx, MSR_GS_BASE
+    mov eax, r12d
+    mov edx, r13d
+    wrmsr
     pop r15
     pop r14
     pop r13

@@ -10,6 +10,7 @@ void nk_kernel_offsets(void)
 {
     OFFSETS_MEMBER(CPU_PREEMPT_COUNT, struct nk_cpu, preempt_count);
     OFFSETS_MEMBER(CPU_IRQ_DEPTH, struct nk_cpu, irq_depth);
+    OFFSETS_VALUE(GDT_CPU, TRAP_GDT_WORDS * 8);
     OFFSETS_MEMBER(FRAME_VECTOR, struct nk_trap_frame, vector);
     OFFSETS_MEMBER(NATIVE_KERNEL_SP, struct native_thread, kernel_sp);
 

@@ -23,6 +23,7 @@
 #define GATE_INTERRUPT      0x8e00u /* present, DPL 0, 64-bit interrupt gate */
 #define MSR_GS_BASE         0xc0000101u
 #define BOOT_IST_STACK_SIZE 8192
+#define DR7_ENABLED         UINT64_C(0xff) /* L0-G3 */
 
 /* Exceptions that may come with a broken or missing stack get one of their own. */
 enum ist_index { IST_NMI = 1, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_END };
@@ -51,13 +52,16 @@ struct x86_table_pointer {
 } NK_PACKED;
 
 struct cpu_tables {
-    uint64_t gdt[5]; /* null, code, data, and two words of TSS descriptor */
+    uint64_t gdt[TRAP_GDT_WORDS]; /* null, code, data, and two words of TSS descriptor */
+    struct nk_cpu *cpu;           /* behind it, for trap_common */
     struct x86_tss tss NK_ALIGNED(16);
 };
 
 struct trap_fixup {
     uint64_t fault, resume;
 };
+
+_Static_assert(offsetof(struct cpu_tables, cpu) == TRAP_GDT_WORDS * 8, "entry.asm counts on it");
 
 extern const uint8_t trap_stubs[256][16];
 extern const uint8_t trap_spurious_stub[];
@@ -89,6 +93,7 @@ static void fill_tables(struct nk_cpu *cpu, struct cpu_tables *t)
                                ((base & 0xffffff) << 16) | ((base >> 24 & 0xff) << 56);
     t->gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
     t->tss.io_map_base = sizeof(t->tss);
+    t->cpu = cpu;
     cpu->tss = &t->tss;
 }
 
@@ -160,6 +165,17 @@ static bool fix_up(struct nk_trap_frame *f)
     return false;
 }
 
+/* Nothing here asked for it: some (emulated) processors deliver a guest's pending single step to
+ * the host. What a guest does is no reason to panic. */
+static bool is_stray_debug_trap(const struct nk_trap_frame *f)
+{
+    uint64_t dr7;
+
+    __asm__ volatile("mov %%db7, %0" : "=r"(dr7));
+    return f->vector == NK_EXCEPTION_DB && (f->rflags & X86_RFLAGS_TF) == 0 &&
+           (dr7 & DR7_ENABLED) == 0;
+}
+
 void trap_dispatch(struct nk_trap_frame *f)
 {
     if (f->vector == NK_EXCEPTION_NMI) {
@@ -172,7 +188,7 @@ void trap_dispatch(struct nk_trap_frame *f)
     if (handler != NULL && handler(f)) {
         return;
     }
-    if (f->vector == NK_EXCEPTION_GP && fix_up(f)) {
+    if ((f->vector == NK_EXCEPTION_GP && fix_up(f)) || is_stray_debug_trap(f)) {
         return;
     }
     panic_exception(f);

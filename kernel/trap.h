@@ -44,6 +44,8 @@ nk_trap_handler nk_trap_set_handler(unsigned vector, nk_trap_handler handler);
 int nk_rdmsr_safe(uint32_t msr, uint64_t *value) NK_MUST_CHECK;
 int nk_wrmsr_safe(uint32_t msr, uint64_t value) NK_MUST_CHECK;
 
+#define TRAP_GDT_WORDS 5 /* behind a CPU's GDT is the address of its record */
+
 void trap_dispatch(struct nk_trap_frame *f); /* from the entry stubs, vectors 0..31 */
 
 const char *trap_name(unsigned vector); /* "#PF page fault" */

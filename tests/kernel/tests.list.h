@@ -169,6 +169,7 @@ PANICS(fp_without_owning_it, "#NM")
 
 /* traps, interrupts, time, CPUs */
 TEST(trap_handlers)
+TEST(trap_with_foreign_gs)
 TEST(trap_error_code)
 TEST(trap_msr_fixup)
 TEST(trap_symbols)

@@ -13,6 +13,7 @@
 
 #define MSR_VM_HSAVE_PA 0xc0010117u
 #define MSR_EFER        0xc0000080u
+#define MSR_GS_BASE     0xc0000101u
 
 static struct nk_trap_frame seen;
 static uint64_t skip_bytes;
@@ -41,6 +42,48 @@ KTEST(trap_handlers)
     __asm__ volatile("int3");
     nk_trap_set_handler(NK_EXCEPTION_BP, before);
     EXPECT_EQ(seen.vector, NK_EXCEPTION_BP);
+}
+
+static unsigned cpu_seen;
+
+static bool note_cpu(struct nk_trap_frame *f)
+{
+    seen = *f;
+    cpu_seen = this_cpu->id;
+    return true;
+}
+
+/* As behind a guest's run: its GS is still there, and its single step comes to the host. */
+static void debug_trap_with_foreign_gs(void)
+{
+    const uint64_t foreign = 0x00007fff12345000;
+    uint64_t flags = nk_irq_save(), gs = x86_rdmsr(MSR_GS_BASE), left;
+    uint32_t low, high;
+
+    __asm__ volatile("wrmsr\n"
+                     "int $1\n"
+                     "rdmsr\n"
+                     "mov %%eax, %0; mov %%edx, %1\n"
+                     "mov %3, %%eax; mov %4, %%edx\n"
+                     "wrmsr\n"
+                     : "=&r"(low), "=&r"(high)
+                     : "c"(MSR_GS_BASE), "r"((uint32_t)gs), "r"((uint32_t)(gs >> 32)),
+                       "a"((uint32_t)foreign), "d"((uint32_t)(foreign >> 32))
+                     : "memory");
+    nk_irq_restore(flags);
+    left = (uint64_t)high << 32 | low;
+    EXPECT_EQ(left, foreign);
+}
+
+KTEST(trap_with_foreign_gs)
+{
+    cpu_seen = ~0u;
+    nk_trap_handler before = nk_trap_set_handler(NK_EXCEPTION_DB, note_cpu);
+    debug_trap_with_foreign_gs();
+    nk_trap_set_handler(NK_EXCEPTION_DB, before);
+    EXPECT_EQ(cpu_seen, this_cpu->id);
+    EXPECT_EQ(seen.vector, NK_EXCEPTION_DB);
+    debug_trap_with_foreign_gs(); /* nobody waits for it: it is ignored */
 }
 
 KTEST(trap_error_code)

@@ -25,7 +25,8 @@ enum {
 #define X86_RFLAGS_IF    (UINT64_C(1) << 9)
 #define X86_RFLAGS_RF    (UINT64_C(1) << 16)
 
-#define X86_DR6_BS (UINT64_C(1) << 14)
+#define X86_DR6_CAUSES UINT64_C(0xe00f) /* BT, BS, BD, B3-B0 */
+#define X86_DR6_BS     (UINT64_C(1) << 14)
 
 #define X86_CR0_PE       (UINT64_C(1) << 0)
 #define X86_CR0_ET       (UINT64_C(1) << 4)

@@ -119,18 +119,43 @@ static void decode_register(struct vcpu *v, struct vmm_exit *e)
     e->reg.gpr_valid = (features & SVM_FEATURE_ASSISTS) != 0 && (e->info1 & MOV_CRX) != 0;
 }
 
+/* Bochs intercepts #DB before it writes DR6, processors behind that. What can be told from the
+ * registers: an armed breakpoint on the instruction, else a single step. */
+static void complete_dr6(struct vcpu *v)
+{
+    struct vmcb *b = svm_vcpu(v)->vmcb;
+    uint64_t dr7 = vmcb_dr7(b), hits = 0;
+
+    if ((vmcb_dr6(b) & X86_DR6_CAUSES) != 0) {
+        return;
+    }
+    for (unsigned n = 0; n < VMM_ARRAY_COUNT(v->dr); n++) {
+        bool armed = (dr7 >> 2 * n & 3) != 0, on_code = (dr7 >> (16 + 4 * n) & 3) == 0;
+
+        if (armed && on_code && v->dr[n] == vmm_vcpu_linear_rip(v).v) {
+            hits |= UINT64_C(1) << n;
+        }
+    }
+    if (hits == 0 && (v->rflags & X86_RFLAGS_TF) != 0) {
+        hits = X86_DR6_BS;
+    }
+    vmcb_set_dr6(b, vmcb_dr6(b) | hits);
+}
+
 static void decode_exception(struct vcpu *v, struct vmm_exit *e)
 {
     e->exception.vector = (uint8_t)(e->code - VMCB_EXIT_EXCEPTION);
     e->exception.has_error = e->exception.vector == X86_AC;
     e->exception.error = e->exception.has_error ? (uint32_t)e->info1 : 0;
     e->exception.address = e->info2;
+    if (e->exception.vector == X86_DB) {
+        complete_dr6(v);
+    }
     if (e->exception.vector == X86_MC) {
         /* The node's machine check, which the intercept took in its place. */
         __asm__ volatile("int $18");
         e->kind = VMM_EXIT_retry;
     }
-    (void)v;
 }
 
 /* The handler's IRET is next: the NMIs it blocks may come after it, that is from the exit after
