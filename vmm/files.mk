@@ -7,14 +7,14 @@ vmm-y += core/checkpoint.c core/restore.c core/fpu.c
 # back ends; which of them there are is one of four files
 vmm-$(CONFIG_VMM_SVM) += svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/asid.c svm/npt.c
 vmm-$(CONFIG_VMM_SVM) += svm/bitmaps.c svm/switch.asm
-vmm-$(CONFIG_VMM_VMX) += vmx/vmx.c vmx/caps.c vmx/vcpu.c vmx/regs.c vmx/own.c vmx/run.c vmx/exits.c vmx/inject.c vmx/ept.c
+vmm-$(CONFIG_VMM_VMX) += vmx/vmx.c vmx/caps.c vmx/vcpu.c vmx/regs.c vmx/own.c vmx/run.c vmx/exits.c vmx/inject.c vmx/ept.c vmx/apicv.c
 vmm-$(CONFIG_VMM_VMX) += vmx/audit.c vmx/bitmap.c vmx/dump.c vmx/switch.asm
 backends-chosen := $(if $(CONFIG_VMM_SVM),$(if $(CONFIG_VMM_VMX),backends.c,backends_svm.c),$(if $(CONFIG_VMM_VMX),backends_vmx.c,backends_none.c))
 vmm-y += core/$(backends-chosen)
 
 # bus, interrupts, timers, devices
 vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c
-vmm-y += dev/table.c dev/vpic.c dev/vioapic.c dev/vlapic.c dev/vlapic_timer.c dev/vlapic_send.c dev/vpit.c dev/vrtc.c dev/vhpet.c dev/vpm.c
+vmm-y += dev/table.c dev/vpic.c dev/vioapic.c dev/vlapic.c dev/vlapic_timer.c dev/vlapic_send.c dev/vlapic_page.c dev/vpit.c dev/vrtc.c dev/vhpet.c dev/vpm.c
 vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vreset.c dev/vcrtc.c dev/vdebug.c dev/vexit.c dev/vfwcfg.c dev/acpi_tables.c
 
 # instruction emulation, guest page tables

@@ -7,7 +7,7 @@ host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.
 	test_bzimage.c test_firmware.c test_manifest.c test_para.c
 
 # devices, interrupts, timers
-host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vioapic.c
+host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vlapic_page.c test_vioapic.c
 host-test-y += test_vpit.c test_vuart.c test_vrtc.c test_vpm.c test_vi8042.c test_vpci.c test_vdebug.c
 host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include "core/cpuid.h"
+#include "core/msr.h"
 #include "core/irq.h"
 #include "core/x86.h"
 
@@ -144,7 +145,7 @@ static void xsave_follows_xcr0(void **state)
     vmm_vcpu_set_xcr0(m->vcpu, 7);
     assert_int_equal(query(m->vcpu, 0xd, 0).ebx, 832);
     assert_int_equal(query(m->vcpu, 0xd, 1).ebx, 832);
-    assert_int_equal(query(m->vcpu, 0xd, 1).eax & BIT(3), 0); /* XSAVES */
+    assert_int_equal(query(m->vcpu, 0xd, 1).eax & BIT(3), BIT(3)); /* XSAVES */
     assert_int_equal(query(m->vcpu, 0xd, 2).eax, 256);
     assert_zero(query(m->vcpu, 0xd, 9)); /* the host does not allow PKRU */
     assert_int_equal(query(m->vcpu, 7, 0).ecx & BIT(3), 0);
@@ -230,6 +231,28 @@ static void the_instruction_gives_the_same(void **state)
     scripted_destroy(m);
 }
 
+/* What a back end cannot give is not offered although the processor has it. */
+static void features_can_be_hidden(void **state)
+{
+    struct scripted *m = create(1, raw_everything);
+    uint64_t value;
+
+    (void)state;
+    assert_true(vmm_msr_read(m->vcpu, 0xda0, &value) && value == 0);
+    assert_true(vmm_msr_write(m->vcpu, 0xda0, 0) && !vmm_msr_write(m->vcpu, 0xda0, 0x100));
+    assert_int_equal(query(m->vcpu, 7, 0).ebx & BIT(10), BIT(10));
+    assert_int_equal(query(m->vcpu, 0x80000001, 0).edx & BIT(27), BIT(27));
+    m->vm->vmm->hidden = VMM_HIDDEN_RDTSCP | VMM_HIDDEN_INVPCID | VMM_HIDDEN_XSAVES;
+    vmm_cpuid_destroy(m->vm);
+    assert_int_equal(vmm_cpuid_create(m->vm, raw_everything), 0);
+    assert_int_equal(query(m->vcpu, 7, 0).ebx & BIT(10), 0);
+    assert_int_equal(query(m->vcpu, 7, 0).ecx & BIT(22), 0); /* RDPID */
+    assert_int_equal(query(m->vcpu, 0x80000001, 0).edx & BIT(27), 0);
+    assert_int_equal(query(m->vcpu, 0xd, 1).eax & BIT(3), 0);
+    assert_false(vmm_msr_read(m->vcpu, 0xda0, &value) || vmm_msr_write(m->vcpu, 0xda0, 0));
+    scripted_destroy(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +261,7 @@ int main(void)
         cmocka_unit_test(leaves_beyond_the_last_are_zero),
         cmocka_unit_test(leaves_that_the_processor_lacks_are_not_asked_for),
         cmocka_unit_test(xsave_follows_xcr0),
+        cmocka_unit_test(features_can_be_hidden),
         cmocka_unit_test(os_bits_follow_cr4),
         cmocka_unit_test(topology_is_right),
         cmocka_unit_test(frequencies_are_told),

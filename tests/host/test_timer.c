@@ -149,6 +149,45 @@ static void arming_again_moves_and_cancel_ends(void **state)
     fixture_destroy(f);
 }
 
+/* Where the back end ends the guest's run at the deadline: the host's timer is for sleep only. */
+static void a_run_that_ends_itself_needs_no_host_timer(void **state)
+{
+    struct fixture *f = fixture_create(0, 1);
+    struct probe *p = make_probe(f);
+    struct vcpu *v = f->vcpu;
+    uint64_t ns;
+
+    (void)state;
+    v->ends_at_deadline = true;
+    vmm_timer_arm(p->timer[0], 2000);
+    assert_int_equal(v->deadline, f->vm->clock_base_cycles + vmm_ns_to_cycles(2000, KHZ));
+    assert_false(posix_host_next_timer_ns(f->host, &ns));
+    v->requests = 0;
+    v->in_guest = 1; /* another thread's timer: it has to leave and look */
+    vmm_timer_arm(p->timer[1], 1000);
+    assert_int_equal(v->requests, VMM_REQ_INTR);
+    v->in_guest = 0;
+    v->requests = 0;
+
+    vmm_timers_sleep(v);
+    assert_true(posix_host_next_timer_ns(f->host, &ns));
+    assert_int_equal(ns, 1000);
+    vmm_timer_arm(p->timer[2], 500); /* for a sleeper, by the host's timer at once */
+    assert_true(posix_host_next_timer_ns(f->host, &ns));
+    assert_int_equal(ns, 500);
+    vmm_timers_awake(v); /* for another reason */
+    assert_false(posix_host_next_timer_ns(f->host, &ns));
+
+    vmm_timers_sleep(v);
+    pc_advance_ns(f, 1000);
+    assert_int_equal(p->fired[1] + p->fired[2], 2);
+    vmm_timers_awake(v);
+    assert_int_equal(v->deadline, f->vm->clock_base_cycles + vmm_ns_to_cycles(2000, KHZ));
+    vmm_timer_cancel(p->timer[0]);
+    assert_int_equal(v->deadline, UINT64_MAX);
+    fixture_destroy(f);
+}
+
 static void a_callback_that_arms_for_now_does_not_hold_the_loop(void **state)
 {
     struct fixture *f = fixture_create(0, 1);
@@ -225,6 +264,7 @@ PC_TEST_MAIN(cmocka_unit_test(conversions_are_exact), cmocka_unit_test(deadlines
              cmocka_unit_test(ticks_are_exact),
              cmocka_unit_test(timers_fire_in_order_at_their_time),
              cmocka_unit_test(arming_again_moves_and_cancel_ends),
+             cmocka_unit_test(a_run_that_ends_itself_needs_no_host_timer),
              cmocka_unit_test(a_callback_that_arms_for_now_does_not_hold_the_loop),
              cmocka_unit_test(a_fired_host_timer_posts_a_request),
              cmocka_unit_test(run_soon_runs_once), cmocka_unit_test(a_pause_stops_guest_time))

@@ -29,6 +29,7 @@ static uint64_t read_msr(void *arg, uint32_t msr)
 static struct msrs full_processor(void)
 {
     struct msrs m = {.value = {[0x0] = UINT64_C(1) << 55 | 0x12,
+                               [0x5] = 5,
                                [0x6] = 0x80000021,
                                [0x7] = 0xffffffff,
                                [0x8] = 0x2000,
@@ -69,7 +70,11 @@ static void full_processor_is_used(void **state)
     assert_int_equal(caps.proc & (PROC_CR8_LOAD | PROC_CR8_STORE), 0);
     assert_int_equal(caps.proc & 0x18000, 0); /* TRUE controls: no CR3 exits */
     assert_true((caps.proc2 & PROC2_UNRESTRICTED) != 0 && (caps.proc2 & PROC2_VPID) != 0);
-    assert_true(caps.page_1g && caps.ept_ad);
+    assert_true(caps.page_1g && caps.ept_ad && caps.apicv);
+    assert_true((caps.pin & PIN_TIMER) != 0 && (caps.proc2 & PROC2_XSAVES) != 0);
+    assert_int_equal(caps.timer_shift, 5);
+    /* By the LAPIC's mode, not from the start. */
+    assert_int_equal(caps.proc2 & (PROC2_APIC_ACCESS | PROC2_X2APIC | PROC2_VIRTUAL_INTR), 0);
 }
 
 static void features_can_be_taken_away(void **state)
@@ -83,7 +88,12 @@ static void features_can_be_taken_away(void **state)
     assert_int_equal(caps.proc2 & (PROC2_VPID | PROC2_UNRESTRICTED), 0);
     assert_int_equal(caps.proc & PROC_TPR_SHADOW, 0);
     assert_int_equal(caps.proc & (PROC_CR8_LOAD | PROC_CR8_STORE), PROC_CR8_LOAD | PROC_CR8_STORE);
-    assert_false(caps.page_1g);
+    assert_false(caps.page_1g || caps.apicv); /* interrupts without exits need the TPR shadow */
+    assert_int_equal(vmx_caps_read(&caps, read_msr, &m, "-apicv,-timer,-xsaves", &lacks), 0);
+    assert_false(caps.apicv);
+    assert_int_equal(caps.pin & PIN_TIMER, 0);
+    assert_int_equal(caps.proc2 & PROC2_XSAVES, 0);
+    assert_true((caps.proc & PROC_TPR_SHADOW) != 0);
 }
 
 static void what_lacks_is_named(void **state)
@@ -153,6 +163,25 @@ static void msr_map_passes_what_is_switched(void **state)
         open += (map[i / 8] >> i % 8 & 1) == 0;
     }
     assert_int_equal(open, 2 * (3 + 4 + 3) + 1);
+}
+
+static void x2apic_msrs_need_no_exits(void **state)
+{
+    static uint8_t map[4096];
+
+    (void)state;
+    vmx_msr_map_fill(map);
+    assert_false(passes(map, 0, 0x808) || passes(map, 0x800, 0x80b));
+    vmx_msr_map_open_x2apic(map);
+    for (uint32_t msr = 0x800; msr < 0x900; msr++) {
+        bool exists = msr == 0x802 || msr == 0x803 || msr == 0x808 || msr == 0x80a ||
+                      msr == 0x80d || (msr >= 0x80f && msr <= 0x828) || msr == 0x830 ||
+                      (msr >= 0x832 && msr <= 0x838) || msr == 0x83e;
+
+        assert_int_equal(passes(map, 0, msr), exists); /* not 0x839: the current count runs */
+        assert_int_equal(passes(map, 0x800, msr), msr == 0x808 || msr == 0x80b || msr == 0x83f);
+    }
+    assert_true(passes(map, 0x400, 0x82)); /* the others as before */
 }
 
 /* --- the auditor ------------------------------------------------------------------------------ */
@@ -306,6 +335,7 @@ int main(void)
         cmocka_unit_test(old_processors_have_no_true_controls),
         cmocka_unit_test(rights_are_attributes),
         cmocka_unit_test(msr_map_passes_what_is_switched),
+        cmocka_unit_test(x2apic_msrs_need_no_exits),
         cmocka_unit_test(good_state_passes),
         cmocka_unit_test(each_rule_names_its_field),
         cmocka_unit_test(real_mode_has_no_error_codes),

@@ -89,18 +89,22 @@ struct rule {
 #define LEAF7_EBX_AVX (B(5) /* AVX2 */ | LEAF7_EBX_AVX512)
 #define LEAF7_EBX                                                                                  \
     (B(0) /* FSGSBASE */ | B(3) /* BMI1 */ | B(7) /* SMEP */ | B(8) /* BMI2 */ | B(9) /* ERMS */ | \
-     B(10) /* INVPCID */ | B(18) /* RDSEED */ | B(19) /* ADX */ | B(20) /* SMAP */ |               \
+     LEAF7_EBX_INVPCID | B(18) /* RDSEED */ | B(19) /* ADX */ | B(20) /* SMAP */ |                 \
      B(23) /* CLFLUSHOPT */ | B(24) /* CLWB */ | B(29) /* SHA */ | LEAF7_EBX_AVX)
 #define LEAF7_EBX_TSC_ADJUST B(1)
+#define LEAF7_EBX_INVPCID    B(10)
 #define LEAF7_ECX_AVX512                                                                           \
     (B(1) /* VBMI */ | B(6) /* VBMI2 */ | B(11) /* VNNI */ | B(12) /* BITALG */ |                  \
      B(14) /* VPOPCNTDQ */)
 #define LEAF7_ECX_AVX   (B(9) /* VAES */ | B(10) /* VPCLMULQDQ */ | LEAF7_ECX_AVX512)
 #define LEAF7_ECX_PKU   B(3)
+#define LEAF7_ECX_RDPID B(22)
 #define LEAF7_ECX_OSPKE B(4)
 #define LEAF7_ECX                                                                                  \
-    (B(2) /* UMIP */ | LEAF7_ECX_PKU | B(8) /* GFNI */ | B(22) /* RDPID */ | LEAF7_ECX_AVX)
+    (B(2) /* UMIP */ | LEAF7_ECX_PKU | B(8) /* GFNI */ | LEAF7_ECX_RDPID | LEAF7_ECX_AVX)
 #define LEAF7_EDX (B(4) /* FSRM */)
+
+#define XSAVEC_EAX_XSAVES B(3)
 
 #define EXT1_ECX_AVX        (B(11) /* XOP */ | B(16) /* FMA4 */)
 #define EXT1_ECX_CMP_LEGACY B(1)
@@ -108,11 +112,12 @@ struct rule {
 #define EXT1_ECX                                                                                   \
     (B(0) /* LAHF */ | B(5) /* ABM */ | B(6) /* SSE4A */ | B(7) /* MisAlignSse */ |                \
      B(8) /* 3DNowPrefetch */ | B(21) /* TBM */ | EXT1_ECX_AVX)
-#define EXT1_EDX_NX    B(20)
-#define EXT1_EDX_FFXSR B(25)
+#define EXT1_EDX_NX     B(20)
+#define EXT1_EDX_RDTSCP B(27)
+#define EXT1_EDX_FFXSR  B(25)
 #define EXT1_EDX                                                                                   \
     (LEAF1_EDX_COMMON | B(11) /* SYSCALL */ | EXT1_EDX_NX | B(22) /* MmxExt */ | EXT1_EDX_FFXSR |  \
-     B(26) /* Page1GB */ | B(27) /* RDTSCP */ | B(29) /* LM */ | B(30) | B(31) /* 3DNow */)
+     B(26) /* Page1GB */ | EXT1_EDX_RDTSCP | B(29) /* LM */ | B(30) | B(31) /* 3DNow */)
 #define EXT8_EBX  (B(0) /* CLZERO */ | B(2) /* RstrFpErrPtrs */ | B(9) /* WBNOINVD */)
 #define EXT21_EAX (B(2) /* LFENCE serialises */ | B(6) /* null selector clears base */)
 
@@ -170,6 +175,12 @@ static void build_7(struct vm *vm, struct vmm_cpuid_regs *r)
     if ((xcr0 & X86_XCR0_PKRU) == 0) {
         r->ecx &= ~LEAF7_ECX_PKU;
     }
+    if ((vm->vmm->hidden & VMM_HIDDEN_INVPCID) != 0) {
+        r->ebx &= ~LEAF7_EBX_INVPCID;
+    }
+    if ((vm->vmm->hidden & VMM_HIDDEN_RDTSCP) != 0) {
+        r->ecx &= ~LEAF7_ECX_RDPID;
+    }
 }
 
 static void build_topology_core(struct vm *vm, struct vmm_cpuid_regs *r)
@@ -191,6 +202,9 @@ static void build_xsavec(struct vm *vm, struct vmm_cpuid_regs *r)
 {
     if (vm->cpuid->xcr0_allowed == 0) {
         r->eax = 0;
+    }
+    if ((vm->vmm->hidden & VMM_HIDDEN_XSAVES) != 0) {
+        r->eax &= ~XSAVEC_EAX_XSAVES;
     }
 }
 
@@ -240,6 +254,9 @@ static void build_ext_1(struct vm *vm, struct vmm_cpuid_regs *r)
     if (vm->config.vcpu_count > 1) {
         r->ecx |= EXT1_ECX_CMP_LEGACY;
     }
+    if ((vm->vmm->hidden & VMM_HIDDEN_RDTSCP) != 0) {
+        r->edx &= ~EXT1_EDX_RDTSCP;
+    }
 }
 
 /* Five-level paging is not offered, so linear addresses have 48 bits. */
@@ -284,7 +301,8 @@ static const struct rule rule_table[] = {
     {.leaf = 0xd,
      .subleaf = 1,
      .indexed = true,
-     .keep = {.eax = B(0) /* XSAVEOPT */ | B(1) /* XSAVEC */ | B(2) /* XGETBV ECX=1 */},
+     .keep = {.eax = B(0) /* XSAVEOPT */ | B(1) /* XSAVEC */ | B(2) /* XGETBV ECX=1 */ |
+                     XSAVEC_EAX_XSAVES /* without supervisor states: MSR XSS can only be 0 */},
      .build = build_xsavec,
      .dynamic = DYN_XSAVEC},
     XSAVE_COMPONENT(2),
@@ -534,6 +552,11 @@ enum vmm_action vmm_handle_cpuid(struct vcpu *v, struct vmm_exit *e)
         answer(v, &a->regs);
     }
     return VMM_CONTINUE;
+}
+
+bool vmm_cpuid_has_xsaves(struct vmm_cpuid *c)
+{
+    return (answer_find(c, 0xd, 1)->regs.eax & XSAVEC_EAX_XSAVES) != 0;
 }
 
 uint32_t vmm_cpuid_signature(struct vmm_cpuid *c)

@@ -12,6 +12,13 @@ struct vmm_cpuid_regs {
     uint32_t eax, ebx, ecx, edx;
 };
 
+/* Features that a back end may have to keep from guests although the processor has them. */
+enum vmm_hidden {
+    VMM_HIDDEN_RDTSCP = 1 << 0,
+    VMM_HIDDEN_INVPCID = 1 << 1,
+    VMM_HIDDEN_XSAVES = 1 << 2,
+};
+
 /* The processor's own answer; a test brings its own. */
 typedef void (*vmm_cpuid_raw_fn)(uint32_t leaf, uint32_t subleaf, struct vmm_cpuid_regs *out);
 
@@ -25,6 +32,7 @@ void vmm_cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct vmm
 /* What the policy lets the guest have. */
 uint64_t vmm_cpuid_xcr0_allowed(const struct vmm_cpuid *c);
 uint32_t vmm_cpuid_xsave_size(const struct vmm_cpuid *c, uint64_t xcr0);
+bool vmm_cpuid_has_xsaves(struct vmm_cpuid *c);
 uint32_t vmm_cpuid_signature(struct vmm_cpuid *c); /* leaf 1 EAX */
 uint64_t vmm_cpuid_efer_allowed(struct vmm_cpuid *c);
 /* Of all answers but those that tell frequencies: machines with the same one can hand VMs over. */

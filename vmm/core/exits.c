@@ -2,6 +2,7 @@
 #include "core/cpuid.h"
 #include "core/emulate.h"
 #include "core/irq.h"
+#include "core/lapic_page.h"
 #include "core/vm.h"
 #include "core/x86.h"
 #include "para/para.h"
@@ -120,6 +121,25 @@ enum vmm_action vmm_handle_intr_window(struct vcpu *v, struct vmm_exit *e)
 {
     (void)e;
     __atomic_or_fetch(&v->requests, VMM_REQ_INTR, __ATOMIC_RELAXED);
+    return VMM_CONTINUE;
+}
+
+enum vmm_action vmm_handle_deadline(struct vcpu *v, struct vmm_exit *e)
+{
+    (void)e;
+    __atomic_or_fetch(&v->requests, VMM_REQ_TIMER, __ATOMIC_RELAXED);
+    return VMM_CONTINUE;
+}
+
+enum vmm_action vmm_handle_apic_write(struct vcpu *v, struct vmm_exit *e)
+{
+    vlapic_page_written(v, e->apic.offset, e->apic.value);
+    return VMM_CONTINUE;
+}
+
+enum vmm_action vmm_handle_apic_eoi(struct vcpu *v, struct vmm_exit *e)
+{
+    vioapic_eoi(v->vm, e->apic.vector);
     return VMM_CONTINUE;
 }
 

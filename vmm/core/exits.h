@@ -30,6 +30,9 @@
     X(task_switch)                                                                                 \
     X(rdpmc)        /* #GP: no counters are offered */                                             \
     X(entry_failed) /* the hardware refused the guest state */                                     \
+    X(deadline)     /* what vcpu->deadline said has come */                                        \
+    X(apic_write)   /* the guest wrote a LAPIC register; the hardware's page has the value */      \
+    X(apic_eoi)     /* the guest ended a level-triggered interrupt */                              \
     X(retry)        /* nothing happened: go round the loop */
 
 enum vmm_exit_kind {
@@ -76,6 +79,11 @@ struct vmm_exit {
             bool value_valid; /* CLTS, LMSW: no register holds what is to be written ... */
             uint64_t value;   /* ... to CR0 */
         } reg;                /* cr_access, dr_access */
+        struct {
+            uint16_t offset; /* of the register in the LAPIC's page */
+            uint8_t vector;  /* of an EOI */
+            uint64_t value;  /* low half: what was written; high half: the register behind it */
+        } apic;              /* apic_write, apic_eoi */
     };
     uint64_t rip, info1, info2;
 };

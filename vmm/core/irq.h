@@ -90,3 +90,6 @@ void vioapic_eoi(struct vm *vm, uint8_t vector);
 
 /* Timers that fired for this vCPU: run their callbacks. Called by the run loop on VMM_REQ_TIMER. */
 void vmm_timers_run(struct vcpu *v);
+/* The thread of a vCPU that ends_at_deadline is about to sleep; it does no more. */
+void vmm_timers_sleep(struct vcpu *v);
+void vmm_timers_awake(struct vcpu *v);

@@ -310,6 +310,22 @@ static bool write_debugctl(struct vcpu *v, const struct row *row, uint32_t msr, 
     return value == 0;
 }
 
+/* No supervisor states: XSAVES finds what XSAVEC finds. */
+static bool read_xss(struct vcpu *v, const struct row *row, uint32_t msr, uint64_t *value)
+{
+    (void)row;
+    (void)msr;
+    *value = 0;
+    return vmm_cpuid_has_xsaves(v->vm->cpuid);
+}
+
+static bool write_xss(struct vcpu *v, const struct row *row, uint32_t msr, uint64_t value)
+{
+    (void)row;
+    (void)msr;
+    return value == 0 && vmm_cpuid_has_xsaves(v->vm->cpuid);
+}
+
 /* Sorted: a binary search finds what the index of low numbers does not have. */
 static const struct row row_table[] = {
     {0, 1, NULL, NULL, 0}, /* stands for all that are not here */
@@ -333,6 +349,7 @@ static const struct row row_table[] = {
     {0x2ff, 1, read_mtrr_default, write_mtrr_default, 0},
     {0x6e0, 1, read_deadline, write_deadline, 0},
     {MSR_X2APIC_FIRST, MSR_X2APIC_COUNT, read_x2apic, write_x2apic, 0},
+    {0xda0, 1, read_xss, write_xss, 0},
     {VMM_PARA_MSR_FIRST, VMM_PARA_MSR_COUNT, read_para, write_para, 0},
     {0xc0000080, 1, read_efer, write_efer, 0},
     {0xc0000103, 1, read_tsc_aux, write_tsc_aux, 0},

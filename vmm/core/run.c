@@ -140,6 +140,17 @@ static bool handle_requests(struct vcpu *v)
     return true;
 }
 
+static void park(struct vcpu *v)
+{
+    if (vmm_likely(!v->ends_at_deadline)) {
+        v->ops->thread_park(v->host);
+        return;
+    }
+    vmm_timers_sleep(v);
+    v->ops->thread_park(v->host);
+    vmm_timers_awake(v);
+}
+
 /* Until the guest can be entered, or the thread must go. A wake that comes after the look at the
  * requests finds `parked` set and makes the park return at once. */
 static bool prepare(struct vcpu *v)
@@ -155,7 +166,7 @@ static bool prepare(struct vcpu *v)
         }
         __atomic_store_n(&v->parked, VMM_ASLEEP, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) == 0) {
-            v->ops->thread_park(v->host);
+            park(v);
         }
         __atomic_store_n(&v->parked, VMM_ACTIVE, __ATOMIC_RELAXED);
     }

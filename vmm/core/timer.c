@@ -20,9 +20,10 @@ struct vmm_timer {
 struct vmm_timer_queue {
     struct vcpu *vcpu;
     struct vmm_host_timer *host_timer;
-    struct vmm_lock lock;    /* protects: the list, its timers, what the host timer is set to */
+    struct vmm_lock lock;    /* protects: the list, its timers, vcpu->deadline */
     struct vmm_timer *first; /* by deadline: a handful, so a list */
     uint64_t host_deadline;  /* host cycles, UINT64_MAX: not armed */
+    bool asleep; /* of a vCPU that ends_at_deadline: its thread needs the host's timer */
 };
 
 static void queue_lock(struct vmm_timer_queue *q)
@@ -43,7 +44,32 @@ static void queue_host_fired(void *arg)
     vmm_vcpu_request(q->vcpu, VMM_REQ_TIMER);
 }
 
-/* Set the host's timer to the first deadline, if it is not. */
+static void arm_host(struct vmm_timer_queue *q)
+{
+    struct vcpu *v = q->vcpu;
+
+    if (v->deadline == UINT64_MAX) {
+        v->ops->timer_cancel(v->host, q->host_timer);
+    } else {
+        v->ops->timer_arm(v->host, q->host_timer, v->deadline);
+    }
+}
+
+/* Whoever sets another deadline for a vCPU that ends_at_deadline stores it first and looks at
+ * `asleep` and in_guest then; the vCPU the other way round. So either it sees the deadline, or the
+ * other sees that it has to be told. */
+static void tell(struct vmm_timer_queue *q)
+{
+    struct vcpu *v = q->vcpu;
+
+    if (__atomic_load_n(&q->asleep, __ATOMIC_SEQ_CST)) {
+        arm_host(q);
+    } else if (__atomic_load_n(&v->in_guest, __ATOMIC_SEQ_CST) != 0) {
+        vmm_vcpu_request(v, VMM_REQ_INTR);
+    }
+}
+
+/* Have the run end, or the host's timer fire, at the first deadline. */
 static void queue_program(struct vmm_timer_queue *q)
 {
     struct vcpu *v = q->vcpu;
@@ -53,14 +79,37 @@ static void queue_program(struct vmm_timer_queue *q)
         __builtin_add_overflow(q->first->deadline, v->vm->clock_base_cycles, &deadline)) {
         deadline = UINT64_MAX;
     }
-    if (deadline == q->host_deadline) {
+    if (deadline == v->deadline) {
         return;
     }
-    q->host_deadline = deadline;
-    if (deadline == UINT64_MAX) {
-        v->ops->timer_cancel(v->host, q->host_timer);
-    } else {
-        v->ops->timer_arm(v->host, q->host_timer, deadline);
+    if (vmm_unlikely(v->ends_at_deadline)) {
+        __atomic_store_n(&v->deadline, deadline, __ATOMIC_SEQ_CST);
+        tell(q);
+        return;
+    }
+    v->deadline = deadline;
+    arm_host(q);
+}
+
+void vmm_timers_sleep(struct vcpu *v)
+{
+    struct vmm_timer_queue *q = v->timers;
+
+    queue_lock(q);
+    __atomic_store_n(&q->asleep, true, __ATOMIC_SEQ_CST);
+    if (v->deadline != UINT64_MAX) {
+        arm_host(q);
+    }
+    queue_unlock(q);
+}
+
+void vmm_timers_awake(struct vcpu *v)
+{
+    struct vmm_timer_queue *q = v->timers;
+
+    __atomic_store_n(&q->asleep, false, __ATOMIC_SEQ_CST);
+    if ((__atomic_load_n(&v->requests, __ATOMIC_RELAXED) & VMM_REQ_TIMER) == 0) {
+        v->ops->timer_cancel(v->host, q->host_timer); /* it has not fired: spare the interrupt */
     }
 }
 
@@ -100,7 +149,7 @@ int vmm_timers_create(struct vcpu *v)
         return -VMM_ENOMEM;
     }
     q->vcpu = v;
-    q->host_deadline = UINT64_MAX;
+    v->deadline = UINT64_MAX;
     error = v->ops->timer_create(v->host, queue_host_fired, q, &q->host_timer);
     if (error != 0) {
         vmm_vm_free(v->vm, q, sizeof(*q));
@@ -228,8 +277,8 @@ void vmm_timers_run(struct vcpu *v)
 
     queue_lock(q);
     now = vmm_clock_cycles(v->vm);
-    if (q->host_deadline <= now + v->vm->clock_base_cycles) {
-        q->host_deadline = UINT64_MAX; /* it has fired */
+    if (v->deadline <= now + v->vm->clock_base_cycles) {
+        v->deadline = UINT64_MAX; /* it has come */
     }
     while (q->first != NULL && q->first->deadline <= now) {
         struct vmm_timer *t = q->first;

@@ -155,7 +155,12 @@ struct vcpu {
     uint64_t leaf_base;   /* the 2 MiB whose nested table of 4 KiB pages is */
     uint64_t *leaf;       /* here; NULL: none yet */
     struct vmm_port pio, mmio;
-    uint64_t passed;     /* atomic: generation (retire.h) up to which it has forgotten */
+    uint64_t passed; /* atomic: generation (retire.h) up to which it has forgotten */
+    /* Of its first timer in host cycles, UINT64_MAX: none. Atomic, core/timer.c. The back end ends
+     * the guest's run then with an exit of this name, if ends_at_deadline is set: a timer of the
+     * host is needed only while the thread sleeps. */
+    uint64_t deadline;
+    bool ends_at_deadline;
     uint8_t sipi_vector; /* set before VMM_REQ_SIPI */
     bool kicked;         /* atomic: ends this HLT or the next, by KVM's KICK_CPU */
     unsigned id;

@@ -22,6 +22,7 @@ struct vmm {
     struct vmm_lock lock; /* protects: the list of VMs */
     struct vm *vms;
     char description[160];
+    uint32_t hidden; /* enum vmm_hidden: what the back end cannot give to guests */
     uint8_t msr_index[VMM_MSR_INDEX_COUNT]; /* core/msr.c */
 };
 
@@ -74,6 +75,8 @@ int vmm_fail(struct vmm *vmm, struct vmm_error *err, int error, const char *fmt,
 
 /* Is `name` among the features that a host option, "-a,-b" or NULL, takes away? (core/option.c) */
 bool vmm_option_takes_away(const char *option, const char *name);
+/* Does it ask for one that is off by default: "+a"? */
+bool vmm_option_adds(const char *option, const char *name);
 
 /* Between the two the thread is the only one that controls the VM, and may touch its memory. May
  * sleep. leave: returns result. */

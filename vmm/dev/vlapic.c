@@ -7,32 +7,6 @@
 #include "core/vm.h"
 #include "dev/platform.h"
 
-/* Registers by their number: memory offset / 16, MSR - 0x800. */
-enum vlapic_register {
-    REG_ID = 0x02,
-    REG_VERSION = 0x03,
-    REG_TPR = 0x08,
-    REG_APR = 0x09,
-    REG_PPR = 0x0a,
-    REG_EOI = 0x0b,
-    REG_REMOTE_READ = 0x0c,
-    REG_LDR = 0x0d,
-    REG_DFR = 0x0e,
-    REG_SVR = 0x0f,
-    REG_ISR = 0x10,
-    REG_TMR = 0x18,
-    REG_IRR = 0x20,
-    REG_ESR = 0x28,
-    REG_ICR = 0x30,
-    REG_ICR_HIGH = 0x31,
-    REG_LVT = 0x32,
-    REG_INITIAL_COUNT = 0x38,
-    REG_CURRENT_COUNT = 0x39,
-    REG_DIVIDE = 0x3e,
-    REG_SELF_IPI = 0x3f,
-    REG_COUNT = 0x40,
-};
-
 #define X2APIC_MSR_BASE 0x800
 #define VERSION         (0x14 | (VLAPIC_LVT_COUNT - 1) << 16)
 #define SVR_VALID       0x3ff
@@ -74,9 +48,16 @@ static inline void update_ppr(struct vlapic *a)
     }
 }
 
-static void set_tpr(struct vlapic *a, uint32_t tpr)
+void vlapic_set_tpr(struct vlapic *a, uint32_t tpr)
 {
     a->tpr = tpr;
+    a->page_stale = true;
+    forget_found(a);
+    update_ppr(a);
+}
+
+void vlapic_renew(struct vlapic *a)
+{
     forget_found(a);
     update_ppr(a);
 }
@@ -219,58 +200,58 @@ static uint32_t read_id(const struct vlapic *a)
 }
 
 /* False: there is no such register to read. */
-static bool read_register(struct vlapic *a, unsigned reg, uint32_t *value)
+bool vlapic_register_read(struct vlapic *a, unsigned reg, uint32_t *value)
 {
     switch (reg) {
-    case REG_ID:
+    case VLAPIC_REG_ID:
         *value = read_id(a);
         break;
-    case REG_VERSION:
+    case VLAPIC_REG_VERSION:
         *value = VERSION;
         break;
-    case REG_TPR:
+    case VLAPIC_REG_TPR:
         *value = a->tpr;
         break;
-    case REG_PPR:
+    case VLAPIC_REG_PPR:
         *value = a->ppr;
         break;
-    case REG_LDR:
+    case VLAPIC_REG_LDR:
         *value = a->ldr;
         break;
-    case REG_DFR:
+    case VLAPIC_REG_DFR:
         *value = a->dfr;
         break;
-    case REG_SVR:
+    case VLAPIC_REG_SVR:
         *value = a->svr;
         break;
-    case REG_ISR ... REG_ISR + 7:
-        *value = read_isr(a, reg - REG_ISR);
+    case VLAPIC_REG_ISR ... VLAPIC_REG_ISR + 7:
+        *value = read_isr(a, reg - VLAPIC_REG_ISR);
         break;
-    case REG_TMR ... REG_TMR + 7:
+    case VLAPIC_REG_TMR ... VLAPIC_REG_TMR + 7:
         *value = read_bitmap(a->tmr, reg);
         break;
-    case REG_IRR ... REG_IRR + 7:
+    case VLAPIC_REG_IRR ... VLAPIC_REG_IRR + 7:
         *value = read_bitmap(a->irr, reg);
         break;
-    case REG_ESR:
+    case VLAPIC_REG_ESR:
         *value = a->esr;
         break;
-    case REG_ICR:
+    case VLAPIC_REG_ICR:
         *value = (uint32_t)a->icr;
         break;
-    case REG_ICR_HIGH:
+    case VLAPIC_REG_ICR_HIGH:
         *value = (uint32_t)(a->icr >> 32);
         break;
-    case REG_LVT ... REG_LVT + VLAPIC_LVT_COUNT - 1:
-        *value = a->lvt[reg - REG_LVT];
+    case VLAPIC_REG_LVT ... VLAPIC_REG_LVT + VLAPIC_LVT_COUNT - 1:
+        *value = a->lvt[reg - VLAPIC_REG_LVT];
         break;
-    case REG_INITIAL_COUNT:
+    case VLAPIC_REG_INITIAL_COUNT:
         *value = a->initial_count;
         break;
-    case REG_CURRENT_COUNT:
+    case VLAPIC_REG_CURRENT_COUNT:
         *value = vlapic_timer_count(a);
         break;
-    case REG_DIVIDE:
+    case VLAPIC_REG_DIVIDE:
         *value = a->divide;
         break;
     default:
@@ -283,26 +264,26 @@ static bool read_register(struct vlapic *a, unsigned reg, uint32_t *value)
 static bool write_register(struct vlapic *a, unsigned reg, uint32_t value)
 {
     switch (reg) {
-    case REG_TPR:
-        set_tpr(a, value & 0xff);
+    case VLAPIC_REG_TPR:
+        vlapic_set_tpr(a, value & 0xff);
         a->vcpu->backend->set_sysreg(a->vcpu, VMM_CR8, a->tpr >> 4);
         break;
-    case REG_EOI:
+    case VLAPIC_REG_EOI:
         eoi(a);
         break;
-    case REG_SVR:
+    case VLAPIC_REG_SVR:
         write_svr(a, value);
         break;
-    case REG_ESR: /* a write shows what has gathered */
+    case VLAPIC_REG_ESR: /* a write shows what has gathered */
         a->esr = __atomic_exchange_n(&a->errors, 0, __ATOMIC_RELAXED);
         break;
-    case REG_LVT ... REG_LVT + VLAPIC_LVT_COUNT - 1:
-        write_lvt(a, reg - REG_LVT, value);
+    case VLAPIC_REG_LVT ... VLAPIC_REG_LVT + VLAPIC_LVT_COUNT - 1:
+        write_lvt(a, reg - VLAPIC_REG_LVT, value);
         break;
-    case REG_INITIAL_COUNT:
+    case VLAPIC_REG_INITIAL_COUNT:
         vlapic_timer_set_count(a, value);
         break;
-    case REG_DIVIDE:
+    case VLAPIC_REG_DIVIDE:
         vlapic_timer_set_divide(a, value & DIVIDE_VALID);
         break;
     default:
@@ -312,21 +293,21 @@ static bool write_register(struct vlapic *a, unsigned reg, uint32_t value)
 }
 
 /* Registers that only memory has, or that memory has in another form. */
-static bool write_xapic(struct vlapic *a, unsigned reg, uint32_t value)
+bool vlapic_register_write(struct vlapic *a, unsigned reg, uint32_t value)
 {
     switch (reg) {
-    case REG_ID: /* fixed, as on processors since the Pentium 4 */
+    case VLAPIC_REG_ID: /* fixed, as on processors since the Pentium 4 */
         break;
-    case REG_LDR:
+    case VLAPIC_REG_LDR:
         a->ldr = value & 0xff000000;
         break;
-    case REG_DFR:
+    case VLAPIC_REG_DFR:
         a->dfr = value | 0x0fffffff;
         break;
-    case REG_ICR:
+    case VLAPIC_REG_ICR:
         vlapic_send(a, (a->icr & ~UINT64_C(0xffffffff)) | (value & ICR_VALID & ~ICR_BUSY));
         break;
-    case REG_ICR_HIGH:
+    case VLAPIC_REG_ICR_HIGH:
         a->icr = (a->icr & 0xffffffff) | (uint64_t)(value & 0xff000000) << 32;
         break;
     default:
@@ -346,16 +327,18 @@ static void vlapic_access(struct vdev *dev, struct vdev_access *access)
     if (vmm_unlikely((a->base & BASE_SETTABLE) != VLAPIC_BASE_ENABLED)) {
         return; /* no memory window: reads give all ones, as the bus left them */
     }
-    if (access->write && access->offset == REG_EOI * 16) {
+    if (access->write && access->offset == VLAPIC_REG_EOI * 16) {
         eoi(a);
         return;
     }
     if (access->write) {
+        a->page_stale = true;
         if (shift == 0 && access->size >= 4) {
-            known = write_xapic(a, reg, (uint32_t)access->value);
+            known = vlapic_register_write(a, reg, (uint32_t)access->value);
         }
     } else {
-        known = read_register(a, reg, &value) || reg == REG_APR || reg == REG_REMOTE_READ;
+        known = vlapic_register_read(a, reg, &value) || reg == VLAPIC_REG_APR ||
+                reg == VLAPIC_REG_REMOTE_READ;
         access->value = shift < 32 ? value >> shift : 0;
     }
     if (!known) {
@@ -374,11 +357,12 @@ bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
     if (!vlapic_x2apic(a)) {
         return false;
     }
-    if (reg == REG_ICR) {
+    if (reg == VLAPIC_REG_ICR) {
         *value = a->icr;
         return true;
     }
-    if (reg == REG_DFR || reg == REG_ICR_HIGH || !read_register(a, reg, &low)) {
+    if (reg == VLAPIC_REG_DFR || reg == VLAPIC_REG_ICR_HIGH ||
+        !vlapic_register_read(a, reg, &low)) {
         return false;
     }
     *value = low;
@@ -389,15 +373,15 @@ bool vlapic_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
 static uint32_t x2apic_reserved(unsigned reg)
 {
     switch (reg) {
-    case REG_TPR:
+    case VLAPIC_REG_TPR:
         return ~UINT32_C(0xff);
-    case REG_SVR:
+    case VLAPIC_REG_SVR:
         return ~(uint32_t)SVR_VALID;
-    case REG_LVT ... REG_LVT + VLAPIC_LVT_COUNT - 1:
-        return ~lvt_valid_table[reg - REG_LVT];
-    case REG_INITIAL_COUNT:
+    case VLAPIC_REG_LVT ... VLAPIC_REG_LVT + VLAPIC_LVT_COUNT - 1:
+        return ~lvt_valid_table[reg - VLAPIC_REG_LVT];
+    case VLAPIC_REG_INITIAL_COUNT:
         return 0;
-    case REG_DIVIDE:
+    case VLAPIC_REG_DIVIDE:
         return ~(uint32_t)DIVIDE_VALID;
     default: /* EOI and ESR: zero only */
         return UINT32_MAX;
@@ -412,18 +396,19 @@ bool vlapic_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
     if (vmm_unlikely(!vlapic_x2apic(a))) {
         return false;
     }
-    if (vmm_likely(reg == REG_EOI && value == 0)) {
+    if (vmm_likely(reg == VLAPIC_REG_EOI && value == 0)) {
         eoi(a);
         return true;
     }
-    if (reg == REG_ICR) {
+    a->page_stale = true;
+    if (reg == VLAPIC_REG_ICR) {
         if ((value & ~(UINT64_C(0xffffffff) << 32 | ICR_VALID)) != 0) {
             return false;
         }
         vlapic_send(a, value & ~(uint64_t)ICR_BUSY);
         return true;
     }
-    if (reg == REG_SELF_IPI) {
+    if (reg == VLAPIC_REG_SELF_IPI) {
         if (value > 0xff) {
             return false;
         }
@@ -447,7 +432,7 @@ uint64_t vlapic_cr8_read(struct vcpu *v)
 
 void vlapic_cr8_write(struct vcpu *v, uint64_t value)
 {
-    set_tpr(vlapic_of(v), (uint32_t)(value & 0xf) << 4);
+    vlapic_set_tpr(vlapic_of(v), (uint32_t)(value & 0xf) << 4);
 }
 
 /* Cluster of 16 and place in it. */
@@ -464,6 +449,7 @@ static void reset_registers(struct vlapic *a)
         a->tmr[i] = 0;
     }
     a->nested_count = 0;
+    a->page_stale = true;
     forget_found(a);
     a->tpr = 0;
     a->ppr = 0;
@@ -506,6 +492,7 @@ bool vlapic_base_write(struct vcpu *v, uint64_t value)
         return false; /* to x2APIC only from xAPIC */
     }
     a->base = value;
+    a->page_stale = true;
     if ((value & VLAPIC_BASE_ENABLED) == 0) {
         if ((old & VLAPIC_BASE_ENABLED) != 0) {
             reset_registers(a);
@@ -611,6 +598,7 @@ static int vlapic_load(struct vdev *dev, struct vdev_stream *in)
         error = -VMM_EINVAL;
     }
     if (error == 0) {
+        a->page_stale = true;
         update_ppr(a);
         vlapic_timer_update(a);
         vlapic_notice(a);

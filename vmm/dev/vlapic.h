@@ -19,6 +19,32 @@ enum vlapic_lvt { /* in the order of the registers from 0x320 */
                   VLAPIC_LVT_COUNT
 };
 
+/* Registers by their number: memory offset / 16, MSR - 0x800. */
+enum vlapic_register {
+    VLAPIC_REG_ID = 0x02,
+    VLAPIC_REG_VERSION = 0x03,
+    VLAPIC_REG_TPR = 0x08,
+    VLAPIC_REG_APR = 0x09,
+    VLAPIC_REG_PPR = 0x0a,
+    VLAPIC_REG_EOI = 0x0b,
+    VLAPIC_REG_REMOTE_READ = 0x0c,
+    VLAPIC_REG_LDR = 0x0d,
+    VLAPIC_REG_DFR = 0x0e,
+    VLAPIC_REG_SVR = 0x0f,
+    VLAPIC_REG_ISR = 0x10,
+    VLAPIC_REG_TMR = 0x18,
+    VLAPIC_REG_IRR = 0x20,
+    VLAPIC_REG_ESR = 0x28,
+    VLAPIC_REG_ICR = 0x30,
+    VLAPIC_REG_ICR_HIGH = 0x31,
+    VLAPIC_REG_LVT = 0x32,
+    VLAPIC_REG_INITIAL_COUNT = 0x38,
+    VLAPIC_REG_CURRENT_COUNT = 0x39,
+    VLAPIC_REG_DIVIDE = 0x3e,
+    VLAPIC_REG_SELF_IPI = 0x3f,
+    VLAPIC_REG_COUNT = 0x40,
+};
+
 #define VLAPIC_FIRST_VECTOR 16 /* those below are illegal in messages */
 #define VLAPIC_LVT_MASKED   (1u << 16)
 #define VLAPIC_SVR_ENABLED  (1u << 8)
@@ -57,6 +83,7 @@ struct vlapic {
     uint32_t ldr, dfr, svr, esr;
     uint64_t icr;
     uint32_t lvt[VLAPIC_LVT_COUNT];
+    bool page_stale; /* registers were written since dev/vlapic_page.c copied them */
 
     struct vmm_timer *timer;
     uint32_t initial_count, divide;
@@ -110,6 +137,9 @@ static inline bool vlapic_test(const uint64_t bits[4], uint8_t vector)
     return (__atomic_load_n(&bits[vector / 64], __ATOMIC_RELAXED) >> (vector % 64) & 1) != 0;
 }
 
+/* Priorities after the page has given back what is requested and in service. */
+void vlapic_renew(struct vlapic *a);
+
 /* Put a vector into the IRR; any thread. */
 void vlapic_accept(struct vlapic *a, uint8_t vector, bool level);
 /* An unmasked local interrupt happened. The vCPU's thread, or LINT0 from any. */
@@ -118,6 +148,11 @@ void vlapic_local(struct vlapic *a, enum vlapic_lvt which);
 void vlapic_notice(struct vlapic *a);
 /* Does the PIC's INT pin reach this CPU? */
 bool vlapic_extint_enabled(const struct vlapic *a);
+
+/* For dev/vlapic_page.c. False: there is no such register. */
+bool vlapic_register_read(struct vlapic *a, unsigned reg, uint32_t *value);
+bool vlapic_register_write(struct vlapic *a, unsigned reg, uint32_t value); /* of the memory form */
+void vlapic_set_tpr(struct vlapic *a, uint32_t tpr);
 
 /* Something to be told in ESR. Any thread. */
 void vlapic_error(struct vlapic *a, uint32_t error);

@@ -8,6 +8,7 @@
 #define MSR_PROC       0x482
 #define MSR_EXIT       0x483
 #define MSR_ENTRY      0x484
+#define MSR_MISC       0x485
 #define MSR_CR0_FIXED0 0x486
 #define MSR_CR0_FIXED1 0x487
 #define MSR_CR4_FIXED0 0x488
@@ -17,6 +18,10 @@
 #define TRUE_DISTANCE  12 /* MSR_TRUE_PIN - MSR_PIN, and so on for four of them */
 
 #define BASIC_TRUE_CONTROLS (UINT64_C(1) << 55)
+#define MISC_TIMER_SHIFT    UINT64_C(0x1f)
+
+/* Interrupts of the LAPIC without exits: all of it, or none. */
+#define PROC2_APICV (PROC2_APIC_ACCESS | PROC2_X2APIC | PROC2_APIC_REGS | PROC2_VIRTUAL_INTR)
 
 #define EPT_4_LEVELS       (UINT64_C(1) << 6)
 #define EPT_WRITE_BACK     (UINT64_C(1) << 14)
@@ -56,6 +61,7 @@ static const struct {
 } like_table[] = {
     {PROC2_RDTSCP, "rdtscp"},   {PROC2_VPID, "vpid"},      {PROC2_WBINVD, "wbinvd"},
     {PROC2_INVPCID, "invpcid"}, {PROC2_PAUSE_LOOP, "ple"}, {PROC2_UNRESTRICTED, "unrestricted"},
+    {PROC2_XSAVES, "xsaves"},
 };
 
 static bool wanted(const char *without, const char *name)
@@ -89,6 +95,23 @@ static void read_fixed(struct vmx_caps *caps, vmx_msr_reader read, void *arg, co
     caps->page_1g = (caps->ept_vpid & EPT_1G) != 0 && wanted(without, "1g");
     caps->ept_ad = (caps->ept_vpid & EPT_ACCESSED_DIRTY) != 0 && wanted(without, "ad");
     caps->invept_single = (caps->ept_vpid & EPT_INVEPT_SINGLE) != 0;
+}
+
+static void choose_pin(struct vmx_caps *caps, uint64_t capability, uint64_t misc,
+                       const char *without)
+{
+    uint32_t may = (uint32_t)(capability >> 32);
+
+    caps->timer_shift = (unsigned)(misc & MISC_TIMER_SHIFT);
+    if ((may & PIN_TIMER) != 0 && wanted(without, "timer")) {
+        caps->pin |= PIN_TIMER;
+    }
+}
+
+static void choose_apicv(struct vmx_caps *caps, uint64_t capability, const char *without)
+{
+    caps->apicv = (capability >> 32 & PROC2_APICV) == PROC2_APICV &&
+                  (caps->proc & PROC_TPR_SHADOW) != 0 && wanted(without, "apicv");
 }
 
 /* CR8: either the TPR shadow, or exits. */
@@ -126,5 +149,7 @@ int vmx_caps_read(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const c
         return -VMM_ENOTSUP;
     }
     vmx_controls(read(arg, MSR_PROC2), PROC2_EPT, secondary_like(caps, without), &caps->proc2);
+    choose_pin(caps, read(arg, MSR_PIN + at), read(arg, MSR_MISC), without);
+    choose_apicv(caps, read(arg, MSR_PROC2), without);
     return 0;
 }

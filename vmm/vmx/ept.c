@@ -25,11 +25,59 @@ static const struct vmm_nested_format ept_format = {
     .dirty = UINT64_C(1) << 9,
 };
 
-int vmx_ept_create(struct vm *vm)
+void *vmx_alloc_page(struct vm *vm, hpa_t *out)
+{
+    void *va;
+
+    if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, vm->config.node, out) != 0) {
+        out->v = 0;
+        return NULL;
+    }
+    va = vm->ops->hpa_to_va(vm->host, *out);
+    __builtin_memset(va, 0, VMM_PAGE_SIZE);
+    return va;
+}
+
+static void free_arch(struct vm *vm, struct vmx_vm *arch)
 {
     const struct vmx *vmx = vm->vmm->arch;
 
-    return vmm_nested_create(vm, &ept_format, LEVELS, vmx->caps.page_1g);
+    if (arch->apic_page.v != 0) {
+        vm->ops->pages_free(vm->host, arch->apic_page, 1);
+    }
+    vmm_vm_free(vm, arch, sizeof(*arch) + vmx->cpu_count * sizeof(arch->ept_seen[0]));
+}
+
+int vmx_ept_create(struct vm *vm)
+{
+    const struct vmx *vmx = vm->vmm->arch;
+    struct vmx_vm *arch =
+        vmm_vm_alloc(vm, sizeof(*arch) + vmx->cpu_count * sizeof(arch->ept_seen[0]));
+    int error;
+
+    if (arch == NULL) {
+        return -VMM_ENOMEM;
+    }
+    if (vmx->caps.apicv && vmx_alloc_page(vm, &arch->apic_page) == NULL) {
+        free_arch(vm, arch);
+        return -VMM_ENOMEM;
+    }
+    error = vmm_nested_create(vm, &ept_format, LEVELS, vmx->caps.page_1g);
+    if (error != 0) {
+        free_arch(vm, arch);
+        return error;
+    }
+    /* No CPU has seen the first generation: another VM's tables may have been at the same place. */
+    vm->nested.flush_generation = 1;
+    vm->arch = arch;
+    return 0;
+}
+
+void vmx_ept_destroy(struct vm *vm)
+{
+    vmm_nested_destroy(vm);
+    free_arch(vm, vm->arch);
+    vm->arch = NULL;
 }
 
 uint64_t vmx_ept_pointer(const struct vmx_caps *caps, const struct vmm_nested *ept)
@@ -59,8 +107,13 @@ void vmx_flush(struct vmx_vcpu *x)
 
 /* VPIDs are handed out as SVM's ASIDs are: one after another on each CPU, with one flush and a new
  * generation when they have run out. */
-static void renew_vpid(struct vmx_vcpu *x, struct vmx_cpu *cpu)
+void vmx_vpid_renew(struct vmx_vcpu *x, struct vmx_cpu *cpu)
 {
+    if ((x->vmx->caps.proc2 & PROC2_VPID) == 0) {
+        x->vpid_generation =
+            cpu->generation; /* each entry and exit flushes what a VPID would tag */
+        return;
+    }
     if (cpu->next_vpid > LAST_VPID) {
         invvpid(ALL_CONTEXTS);
         cpu->generation++;
@@ -70,16 +123,11 @@ static void renew_vpid(struct vmx_vcpu *x, struct vmx_cpu *cpu)
     vmcs_write16(VMCS_VPID, (uint16_t)cpu->next_vpid++);
 }
 
-/* Without VPIDs every entry and exit flushes what a VPID would tag. What EPT alone tags has to go
- * whenever a mapping went away since this CPU last entered this VM. */
-void vmx_translations_renew(struct vmx_vcpu *x, struct vmx_cpu *cpu)
+/* What the EPT tags has to go from this CPU when a mapping went away since it last ran a vCPU of
+ * the VM, and only then: a vCPU's own changes are its VPID's affair. */
+void vmx_ept_flush(struct vmx_vcpu *x, struct vmx_cpu *cpu, uint64_t generation)
 {
-    if ((x->vmx->caps.proc2 & PROC2_VPID) != 0) {
-        renew_vpid(x, cpu);
-    } else {
-        x->vpid_generation = cpu->generation;
-    }
-    x->ept_generation = __atomic_load_n(&x->nested->flush_generation, __ATOMIC_ACQUIRE);
+    x->ept_seen[cpu->id] = generation;
     if (x->vmx->caps.invept_single) {
         invept(ONE_CONTEXT, vmx_ept_pointer(&x->vmx->caps, x->nested));
     } else {

@@ -3,7 +3,7 @@
 #include "core/x86.h"
 #include "vmx/vmx.h"
 
-enum detail { NONE, EXCEPTION, NMI_WINDOW, CR, DR, IO, EPT };
+enum detail { NONE, EXCEPTION, NMI_WINDOW, CR, DR, IO, EPT, APIC_ACCESS, APIC_WRITE, APIC_EOI };
 
 /* What is not here is unknown. */
 static const struct {
@@ -32,6 +32,10 @@ static const struct {
     [EXIT_MWAIT] = {VMM_EXIT_mwait, NONE, true},
     [EXIT_MONITOR] = {VMM_EXIT_monitor, NONE, true},
     [EXIT_PAUSE] = {VMM_EXIT_pause, NONE, true},
+    [EXIT_APIC_ACCESS] = {VMM_EXIT_nested_fault, APIC_ACCESS, false},
+    [EXIT_EOI] = {VMM_EXIT_apic_eoi, APIC_EOI, false},
+    [EXIT_TIMER] = {VMM_EXIT_deadline, NONE, false},
+    [EXIT_APIC_WRITE] = {VMM_EXIT_apic_write, APIC_WRITE, false},
     [EXIT_EPT_VIOLATION] = {VMM_EXIT_nested_fault, EPT, false},
     [EXIT_INVEPT] = {VMM_EXIT_refused, NONE, true},
     [EXIT_INVVPID] = {VMM_EXIT_refused, NONE, true},
@@ -203,6 +207,15 @@ static void decode_detail(struct vcpu *v, struct vmx_vcpu *x, struct vmm_exit *e
         break;
     case EPT:
         decode_ept(x, e);
+        break;
+    case APIC_ACCESS:
+        vmx_apicv_decode_access(e);
+        break;
+    case APIC_WRITE:
+        vmx_apicv_decode_write(x, e);
+        break;
+    case APIC_EOI:
+        e->apic.vector = (uint8_t)e->info1;
         break;
     }
 }

@@ -1,5 +1,6 @@
 /* Events into the guest. Spec: Intel SDM vol. 3 sections 25.8.3 (injection), 27.2.4 (IDT-vectoring
  * information), 26.2 (windows), 32.2.2 (virtual NMIs). */
+#include "core/irq.h"
 #include "core/x86.h"
 #include "vmx/vmx.h"
 
@@ -8,9 +9,13 @@ static uint64_t encode(uint8_t vector, enum vmx_intr_type type)
     return vector | (uint32_t)type << INTR_INFO_TYPE_SHIFT | INTR_INFO_VALID;
 }
 
-/* The VMCS gets it at the next entry. */
+/* The VMCS gets it at the next entry. What is the LAPIC's, the hardware delivers itself: apicv.c.
+ */
 bool vmx_intr_allowed(struct vcpu *v)
 {
+    if (vmx_vcpu(v)->apicv && !vmm_irq_is_external(v)) {
+        return false;
+    }
     return (v->rflags & X86_RFLAGS_IF) != 0 && !v->intr_shadow && vmx_vcpu(v)->event == 0;
 }
 
@@ -66,7 +71,9 @@ static void change_proc(struct vcpu *v, uint32_t bit, bool on)
 void vmx_set_intr_window(struct vcpu *v, bool on, uint8_t vector)
 {
     (void)vector;
-    change_proc(v, PROC_INTR_WINDOW, on);
+    if (!vmx_vcpu(v)->apicv) {
+        change_proc(v, PROC_INTR_WINDOW, on);
+    }
 }
 
 void vmx_set_nmi_window(struct vcpu *v)
@@ -76,7 +83,7 @@ void vmx_set_nmi_window(struct vcpu *v)
 
 void vmx_set_cr8_exits(struct vcpu *v, bool on)
 {
-    if (vmx_vcpu(v)->virtual_apic != NULL) {
+    if (vmx_vcpu(v)->virtual_apic != NULL && !vmx_vcpu(v)->apicv) {
         change_proc(v, PROC_CR8_LOAD, on);
     }
 }

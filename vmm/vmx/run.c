@@ -2,6 +2,7 @@
  * thread stays on its CPU, and a kick that comes meanwhile waits for the entry and ends the guest's
  * run at once. Spec: Intel SDM vol. 3 chapters 26-28. */
 #include "core/irq.h"
+#include "core/lapic_page.h"
 #include "core/x86.h"
 #include "vmx/vmx.h"
 
@@ -55,12 +56,15 @@ static bool choose_cpu(struct vcpu *v, struct vmx_vcpu *x, struct vmx_cpu *cpu)
     if (vmm_unlikely(cpu->current != x && !vmx_load(x, cpu))) {
         return false;
     }
-    flush = __atomic_load_n(&x->nested->flush_generation, __ATOMIC_ACQUIRE);
     if (vmm_unlikely(!x->launched)) {
         vmx_host_state(x);
     }
-    if (vmm_unlikely(x->vpid_generation != cpu->generation || x->ept_generation != flush)) {
-        vmx_translations_renew(x, cpu);
+    if (vmm_unlikely(x->vpid_generation != cpu->generation)) {
+        vmx_vpid_renew(x, cpu);
+    }
+    flush = __atomic_load_n(&x->nested->flush_generation, __ATOMIC_ACQUIRE);
+    if (vmm_unlikely(x->ept_seen[cpu->id] != flush)) {
+        vmx_ept_flush(x, cpu, flush);
     }
     if (vmm_unlikely(cpu->msr_owner != x)) {
         vmx_load_msrs(x, cpu);
@@ -128,6 +132,49 @@ static void load_state(struct vcpu *v, struct vmx_vcpu *x)
     }
 }
 
+/* The preemption timer ends the run when the vCPU's next deadline comes. It counts a part of the
+ * TSC, rounded up: an exit that is early would only come again. Spec: section 26.5.1. */
+static void load_timer(struct vcpu *v, struct vmx_vcpu *x)
+{
+    uint64_t deadline = __atomic_load_n(&v->deadline, __ATOMIC_RELAXED);
+    unsigned shift = x->vmx->caps.timer_shift;
+    uint32_t timer = UINT32_MAX; /* exits for nothing, after minutes */
+
+    if (deadline != UINT64_MAX) {
+        uint64_t now = __builtin_ia32_rdtsc();
+        uint64_t left = deadline <= now ? 0 : ((deadline - now) >> shift) + 1;
+
+        timer = left < timer ? (uint32_t)left : timer;
+    }
+    if (timer != x->timer) {
+        vmcs_write32(VMCS_PREEMPTION_TIMER, timer);
+        x->timer = timer;
+    }
+}
+
+/* Most entries have nothing to hand over (apicv.c). */
+static void give_interrupts(struct vcpu *v, struct vmx_vcpu *x)
+{
+    if (vmm_unlikely(v->intr_window || (x->proc & PROC_INTR_WINDOW) != 0)) {
+        vmx_apicv_external(v, x);
+    }
+    if (vmm_unlikely(x->intr_status != 0 || vlapic_must_give(vlapic_of(v)))) {
+        vmx_apicv_give(v, x);
+    }
+}
+
+static void take_interrupts(struct vcpu *v, struct vmx_vcpu *x)
+{
+    uint16_t status = vmcs_read16(VMCS_GUEST_INTR_STATUS);
+
+    if (vmm_unlikely((status | x->intr_status) != 0)) {
+        x->intr_status = status;
+        vlapic_take_back(v, x->virtual_apic);
+    } else {
+        vlapic_follow_tpr(vlapic_of(v), x->virtual_apic);
+    }
+}
+
 static void save_state(struct vcpu *v, struct vmx_vcpu *x)
 {
     __asm__ volatile("mov %%cr2, %0" : "=r"(x->cr2));
@@ -173,6 +220,9 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
         refuse_mode(v, e);
         return;
     }
+    if (vmm_unlikely(x->apic_base != vlapic_of(v)->base) && x->vmx->caps.apicv) {
+        vmx_apicv_follow_mode(v);
+    }
     __asm__ volatile("cli" ::: "memory");
     v->running_cpu = (int)v->ops->cpu_current(v->host);
     __atomic_store_n(&v->in_guest, 1, __ATOMIC_SEQ_CST);
@@ -188,11 +238,22 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
         return;
     }
     load_state(v, x);
+    if (vmm_likely(v->ends_at_deadline)) {
+        load_timer(v, x);
+    }
+    if (vmm_likely(x->apicv)) {
+        give_interrupts(v, x);
+    }
     v = vmx_switch(v, &x->host_rsp, x->launched, &x->fail);
     x = vmx_vcpu(v);
     save_state(v, x);
+    if (vmm_likely(x->apicv)) {
+        take_interrupts(v, x);
+    }
     vmx_exit_decode(v, e);
     __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
     __asm__ volatile("sti" ::: "memory");
-    follow_tpr(v, x);
+    if (vmm_unlikely(!x->apicv)) {
+        follow_tpr(v, x);
+    }
 }

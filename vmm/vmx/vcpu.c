@@ -17,16 +17,6 @@
 #define PAUSE_GAP    128
 #define PAUSE_WINDOW 8192
 
-static int alloc_page(struct vcpu *v, hpa_t *out, void **va)
-{
-    if (v->ops->pages_alloc(v->host, 1, VMM_PAGE_SIZE, v->vm->config.node, out) != 0) {
-        return -VMM_ENOMEM;
-    }
-    *va = v->ops->hpa_to_va(v->host, *out);
-    __builtin_memset(*va, 0, VMM_PAGE_SIZE);
-    return 0;
-}
-
 static void free_pages(struct vcpu *v, struct vmx_vcpu *x)
 {
     if (x->vmcs.v != 0) {
@@ -41,25 +31,29 @@ static void free_pages(struct vcpu *v, struct vmx_vcpu *x)
 int vmx_vcpu_create(struct vcpu *v)
 {
     struct vmx_vcpu *x = vmm_vm_alloc(v->vm, sizeof(*x));
-    void *page;
+    struct vmx_vm *vm = v->vm->arch;
+    uint32_t *page;
 
     if (x == NULL) {
         return -VMM_ENOMEM;
     }
     x->vmx = v->vm->vmm->arch;
     x->nested = &v->vm->nested;
-    if (alloc_page(v, &x->vmcs, &page) != 0) {
+    x->ept_seen = vm->ept_seen;
+    page = vmx_alloc_page(v->vm, &x->vmcs);
+    if (page == NULL) {
         free_pages(v, x);
         return -VMM_ENOMEM;
     }
-    *(uint32_t *)page = x->vmx->caps.revision;
+    *page = x->vmx->caps.revision;
     if ((x->vmx->caps.proc & PROC_TPR_SHADOW) != 0) {
-        if (alloc_page(v, &x->virtual_apic_pa, &page) != 0) {
+        x->virtual_apic = vmx_alloc_page(v->vm, &x->virtual_apic_pa);
+        if (x->virtual_apic == NULL) {
             free_pages(v, x);
             return -VMM_ENOMEM;
         }
-        x->virtual_apic = page;
     }
+    v->ends_at_deadline = (x->vmx->caps.pin & PIN_TIMER) != 0;
     vmx_vmclear(x->vmcs);
     v->arch = x;
     return 0;
@@ -165,6 +159,16 @@ static void reset_controls(struct vmx_vcpu *x)
     if (x->virtual_apic != NULL) {
         vmcs_write64(VMCS_VIRTUAL_APIC, x->virtual_apic_pa.v);
         vmcs_write32(VMCS_TPR_THRESHOLD, 0);
+    }
+    if ((caps->pin & PIN_TIMER) != 0) {
+        vmcs_write32(VMCS_PREEMPTION_TIMER, UINT32_MAX);
+        x->timer = UINT32_MAX;
+    }
+    if ((caps->proc2 & PROC2_XSAVES) != 0) {
+        vmcs_write64(VMCS_XSS_EXIT_BITMAP, 0); /* XSS is 0 in guests: no component to exit for */
+    }
+    if (caps->apicv) {
+        vmx_apicv_reset(x);
     }
     if ((caps->proc2 & PROC2_PAUSE_LOOP) != 0) {
         vmcs_write32(VMCS_PLE_GAP, PAUSE_GAP);

@@ -19,6 +19,7 @@ typedef struct {
 
 #define VMCS_FIELD_LIST(F)                                                                         \
     F(16, VPID, 0x0000)                                                                            \
+    F(16, POSTED_VECTOR, 0x0002)                                                                   \
     F(16, GUEST_ES, 0x0800)                                                                        \
     F(16, GUEST_CS, 0x0802)                                                                        \
     F(16, GUEST_SS, 0x0804)                                                                        \
@@ -27,6 +28,8 @@ typedef struct {
     F(16, GUEST_GS, 0x080a)                                                                        \
     F(16, GUEST_LDTR, 0x080c)                                                                      \
     F(16, GUEST_TR, 0x080e)                                                                        \
+    F(16, GUEST_INTR_STATUS, 0x0810)                                                               \
+    F(16, PML_INDEX, 0x0812)                                                                       \
     F(16, HOST_ES, 0x0c00)                                                                         \
     F(16, HOST_CS, 0x0c02)                                                                         \
     F(16, HOST_SS, 0x0c04)                                                                         \
@@ -35,9 +38,17 @@ typedef struct {
     F(16, HOST_GS, 0x0c0a)                                                                         \
     F(16, HOST_TR, 0x0c0c)                                                                         \
     F(64, MSR_BITMAP, 0x2004)                                                                      \
+    F(64, PML_ADDRESS, 0x200e)                                                                     \
     F(64, TSC_OFFSET, 0x2010)                                                                      \
     F(64, VIRTUAL_APIC, 0x2012)                                                                    \
+    F(64, APIC_ACCESS, 0x2014)                                                                     \
+    F(64, POSTED_DESCRIPTOR, 0x2016)                                                               \
     F(64, EPT_POINTER, 0x201a)                                                                     \
+    F(64, EOI_EXIT0, 0x201c)                                                                       \
+    F(64, EOI_EXIT1, 0x201e)                                                                       \
+    F(64, EOI_EXIT2, 0x2020)                                                                       \
+    F(64, EOI_EXIT3, 0x2022)                                                                       \
+    F(64, XSS_EXIT_BITMAP, 0x202c)                                                                 \
     F(64, GUEST_PHYSICAL, 0x2400)                                                                  \
     F(64, LINK_POINTER, 0x2800)                                                                    \
     F(64, GUEST_DEBUGCTL, 0x2802)                                                                  \
@@ -96,6 +107,7 @@ typedef struct {
     F(32, GUEST_INTERRUPTIBILITY, 0x4824)                                                          \
     F(32, GUEST_ACTIVITY, 0x4826)                                                                  \
     F(32, GUEST_SYSENTER_CS, 0x482a)                                                               \
+    F(32, PREEMPTION_TIMER, 0x482e)                                                                \
     F(32, HOST_SYSENTER_CS, 0x4c00)                                                                \
     F(n, CR0_MASK, 0x6000)                                                                         \
     F(n, CR4_MASK, 0x6002)                                                                         \
@@ -179,6 +191,8 @@ VMCS_ACCESS(n, uint64_t)
 #define PIN_INTR         (UINT32_C(1) << 0)
 #define PIN_NMI          (UINT32_C(1) << 3)
 #define PIN_VIRTUAL_NMIS (UINT32_C(1) << 5)
+#define PIN_TIMER        (UINT32_C(1) << 6)
+#define PIN_POSTED       (UINT32_C(1) << 7)
 
 /* Processor-based controls, table 25-6. */
 #define PROC_INTR_WINDOW (UINT32_C(1) << 2)
@@ -197,17 +211,24 @@ VMCS_ACCESS(n, uint64_t)
 #define PROC_SECONDARY   (UINT32_C(1) << 31)
 
 /* Secondary ones, table 25-7. */
+#define PROC2_APIC_ACCESS  (UINT32_C(1) << 0)
 #define PROC2_EPT          (UINT32_C(1) << 1)
 #define PROC2_RDTSCP       (UINT32_C(1) << 3)
+#define PROC2_X2APIC       (UINT32_C(1) << 4)
 #define PROC2_VPID         (UINT32_C(1) << 5)
 #define PROC2_WBINVD       (UINT32_C(1) << 6)
 #define PROC2_UNRESTRICTED (UINT32_C(1) << 7)
+#define PROC2_APIC_REGS    (UINT32_C(1) << 8)
+#define PROC2_VIRTUAL_INTR (UINT32_C(1) << 9)
 #define PROC2_PAUSE_LOOP   (UINT32_C(1) << 10)
 #define PROC2_INVPCID      (UINT32_C(1) << 12)
+#define PROC2_PML          (UINT32_C(1) << 17)
+#define PROC2_XSAVES       (UINT32_C(1) << 20)
 
 /* Exit controls, table 25-13. */
 #define EXIT_SAVE_DEBUG (UINT32_C(1) << 2)
 #define EXIT_HOST_64    (UINT32_C(1) << 9)
+#define EXIT_ACK_INTR   (UINT32_C(1) << 15)
 #define EXIT_LOAD_PAT   (UINT32_C(1) << 19)
 #define EXIT_SAVE_EFER  (UINT32_C(1) << 20)
 #define EXIT_LOAD_EFER  (UINT32_C(1) << 21)
@@ -270,11 +291,18 @@ enum vmx_exit_reason {
     EXIT_MWAIT = 36,
     EXIT_MONITOR = 39,
     EXIT_PAUSE = 40,
+    EXIT_APIC_ACCESS = 44,
+    EXIT_EOI = 45,
     EXIT_EPT_VIOLATION = 48,
     EXIT_EPT_MISCONFIGURATION = 49,
     EXIT_INVEPT = 50,
+    EXIT_TIMER = 52,
     EXIT_INVVPID = 53,
     EXIT_WBINVD = 54,
     EXIT_XSETBV = 55,
+    EXIT_APIC_WRITE = 56,
     EXIT_VMFUNC = 59,
+    EXIT_PML_FULL = 62,
+    EXIT_XSAVES = 63,
+    EXIT_XRSTORS = 64,
 };

@@ -157,6 +157,9 @@ static void free_all(struct vmm *vmm, struct vmx *vmx)
     if (vmx->msr_bitmap.v != 0) {
         vmm->ops->pages_free(vmm->host, vmx->msr_bitmap, 1);
     }
+    if (vmx->msr_bitmap_x2apic.v != 0) {
+        vmm->ops->pages_free(vmm->host, vmx->msr_bitmap_x2apic, 1);
+    }
     for (unsigned i = 0; i < vmx->cpu_count; i++) {
         if (vmx->cpu[i].vmxon_pa != 0) {
             vmm->ops->pages_free(vmm->host, VMM_HPA(vmx->cpu[i].vmxon_pa), 1);
@@ -174,6 +177,11 @@ static int alloc_pages(struct vmm *vmm, struct vmx *vmx)
         return -VMM_ENOMEM;
     }
     vmx_msr_map_fill(va);
+    if (alloc_page(vmm, &vmx->msr_bitmap_x2apic, &va) != 0) {
+        return -VMM_ENOMEM;
+    }
+    vmx_msr_map_fill(va);
+    vmx_msr_map_open_x2apic(va);
     for (unsigned i = 0; i < vmx->cpu_count; i++) {
         if (alloc_page(vmm, &page, &va) != 0) {
             return -VMM_ENOMEM;
@@ -212,6 +220,9 @@ static int create(struct vmm *vmm, struct vmm_error *err)
         free_all(vmm, vmx);
         return error;
     }
+    vmm->hidden = ((vmx->caps.proc2 & PROC2_RDTSCP) == 0 ? VMM_HIDDEN_RDTSCP : 0u) |
+                  ((vmx->caps.proc2 & PROC2_INVPCID) == 0 ? VMM_HIDDEN_INVPCID : 0u) |
+                  ((vmx->caps.proc2 & PROC2_XSAVES) == 0 ? VMM_HIDDEN_XSAVES : 0u);
     vmm->arch = vmx;
     return 0;
 }
@@ -233,12 +244,16 @@ static void describe(struct vmm *vmm, char *out, size_t size)
 {
     const struct vmx_caps *caps = &((const struct vmx *)vmm->arch)->caps;
 
-    vmm_format(vmm, out, size, "Intel VMX: EPT%s%s%s%s%s%s",
+    vmm_format(vmm, out, size, "Intel VMX: EPT%s%s%s%s%s%s%s%s",
                caps->page_1g ? " with 1 GiB pages" : "",
                caps->ept_ad ? ", accessed and dirty bits" : "",
                (caps->proc2 & PROC2_VPID) != 0 ? ", VPIDs" : "",
                (caps->proc2 & PROC2_UNRESTRICTED) != 0 ? ", unrestricted guest" : "",
-               (caps->proc & PROC_TPR_SHADOW) != 0 ? ", TPR shadow" : "",
+               caps->apicv                           ? ", virtual interrupts"
+               : (caps->proc & PROC_TPR_SHADOW) != 0 ? ", TPR shadow"
+                                                     : "",
+               (caps->pin & PIN_TIMER) != 0 ? ", preemption timer" : "",
+               (caps->proc2 & PROC2_PML) != 0 ? ", PML" : "",
                (caps->proc2 & PROC2_PAUSE_LOOP) != 0 ? ", PAUSE-loop exits" : "");
 }
 
@@ -249,7 +264,7 @@ const struct vmm_backend vmx_backend = {
     .destroy = destroy,
     .describe = describe,
     .vm_create = vmx_ept_create,
-    .vm_destroy = vmm_nested_destroy,
+    .vm_destroy = vmx_ept_destroy,
     .vcpu_create = vmx_vcpu_create,
     .vcpu_destroy = vmx_vcpu_destroy,
     .vcpu_reset = vmx_vcpu_reset,

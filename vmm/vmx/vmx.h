@@ -20,6 +20,8 @@ struct vmx_caps {
     uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     uint64_t ept_vpid;
     bool page_1g, ept_ad, invept_single;
+    bool apicv;           /* the LAPIC's interrupts without exits, by the vCPU's mode: apicv.c */
+    unsigned timer_shift; /* the preemption timer counts one for 1 << this of the TSC */
 };
 
 /* One host CPU. Touched by that CPU with interrupts off. */
@@ -38,20 +40,28 @@ struct vmx_cpu {
 /* The instance. */
 struct vmx {
     struct vmx_caps caps;
-    hpa_t msr_bitmap;
+    hpa_t msr_bitmap, msr_bitmap_x2apic; /* the second for a LAPIC whose MSRs need no exits */
     unsigned cpu_count;
     struct vmx_cpu cpu[];
+};
+
+/* Of one VM, vm->arch. */
+struct vmx_vm {
+    hpa_t apic_page;       /* where the LAPIC's window leads to while all vCPUs use it; 0: none */
+    bool apic_page_mapped; /* under the memory's lock */
+    uint64_t ept_seen[];   /* by CPU: the nested tables' flush generation when it last flushed */
 };
 
 struct vmx_vcpu {
     hpa_t vmcs;
     struct vmx *vmx;
     struct vmm_nested *nested; /* the VM's */
+    uint64_t *ept_seen;        /* the VM's */
 
     struct vmx_cpu *cpu; /* where the VMCS is active; NULL: nowhere, and all of it is in memory */
     bool launched;
     uint64_t host_rsp; /* as the VMCS has it */
-    uint64_t vpid_generation, ept_generation;
+    uint64_t vpid_generation;
 
     uint64_t rip, rsp, rflags; /* as the VMCS has them */
     uint32_t blocked;          /* interruptibility, likewise */
@@ -62,7 +72,13 @@ struct vmx_vcpu {
     uint64_t lazy_msr[VMX_LAZY_MSRS];
     uint8_t *virtual_apic; /* NULL: no TPR shadow */
     hpa_t virtual_apic_pa;
-    uint8_t tpr; /* CR8 as the LAPIC knows it */
+    uint8_t tpr;          /* CR8 as the LAPIC knows it */
+    uint8_t apic_mode;    /* enum vlapic_mode that the controls are for */
+    uint64_t apic_base;   /* of the LAPIC, when that mode was looked at */
+    bool apicv;           /* in that mode, interrupts need no exits */
+    uint16_t intr_status; /* as the VMCS has it: RVI, SVI */
+    uint64_t level[4];    /* vectors whose EOI exits, likewise */
+    uint32_t timer;       /* preemption timer, likewise */
     bool dr_loaded;
     bool cannot_run; /* CR0 is one that only an unrestricted guest may have */
     bool fail;       /* the last entry ended at VMLAUNCH or VMRESUME itself */
@@ -125,6 +141,8 @@ int vmx_caps_read(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const c
  */
 
 void vmx_msr_map_fill(uint8_t *map);
+/* As well the LAPIC's registers that the hardware keeps: for a vCPU in x2APIC mode. */
+void vmx_msr_map_open_x2apic(uint8_t *map);
 
 /* --- own.c ------------------------------------------------------------------------------------ */
 
@@ -170,16 +188,32 @@ void vmx_event_again(struct vcpu *v, uint32_t info, uint32_t error);
 /* Write the processor-based controls if they change. The VMCS is loaded. */
 void vmx_set_proc(struct vmx_vcpu *x, uint32_t proc);
 
+/* --- apicv.c -------------------------------------------------------------------------------------
+ */
+
+/* Before an entry: the LAPIC's mode may have changed. Interrupts are on. */
+void vmx_apicv_follow_mode(struct vcpu *v);
+/* Round the entry, the VMCS loaded, interrupts off. */
+void vmx_apicv_give(struct vcpu *v, struct vmx_vcpu *x);
+void vmx_apicv_external(struct vcpu *v, struct vmx_vcpu *x); /* what waits is the 8259s' */
+void vmx_apicv_reset(struct vmx_vcpu *x);
+void vmx_apicv_decode_access(struct vmm_exit *e);
+void vmx_apicv_decode_write(struct vmx_vcpu *x, struct vmm_exit *e);
+
 /* --- ept.c ------------------------------------------------------------------------------------ */
 
 int vmx_ept_create(struct vm *vm);
+void vmx_ept_destroy(struct vm *vm);
 uint64_t vmx_ept_pointer(const struct vmx_caps *caps, const struct vmm_nested *ept);
-/* Entry on this CPU needs a VPID or flushes. */
+/* The vCPU's own translations are no longer right: it gets a new VPID. */
 void vmx_flush(struct vmx_vcpu *x);
-void vmx_translations_renew(struct vmx_vcpu *x, struct vmx_cpu *cpu);
+void vmx_vpid_renew(struct vmx_vcpu *x, struct vmx_cpu *cpu);
+void vmx_ept_flush(struct vmx_vcpu *x, struct vmx_cpu *cpu, uint64_t generation);
 
 /* --- vcpu.c ----------------------------------------------------------------------------------- */
 
+/* A zeroed page of the VM's; NULL: none. */
+void *vmx_alloc_page(struct vm *vm, hpa_t *out);
 int vmx_vcpu_create(struct vcpu *v);
 void vmx_vcpu_destroy(struct vcpu *v);
 void vmx_vcpu_reset(struct vcpu *v);
