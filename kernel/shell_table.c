@@ -13,16 +13,21 @@ const struct shell_command shell_command_table[] = {
      "vm show <name>             configuration and state of one\n"
      "vm create <manifest>       a VM from a boot module, such as vms/linux.json\n"
      "vm start <name>            load the guest and run it\n"
-     "vm stop <name>             stop it, whatever the guest does\n"
-     "vm reset <name>            restart the guest, as its reset button would\n"
      "vm pause|resume <name>     hold the vCPUs; let them go on\n"
-     "vm kill <name>             stop it and give all it holds back\n"
+     "vm reset <name>            restart the guest, as its reset button would\n"
+     "vm stop <name>             stop it, whatever the guest does\n"
+     "vm destroy <name>          give all that a VM which does not run holds back\n"
+     "vm kill <name>             stop and destroy\n"
      "vm console <name>          bring its console to the front\n"
-     "vm stats <name>            exits by kind, memory held\n"
-     "vm dump <name>             registers and last exits of every vCPU, into the log\n"
-     "vm regs|trace <name>       the registers alone, the exits alone\n"
+     "vm regs|trace <name>       registers and backtrace; the last exits; into the log\n"
+     "vm dump <name>             all of that, and the hardware's block\n"
      "vm mem <name> <address> [bytes]    guest-physical memory\n"
-     "vm inject-nmi <name> [vcpu]        as its NMI button would\n",
+     "vm stats <name> [all|<vcpu>]       exits by kind, of all vCPUs together, each, or one\n"
+     "vm inject-nmi <name> [vcpu]        as its NMI button would\n"
+     "vm checkpoint <name> [<image>|block:<device>]    write all of it there; it goes on\n"
+     "vm restore <name> [<image>|block:<device>]       and back, made anew if it is gone\n"
+     "vm images                  checkpoints in memory\n"
+     "vm forget <image>          give one's memory back\n",
      vm_candidate},
     {"run", "<application> [argument...]", "run a native application", cmd_run,
      "The application is a boot module, found by its name or as native/<name>.\n"

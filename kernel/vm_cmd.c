@@ -7,17 +7,24 @@
 #include "kernel/module.h"
 #include "kernel/shell.h"
 #include "kernel/shell_cmds.h"
+#include "kernel/vm_cmd.h"
 #include "kernel/vms.h"
 
+/* One of the three: on the VM that the argument names, on that VM with what follows its name, on
+ * the arguments themselves. */
 struct vm_action {
     const char *name;
-    int (*on_vm)(struct vm *vm);          /* with the VM that the argument names, or */
-    int (*on_name)(const char *argument); /* with the argument itself (NULL: takes none) */
-    bool takes_argument;
-    int (*on_more)(struct vm *vm, int argc, char **argv); /* with what follows the VM's name */
+    int (*plain)(struct vm *vm);
+    int (*on_vm)(struct vm *vm, int argc, char **argv);
+    int (*on_words)(int argc, char **argv);
 };
 
-static int report(const char *name, const char *what, int status)
+const char *vm_cmd_name(const struct vm *vm)
+{
+    return vmm_vm_config(vm)->name;
+}
+
+int vm_cmd_report(const char *name, const char *what, int status)
 {
     if (status == -VMM_EBUSY || status == -VMM_EINVAL) {
         struct vm *vm = vmm_vm_find(vms_instance(), name);
@@ -29,9 +36,12 @@ static int report(const char *name, const char *what, int status)
     return status;
 }
 
-static const char *name_of(const struct vm *vm)
+bool vm_cmd_number(const char *text, uint64_t limit, uint64_t *out)
 {
-    return vmm_vm_config(vm)->name;
+    char *end;
+    errno = 0;
+    *out = strtoull(text, &end, 0);
+    return *text != '\0' && *end == '\0' && errno == 0 && *out <= limit;
 }
 
 static void print_row(struct vm *vm)
@@ -43,9 +53,10 @@ static void print_row(struct vm *vm)
                  ended ? vmm_reason_name(vmm_vm_reason(vm)) : "");
 }
 
-static int action_list(const char *argument)
+static int action_list(int argc, char **argv)
 {
-    (void)argument;
+    (void)argc;
+    (void)argv;
     shell_printf("NAME                 STATE     VCPUS      MEMORY  REASON\n");
     for (struct vm *vm = NULL; (vm = vmm_vm_next(vms_instance(), vm)) != NULL;) {
         print_row(vm);
@@ -53,37 +64,19 @@ static int action_list(const char *argument)
     return 0;
 }
 
-static int action_show(struct vm *vm)
-{
-    const struct vm_config *c = vmm_vm_config(vm);
-    print_row(vm);
-    if (*c->firmware_path) {
-        shell_printf("  firmware %s\n", c->firmware_path);
-    } else {
-        shell_printf("  kernel  %s\n  initrd  %s\n  args    %s\n", c->kernel_path,
-                     *c->initrd_path ? c->initrd_path : "(none)", c->boot_args);
-    }
-    for (unsigned i = 0; i < c->vcpu_count; i++) {
-        if (c->cpu[i] >= 0) {
-            shell_printf("  vcpu %u  pinned to CPU %d\n", i, c->cpu[i]);
-        }
-    }
-    shell_printf("  power   %s\n", c->power == VM_POWER_NODE
-                                       ? "the guest's power-off powers the node off"
-                                       : "the guest's power-off ends the VM");
-    return 0;
-}
-
-static int action_create(const char *manifest)
+static int action_create(int argc, char **argv)
 {
     struct vmm_error err = {.text = ""};
     struct vm *vm;
-    int status = vms_create(manifest, &vm, &err);
+    if (argc != 1) {
+        return shell_usage("vm");
+    }
+    int status = vms_create(argv[0], &vm, &err);
     if (status < 0) {
         shell_printf("%s\n", err.text);
         return status;
     }
-    shell_printf("vm %s: created\n", name_of(vm));
+    shell_printf("vm %s: created\n", vm_cmd_name(vm));
     return 0;
 }
 
@@ -92,152 +85,89 @@ static int action_start(struct vm *vm)
     struct vmm_error err = {.text = ""};
     int status = vmm_vm_start(vm, &err);
     if (status < 0) {
-        shell_printf("vm %s: not started: %s\n", name_of(vm), err.text);
+        shell_printf("vm %s: not started: %s\n", vm_cmd_name(vm), err.text);
     }
     return status;
 }
 
 static int action_stop(struct vm *vm)
 {
-    return report(name_of(vm), "stop", vmm_vm_stop(vm));
+    return vm_cmd_report(vm_cmd_name(vm), "stop", vmm_vm_stop(vm));
 }
 
 static int action_reset(struct vm *vm)
 {
-    return report(name_of(vm), "reset", vmm_vm_reset(vm));
+    return vm_cmd_report(vm_cmd_name(vm), "reset", vmm_vm_reset(vm));
 }
 
 static int action_pause(struct vm *vm)
 {
-    return report(name_of(vm), "pause", vmm_vm_pause(vm));
+    return vm_cmd_report(vm_cmd_name(vm), "pause", vmm_vm_pause(vm));
 }
 
 static int action_resume(struct vm *vm)
 {
-    return report(name_of(vm), "resume", vmm_vm_resume(vm));
+    return vm_cmd_report(vm_cmd_name(vm), "resume", vmm_vm_resume(vm));
+}
+
+/* The name outlives the VM. */
+static int end_of(struct vm *vm, const char *what, int (*fn)(struct vm *vm))
+{
+    char name[VMM_NAME_MAX];
+    memcpy(name, vm_cmd_name(vm), sizeof(name));
+    return vm_cmd_report(name, what, fn(vm));
 }
 
 static int action_kill(struct vm *vm)
 {
-    char name[VMM_NAME_MAX];
-    memcpy(name, name_of(vm), sizeof(name));
-    return report(name, "kill", vms_destroy(vm));
+    return end_of(vm, "kill", vms_kill);
+}
+
+static int action_destroy(struct vm *vm)
+{
+    return end_of(vm, "destroy", vms_destroy);
 }
 
 static int action_console(struct vm *vm)
 {
-    int status = console_bring_front(name_of(vm));
+    int status = console_bring_front(vm_cmd_name(vm));
     if (status < 0) {
-        shell_printf("vm %s: has no console\n", name_of(vm));
+        shell_printf("vm %s: has no console\n", vm_cmd_name(vm));
     }
     return status;
-}
-
-static int action_stats(struct vm *vm)
-{
-    shell_printf("memory held beyond guest RAM: %llu KiB\n",
-                 (unsigned long long)(vmm_vm_memory_held(vm) >> 10));
-    shell_printf("EXIT                      COUNT         CYCLES  PER EXIT\n");
-    struct vm_exit_count e;
-    for (unsigned i = 0; vmm_vm_exit_count(vm, i, &e); i++) {
-        if (e.count) {
-            shell_printf("%-20s %10llu %14llu %9llu\n", e.name, (unsigned long long)e.count,
-                         (unsigned long long)e.cycles, (unsigned long long)(e.cycles / e.count));
-        }
-    }
-    return 0;
-}
-
-static int action_dump(struct vm *vm)
-{
-    vmm_vm_dump(vm, VM_DUMP_ALL);
-    return 0;
-}
-
-static int action_regs(struct vm *vm)
-{
-    vmm_vm_dump(vm, VM_DUMP_REGISTERS);
-    return 0;
-}
-
-static int action_trace(struct vm *vm)
-{
-    vmm_vm_dump(vm, VM_DUMP_EXITS);
-    return 0;
-}
-
-/* False: not a number that fits. */
-static bool parse_number(const char *text, uint64_t limit, uint64_t *out)
-{
-    char *end;
-    errno = 0;
-    *out = strtoull(text, &end, 0);
-    return *text != '\0' && *end == '\0' && errno == 0 && *out <= limit;
 }
 
 static int action_nmi(struct vm *vm, int argc, char **argv)
 {
     uint64_t vcpu = 0;
-    if (argc > 1 || (argc == 1 && !parse_number(argv[0], VMM_VCPUS_MAX - 1, &vcpu))) {
+    if (argc > 1 || (argc == 1 && !vm_cmd_number(argv[0], VMM_VCPUS_MAX - 1, &vcpu))) {
         return shell_usage("vm");
     }
-    return report(name_of(vm), "inject an NMI", vmm_vm_inject_nmi(vm, (unsigned)vcpu));
-}
-
-#define MEM_LINE 16
-#define MEM_MOST 4096
-
-static void print_memory(uint64_t gpa, const uint8_t *bytes, unsigned count)
-{
-    shell_printf("%016llx ", (unsigned long long)gpa);
-    for (unsigned i = 0; i < count; i++) {
-        shell_printf(" %02x", bytes[i]);
-    }
-    shell_printf("%*s|", (int)(3 * (MEM_LINE - count)) + 2, "");
-    for (unsigned i = 0; i < count; i++) {
-        shell_printf("%c", bytes[i] >= ' ' && bytes[i] <= '~' ? bytes[i] : '.');
-    }
-    shell_printf("|\n");
-}
-
-static int action_mem(struct vm *vm, int argc, char **argv)
-{
-    uint64_t gpa, count = 4 * MEM_LINE;
-    if (argc < 1 || argc > 2 || !parse_number(argv[0], UINT64_MAX - MEM_MOST, &gpa) ||
-        (argc == 2 && !parse_number(argv[1], MEM_MOST, &count))) {
-        return shell_usage("vm");
-    }
-    while (count > 0) {
-        uint8_t line[MEM_LINE];
-        unsigned part = count < MEM_LINE ? (unsigned)count : MEM_LINE;
-        if (vmm_vm_read_memory(vm, gpa, line, part) != 0) {
-            shell_printf("%016llx: no memory\n", (unsigned long long)gpa);
-            return -EFAULT;
-        }
-        print_memory(gpa, line, part);
-        gpa += part;
-        count -= part;
-    }
-    return 0;
+    return vm_cmd_report(vm_cmd_name(vm), "inject an NMI", vmm_vm_inject_nmi(vm, (unsigned)vcpu));
 }
 
 static const struct vm_action action_table[] = {
-    {.name = "list", .on_name = action_list},
-    {.name = "show", .on_vm = action_show, .takes_argument = true},
-    {.name = "create", .on_name = action_create, .takes_argument = true},
-    {.name = "start", .on_vm = action_start, .takes_argument = true},
-    {.name = "stop", .on_vm = action_stop, .takes_argument = true},
-    {.name = "reset", .on_vm = action_reset, .takes_argument = true},
-    {.name = "pause", .on_vm = action_pause, .takes_argument = true},
-    {.name = "resume", .on_vm = action_resume, .takes_argument = true},
-    {.name = "kill", .on_vm = action_kill, .takes_argument = true},
-    {.name = "console", .on_vm = action_console, .takes_argument = true},
-    {.name = "stats", .on_vm = action_stats, .takes_argument = true},
-    {.name = "dump", .on_vm = action_dump, .takes_argument = true},
-    {.name = "regs", .on_vm = action_regs, .takes_argument = true},
-    {.name = "trace", .on_vm = action_trace, .takes_argument = true},
-    {.name = "mem", .takes_argument = true, .on_more = action_mem},
-    {.name = "inject-nmi", .takes_argument = true, .on_more = action_nmi},
+    {.name = "list", .on_words = action_list},
+    {.name = "show", .on_vm = vm_cmd_show},
+    {.name = "create", .on_words = action_create},
+    {.name = "start", .plain = action_start},
+    {.name = "pause", .plain = action_pause},
+    {.name = "resume", .plain = action_resume},
+    {.name = "reset", .plain = action_reset},
+    {.name = "stop", .plain = action_stop},
+    {.name = "kill", .plain = action_kill},
+    {.name = "destroy", .plain = action_destroy},
+    {.name = "console", .plain = action_console},
+    {.name = "regs", .on_vm = vm_cmd_regs},
+    {.name = "mem", .on_vm = vm_cmd_mem},
+    {.name = "trace", .on_vm = vm_cmd_trace},
+    {.name = "dump", .on_vm = vm_cmd_dump},
+    {.name = "stats", .on_vm = vm_cmd_stats},
+    {.name = "inject-nmi", .on_vm = action_nmi},
+    {.name = "checkpoint", .on_vm = vm_cmd_checkpoint},
+    {.name = "restore", .on_words = vm_cmd_restore},
+    {.name = "images", .on_words = vm_cmd_images},
+    {.name = "forget", .on_words = vm_cmd_forget},
 };
 
 static const char *action_name(unsigned i)
@@ -251,45 +181,51 @@ static const char *vm_name(unsigned i)
     struct vm *vm = NULL;
     while ((vm = vmm_vm_next(vms_instance(), vm)) != NULL && i--) {
     }
-    return vm ? name_of(vm) : NULL;
+    return vm ? vm_cmd_name(vm) : NULL;
 }
 
-static int run_action(const struct vm_action *action, const char *argument, int more_count,
-                      char **more)
+static int run_action(const struct vm_action *action, int argc, char **argv)
 {
-    if (action->on_name) {
-        return action->on_name(argument);
+    if (action->on_words) {
+        return action->on_words(argc, argv);
     }
-    struct vm *vm = vmm_vm_find(vms_instance(), argument);
+    if (argc < 1 || (action->plain && argc > 1)) {
+        return shell_usage("vm");
+    }
+    struct vm *vm = vmm_vm_find(vms_instance(), argv[0]);
     if (!vm) {
-        shell_unknown("VM", argument, vm_name);
+        shell_unknown("VM", argv[0], vm_name);
         return -ENOENT;
     }
-    return action->on_more ? action->on_more(vm, more_count, more) : action->on_vm(vm);
+    return action->plain ? action->plain(vm) : action->on_vm(vm, argc - 1, argv + 1);
+}
+
+static const struct vm_action *find_action(const char *name)
+{
+    for (unsigned i = 0; i < NK_ARRAY_COUNT(action_table); i++) {
+        if (strcmp(action_table[i].name, name) == 0) {
+            return &action_table[i];
+        }
+    }
+    return NULL;
 }
 
 int cmd_vm(int argc, char **argv)
 {
-    const struct vm_action *action = NULL;
-    for (unsigned i = 0; argc > 1 && i < NK_ARRAY_COUNT(action_table); i++) {
-        if (strcmp(action_table[i].name, argv[1]) == 0) {
-            action = &action_table[i];
-        }
+    if (argc < 2) {
+        return shell_usage(argv[0]);
     }
-    if (argc > 1 && !action) {
+    const struct vm_action *action = find_action(argv[1]);
+    if (!action) {
         shell_unknown("action", argv[1], action_name);
         return -EINVAL;
-    }
-    if (!action || argc < 2 + action->takes_argument ||
-        (argc > 2 + action->takes_argument && !action->on_more)) {
-        return shell_usage(argv[0]);
     }
     if (!vms_instance()) {
         shell_printf("no virtual machines on this node: %s\n", vms_why_none());
         return -ENODEV;
     }
     vms_lock();
-    int status = run_action(action, argv[2], argc - 3, argv + 3);
+    int status = run_action(action, argc - 2, argv + 2);
     vms_handle_events(); /* what the action ended is said before the next prompt */
     vms_unlock();
     return status;

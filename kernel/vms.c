@@ -18,6 +18,7 @@ struct managed_vm {
     struct vm *vm;
     struct vmm_host_vm host; /* what the library's hooks get for it */
     uint32_t changed;        /* set by vm_event, taken by vms_handle_events() */
+    char manifest[];
 };
 
 static struct {
@@ -78,13 +79,15 @@ static void free_managed(struct managed_vm *m)
     kfree(m);
 }
 
-static int create_parsed(struct vm_config *config, struct vm **out, struct vmm_error *err)
+static int create_parsed(const char *manifest, struct vm_config *config, struct vm **out,
+                         struct vmm_error *err)
 {
-    struct managed_vm *m = kzalloc(sizeof(*m));
+    struct managed_vm *m = kzalloc(sizeof(*m) + strlen(manifest) + 1);
     if (!m) {
         nk_snprintf(err->text, sizeof(err->text), "%s: out of memory", config->name);
         return -VMM_ENOMEM;
     }
+    strcpy(m->manifest, manifest);
     config->cookie = m;
     config->host = &m->host;
     vmm_host_vm_open(&m->host, config->name);
@@ -117,28 +120,37 @@ int vms_create(const char *manifest, struct vm **out, struct vmm_error *err)
     }
     int status = vmm_manifest_parse(vms.vmm, manifest, file.data, file.size, config, err);
     if (status == 0) {
-        status = create_parsed(config, out, err);
+        status = create_parsed(manifest, config, out, err);
     }
     kfree(config);
+    return status;
+}
+
+static int forget_if(struct managed_vm *m, int status)
+{
+    if (status == 0) {
+        nk_list_remove(&m->link);
+        free_managed(m);
+    }
     return status;
 }
 
 int vms_destroy(struct vm *vm)
 {
     struct managed_vm *m = vmm_vm_config(vm)->cookie;
-    enum vm_state state = vmm_vm_state(vm);
-    int status = 0;
-    if (state == VM_RUNNING || state == VM_PAUSED) {
-        status = vmm_vm_stop(vm);
-    }
-    if (status == 0) {
-        status = vmm_vm_destroy(vm);
-    }
-    if (status == 0) {
-        nk_list_remove(&m->link);
-        free_managed(m);
-    }
-    return status;
+    return forget_if(m, vmm_vm_destroy(vm));
+}
+
+int vms_kill(struct vm *vm)
+{
+    struct managed_vm *m = vmm_vm_config(vm)->cookie;
+    return forget_if(m, vmm_vm_kill(vm));
+}
+
+const char *vms_manifest(const struct vm *vm)
+{
+    const struct managed_vm *m = vmm_vm_config(vm)->cookie;
+    return m->manifest;
 }
 
 /* --- at boot ---------------------------------------------------------------------------------- */

@@ -18,7 +18,11 @@ void vms_unlock(void);
 /* Lock held; the calling thread owns FPU state (the manifest's numbers are doubles).
  * On failure err has one line that names the file and the reason. Errors: the library's. */
 int vms_create(const char *manifest, struct vm **out, struct vmm_error *err) NK_MUST_CHECK;
-int vms_destroy(struct vm *vm) NK_MUST_CHECK; /* stops it first if need be */
+int vms_destroy(struct vm *vm) NK_MUST_CHECK; /* -VMM_EBUSY while it is running or paused */
+int vms_kill(struct vm *vm) NK_MUST_CHECK;    /* stops it first if need be */
+
+/* The boot module that it was made from; valid as long as the VM. */
+const char *vms_manifest(const struct vm *vm);
 
 /* Create and start a VM for every boot module vms/<name>.json, in their order, and bring the last
  * one's console to the front. What fails is one line in the log. */

@@ -356,7 +356,7 @@ static void exits_are_counted(void **state)
 
     (void)state;
     scripted_run(m, steps);
-    for (i = 0; vmm_vm_exit_count(m->vm, i, &count); i++) {
+    for (i = 0; vmm_vm_exit_count(m->vm, -1, i, &count); i++) {
         intr = strcmp(count.name, "intr") == 0 ? count.count : intr;
     }
     assert_int_equal(i, VMM_EXIT_COUNT);

@@ -38,8 +38,10 @@ uint64_t vmm_clock_cycles(struct vm *vm)
 {
     uint64_t now = vm->clock_paused_at != 0 ? vm->clock_paused_at : vm->ops->cycles(vm->host);
 
+    int64_t passed = (int64_t)(now - vm->clock_base_cycles);
+
     /* The TSC of another CPU may be a few cycles behind the one that took the base. */
-    return now > vm->clock_base_cycles ? now - vm->clock_base_cycles : 0;
+    return passed > 0 ? (uint64_t)passed : 0;
 }
 
 uint64_t vmm_clock_ticks(struct vm *vm, uint32_t hz)

@@ -4,7 +4,10 @@
 
 typedef unsigned long long ull; /* for the formatter */
 
-#define CODE_BYTES 16
+#define CODE_BYTES     16
+#define CALL_BYTES     7 /* the longest CALL that is looked for */
+#define STACK_WORDS    256
+#define BACKTRACE_MOST 16
 
 static void dump_registers(struct vcpu *v)
 {
@@ -64,6 +67,59 @@ static void dump_code(struct vcpu *v)
     vmm_vm_log(v->vm, VMM_LOG_ERROR, "  instruction: %s", text);
 }
 
+/* Is it behind a CALL? Near direct, or indirect by register or memory (ff /2). */
+static bool is_return_address(struct vcpu *v, uint64_t address)
+{
+    static const uint8_t indirect_length_table[] = {2, 3, 4, 6, 7};
+    struct vmm_walk_fault fault;
+    uint8_t code[CALL_BYTES];
+    const uint8_t *end = code + sizeof(code);
+
+    if (address < CALL_BYTES || vmm_linear_read(v, VMM_GVA(address - CALL_BYTES), code,
+                                                sizeof(code), VMM_ACCESS_READ, &fault) != 0) {
+        return false;
+    }
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(indirect_length_table); i++) {
+        const uint8_t *insn = end - indirect_length_table[i];
+
+        if (insn[0] == 0xff && (insn[1] >> 3 & 7) == 2) {
+            return true;
+        }
+    }
+    return end[-5] == 0xe8;
+}
+
+/* What on the stack looks like a return address: guests need not keep frame pointers, so some of
+ * these may be left over from calls that are done. */
+static void dump_backtrace(struct vcpu *v)
+{
+    struct vmm_segment_state ss;
+    struct vmm_walk_fault fault;
+    struct vmm_address_mode mode;
+    unsigned found = 0, width;
+    uint64_t at;
+
+    v->backend->get_address_mode(v, &mode);
+    v->backend->get_segment(v, VMM_SEG_SS, &ss);
+    if ((mode.cr0 & X86_CR0_PE) == 0) {
+        return;
+    }
+    width = (mode.efer & X86_EFER_LMA) != 0 && (mode.cs_attributes & VMM_SEGMENT_LONG) != 0 ? 8 : 4;
+    at = width == 8 ? v->gpr[VMM_RSP] : (uint32_t)(ss.base + v->gpr[VMM_RSP]);
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  vCPU %u: return addresses on the stack:", v->id);
+    for (unsigned i = 0; i < STACK_WORDS && found < BACKTRACE_MOST; i++, at += width) {
+        uint64_t word = 0;
+
+        if (vmm_linear_read(v, VMM_GVA(at), &word, width, VMM_ACCESS_READ, &fault) != 0) {
+            break;
+        }
+        if (is_return_address(v, word)) {
+            vmm_vm_log(v->vm, VMM_LOG_ERROR, "    %016llx at stack %016llx", (ull)word, (ull)at);
+            found++;
+        }
+    }
+}
+
 static void dump_exits(struct vcpu *v)
 {
     const struct vmm_exit *e = v->exit_last;
@@ -85,6 +141,9 @@ static void dump_vcpu(struct vcpu *v, unsigned what)
         dump_registers(v);
         dump_system(v);
         dump_code(v);
+    }
+    if ((what & VM_DUMP_BACKTRACE) != 0) {
+        dump_backtrace(v);
     }
     if ((what & VM_DUMP_HARDWARE) != 0) {
         v->backend->dump(v);

@@ -59,15 +59,17 @@ const char *vmm_exit_name(enum vmm_exit_kind kind)
     return (unsigned)kind < VMM_EXIT_COUNT ? name_table[kind] : "?";
 }
 
-bool vmm_vm_exit_count(const struct vm *vm, unsigned i, struct vm_exit_count *out)
+bool vmm_vm_exit_count(const struct vm *vm, int vcpu, unsigned i, struct vm_exit_count *out)
 {
-    if (i >= VMM_EXIT_COUNT) {
+    if (i >= VMM_EXIT_COUNT || vcpu >= (int)vm->vcpu_count) {
         return false;
     }
     *out = (struct vm_exit_count){.name = vmm_exit_name((enum vmm_exit_kind)i)};
-    for (unsigned n = 0; n < vm->vcpu_count; n++) {
-        out->count += vm->vcpu[n]->stat[i].count;
-        out->cycles += vm->vcpu[n]->stat[i].cycles;
+    for (int n = 0; n < (int)vm->vcpu_count; n++) {
+        if (vcpu < 0 || n == vcpu) {
+            out->count += vm->vcpu[n]->stat[i].count;
+            out->cycles += vm->vcpu[n]->stat[i].cycles;
+        }
     }
     return true;
 }

@@ -73,11 +73,13 @@ static void tell(struct vmm_timer_queue *q)
 static void queue_program(struct vmm_timer_queue *q)
 {
     struct vcpu *v = q->vcpu;
-    uint64_t deadline;
+    uint64_t deadline = UINT64_MAX;
+    int64_t at;
 
-    if (q->first == NULL || v->vm->clock_paused_at != 0 ||
-        __builtin_add_overflow(q->first->deadline, v->vm->clock_base_cycles, &deadline)) {
-        deadline = UINT64_MAX;
+    if (q->first != NULL && v->vm->clock_paused_at == 0 &&
+        !__builtin_add_overflow((int64_t)q->first->deadline, (int64_t)v->vm->clock_base_cycles,
+                                &at)) {
+        deadline = at < 0 ? 0 : (uint64_t)at; /* before the host's own time is past, too */
     }
     if (deadline == v->deadline) {
         return;
@@ -222,7 +224,9 @@ void vmm_timer_arm_cycles(struct vmm_timer *t, uint64_t deadline_cycles)
 
 void vmm_timer_arm(struct vmm_timer *t, uint64_t deadline_ns)
 {
-    vmm_timer_arm_cycles(t, vmm_ns_to_cycles(deadline_ns, t->dev->vm->ops->cycles_khz));
+    uint64_t cycles = vmm_ns_to_cycles(deadline_ns, t->dev->vm->ops->cycles_khz);
+
+    vmm_timer_arm_cycles(t, cycles < INT64_MAX ? cycles : INT64_MAX);
 }
 
 void vmm_timer_cancel(struct vmm_timer *t)

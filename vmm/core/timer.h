@@ -17,7 +17,8 @@ void vmm_timers_destroy(struct vcpu *v);              /* after the devices */
 int vmm_timer_create_lockless(struct vdev *dev, struct vcpu *v,
                               void (*fn)(struct vdev *dev, void *arg), void *arg,
                               struct vmm_timer **out) VMM_MUST_CHECK;
-void vmm_timer_arm_cycles(struct vmm_timer *t, uint64_t deadline_cycles); /* guest cycles */
+/* Guest cycles, INT64_MAX at most. */
+void vmm_timer_arm_cycles(struct vmm_timer *t, uint64_t deadline_cycles);
 bool vmm_timer_armed(const struct vmm_timer *t);
 /* Have the callback run as soon as its vCPU looks; needs no device lock. */
 void vmm_timer_run_soon(struct vmm_timer *t);

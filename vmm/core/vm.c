@@ -659,6 +659,14 @@ int vmm_vm_stop(struct vm *vm)
     return vmm_control_leave(vm, 0);
 }
 
+int vmm_vm_kill(struct vm *vm)
+{
+    int error = vmm_vm_stop(vm);
+
+    /* -VMM_EINVAL: there was nothing to stop, or it has just ended by itself. */
+    return error == 0 || error == -VMM_EINVAL ? vmm_vm_destroy(vm) : error;
+}
+
 /* The devices go first: after that no timer and no stream can wake a vCPU's thread. */
 int vmm_vm_destroy(struct vm *vm)
 {

@@ -59,7 +59,8 @@ struct vm {
     struct vdev *pic, *ioapic;  /* the chips the fabric talks to */
     void *console_stream;       /* host character stream of the first UART */
 
-    uint64_t clock_base_cycles; /* host cycles at guest time zero */
+    uint64_t clock_base_cycles; /* host cycles at guest time zero; signed: a restored guest may be
+                                   older than the host */
     uint64_t clock_paused_at;   /* host cycles when paused, 0: runs */
     uint64_t tsc_offset;        /* added to the host's TSC for every vCPU */
     uint64_t small_bytes;       /* small memory held, for the statistics */

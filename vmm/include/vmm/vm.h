@@ -80,7 +80,8 @@ int vmm_vm_pause(struct vm *vm) VMM_MUST_CHECK;
 int vmm_vm_resume(struct vm *vm) VMM_MUST_CHECK;
 int vmm_vm_reset(struct vm *vm) VMM_MUST_CHECK; /* as if its reset line was pulsed: guest reboots */
 int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK;  /* RUNNING or PAUSED -> STOPPED, whatever it does */
-int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY unless not running */
+int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY while it is running or paused */
+int vmm_vm_kill(struct vm *vm) VMM_MUST_CHECK;    /* stop, if need be, and destroy */
 
 struct vdev_stream; /* vmm/vdev.h: its transfer() writes here, or reads; it may sleep */
 
@@ -108,15 +109,16 @@ struct vm_exit_count {
     uint64_t count;
     uint64_t cycles; /* spent in the host for this kind */
 };
-/* The i-th exit kind's statistics summed over vCPUs; false past the last. */
-bool vmm_vm_exit_count(const struct vm *vm, unsigned i, struct vm_exit_count *out);
+/* The i-th exit kind's statistics of one vCPU, -1: the sum of all; false past the last. */
+bool vmm_vm_exit_count(const struct vm *vm, int vcpu, unsigned i, struct vm_exit_count *out);
 uint64_t vmm_vm_memory_held(const struct vm *vm); /* bytes beyond guest RAM */
 
 enum vm_dump {                             /* what of every vCPU */
                VM_DUMP_REGISTERS = 1 << 0, /* and the code at RIP */
                VM_DUMP_HARDWARE = 1 << 1,  /* the back end's control block */
                VM_DUMP_EXITS = 1 << 2,     /* the last ones, latest first */
-               VM_DUMP_ALL = 7,
+               VM_DUMP_BACKTRACE = 1 << 3, /* return addresses, as far as the stack tells */
+               VM_DUMP_ALL = 15,
 };
 /* Through the print hook. Of a running vCPU it shows what its last exit saw. */
 void vmm_vm_dump(struct vm *vm, unsigned what);

@@ -1,0 +1,25 @@
+/* Actions of the shell's command "vm": those that look (vm_cmd_inspect.c), those for images
+ * (vm_cmd_image.c). The VMs' lock is held. argv has what follows the action, or the VM's name. */
+#pragma once
+
+#include <vmm/vm.h>
+#include "base/types.h"
+
+/* "vm linux: cannot pause: it is stopped"; returns status. */
+int vm_cmd_report(const char *name, const char *what, int status);
+const char *vm_cmd_name(const struct vm *vm);
+/* False: not a number that fits. */
+bool vm_cmd_number(const char *text, uint64_t limit, uint64_t *out);
+
+int vm_cmd_show(struct vm *vm, int argc, char **argv);
+int vm_cmd_stats(struct vm *vm, int argc, char **argv);
+int vm_cmd_dump(struct vm *vm, int argc, char **argv);
+int vm_cmd_regs(struct vm *vm, int argc, char **argv);
+int vm_cmd_trace(struct vm *vm, int argc, char **argv);
+int vm_cmd_mem(struct vm *vm, int argc, char **argv);
+
+int vm_cmd_checkpoint(struct vm *vm, int argc, char **argv);
+int vm_cmd_restore(int argc, char **argv); /* <name> [where] */
+int vm_cmd_images(int argc, char **argv);
+int vm_cmd_forget(int argc, char **argv);  /* <image> */
+const char *vm_cmd_image_name(unsigned i); /* NULL past the last */

@@ -1,0 +1,137 @@
+/* What the shell shows of a VM: vm show, stats, dump, regs, trace, mem. */
+#include <errno.h>
+
+#include "kernel/shell.h"
+#include "kernel/vm_cmd.h"
+#include "kernel/vms.h"
+
+int vm_cmd_show(struct vm *vm, int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    const struct vm_config *c = vmm_vm_config(vm);
+    shell_printf("%s: %s%s%s\n  from    %s\n", c->name, vmm_state_name(vmm_vm_state(vm)),
+                 vmm_vm_reason(vm) != VM_REASON_NONE ? ", " : "",
+                 vmm_vm_reason(vm) != VM_REASON_NONE ? vmm_reason_name(vmm_vm_reason(vm)) : "",
+                 vms_manifest(vm));
+    shell_printf("  memory  %llu MiB%s\n", (unsigned long long)(c->mem_bytes >> 20),
+                 c->lazy_memory ? ", taken when it is touched" : "");
+    if (*c->firmware_path) {
+        shell_printf("  firmware %s\n", c->firmware_path);
+    } else {
+        shell_printf("  kernel  %s\n  initrd  %s\n  args    %s\n", c->kernel_path,
+                     *c->initrd_path ? c->initrd_path : "(none)", c->boot_args);
+    }
+    for (unsigned i = 0; i < c->vcpu_count; i++) {
+        if (c->cpu[i] >= 0) {
+            shell_printf("  vcpu %u  pinned to CPU %d\n", i, c->cpu[i]);
+        } else {
+            shell_printf("  vcpu %u  on any CPU\n", i);
+        }
+    }
+    shell_printf("  power   %s\n", c->power == VM_POWER_NODE
+                                       ? "the guest's power-off powers the node off"
+                                       : "the guest's power-off ends the VM");
+    return 0;
+}
+
+static void print_exits(struct vm *vm, int vcpu)
+{
+    struct vm_exit_count e;
+    shell_printf("EXIT                      COUNT         CYCLES  PER EXIT\n");
+    for (unsigned i = 0; vmm_vm_exit_count(vm, vcpu, i, &e); i++) {
+        if (e.count) {
+            shell_printf("%-20s %10llu %14llu %9llu\n", e.name, (unsigned long long)e.count,
+                         (unsigned long long)e.cycles, (unsigned long long)(e.cycles / e.count));
+        }
+    }
+}
+
+/* All vCPUs together; with "all" each for itself, with a number that one. */
+int vm_cmd_stats(struct vm *vm, int argc, char **argv)
+{
+    unsigned count = vmm_vm_config(vm)->vcpu_count;
+    uint64_t vcpu;
+    if (argc > 1) {
+        return shell_usage("vm");
+    }
+    if (argc == 1 && vm_cmd_number(argv[0], count - 1, &vcpu)) {
+        print_exits(vm, (int)vcpu);
+        return 0;
+    }
+    if (argc == 1 && argv[0][0] != 'a') {
+        shell_printf("vm %s: no vCPU %s, it has 0 to %u\n", vm_cmd_name(vm), argv[0], count - 1);
+        return -EINVAL;
+    }
+    shell_printf("memory held beyond guest RAM: %llu KiB\n",
+                 (unsigned long long)(vmm_vm_memory_held(vm) >> 10));
+    for (unsigned i = 0; argc == 1 && i < count; i++) {
+        shell_printf("vcpu %u\n", i);
+        print_exits(vm, (int)i);
+    }
+    if (argc == 0) {
+        print_exits(vm, -1);
+    }
+    return 0;
+}
+
+int vm_cmd_dump(struct vm *vm, int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    vmm_vm_dump(vm, VM_DUMP_ALL);
+    return 0;
+}
+
+int vm_cmd_regs(struct vm *vm, int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    vmm_vm_dump(vm, VM_DUMP_REGISTERS | VM_DUMP_BACKTRACE);
+    return 0;
+}
+
+int vm_cmd_trace(struct vm *vm, int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    vmm_vm_dump(vm, VM_DUMP_EXITS);
+    return 0;
+}
+
+#define MEM_LINE 16
+#define MEM_MOST 4096
+
+static void print_memory(uint64_t gpa, const uint8_t *bytes, unsigned count)
+{
+    shell_printf("%016llx ", (unsigned long long)gpa);
+    for (unsigned i = 0; i < count; i++) {
+        shell_printf(" %02x", bytes[i]);
+    }
+    shell_printf("%*s|", (int)(3 * (MEM_LINE - count)) + 2, "");
+    for (unsigned i = 0; i < count; i++) {
+        shell_printf("%c", bytes[i] >= ' ' && bytes[i] <= '~' ? bytes[i] : '.');
+    }
+    shell_printf("|\n");
+}
+
+int vm_cmd_mem(struct vm *vm, int argc, char **argv)
+{
+    uint64_t gpa, count = 4 * MEM_LINE;
+    if (argc < 1 || argc > 2 || !vm_cmd_number(argv[0], UINT64_MAX - MEM_MOST, &gpa) ||
+        (argc == 2 && !vm_cmd_number(argv[1], MEM_MOST, &count))) {
+        return shell_usage("vm");
+    }
+    while (count > 0) {
+        uint8_t line[MEM_LINE];
+        unsigned part = count < MEM_LINE ? (unsigned)count : MEM_LINE;
+        if (vmm_vm_read_memory(vm, gpa, line, part) != 0) {
+            shell_printf("%016llx: no memory\n", (unsigned long long)gpa);
+            return -EFAULT;
+        }
+        print_memory(gpa, line, part);
+        gpa += part;
+        count -= part;
+    }
+    return 0;
+}
