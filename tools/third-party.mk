@@ -29,7 +29,7 @@ zydis-flags   := -isystem $(zydis)/include -DZYAN_NO_LIBC \
 	-DZYDIS_DISABLE_KNC -DZYDIS_MINIMAL_MODE
 zydis-library      := $(zydis)/libzydis.a
 zydis-host-library := $(zydis)/libzydis-host.a
-zydis-sources := Decoder.c DecoderData.c SharedData.c
+zydis-sources := Decoder.c DecoderData.c SharedData.c Mnemonic.c
 
 # ---------------------------------------------------------------- cJSON: the manifest's syntax
 

@@ -1,7 +1,7 @@
 # The VMM library: libvmm.a. A source that uses Zydis or cJSON says so in cflags-<source>.
 
 # core: objects, run loop, guest memory
-vmm-y += core/vmm.c core/vm.c core/inspect.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/nested.c core/retire.c core/dirty.c core/reclaim.c core/option.c core/cr.c core/log.c core/dump.c
+vmm-y += core/vmm.c core/vm.c core/vm_create.c core/inspect.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/nested.c core/retire.c core/dirty.c core/reclaim.c core/option.c core/cr.c core/log.c core/dump.c
 vmm-y += core/checkpoint.c core/restore.c core/fpu.c
 
 # back ends; which of them there are is one of four files
@@ -22,6 +22,8 @@ vmm-y += core/decode.c core/length.c core/gwalk.c core/emulate.c core/emulate_ta
 	core/emulate_operand.c core/emulate_string.c
 vmm-y += core/emulate_sse.c core/emulate_pio.c core/emulate_sys.c core/xmm.c
 cflags-vmm/core/decode.c := $(zydis-flags)
+vmm-y += core/describe.c
+cflags-vmm/core/describe.c := $(zydis-flags)
 
 # guest loaders, manifest
 vmm-y += load/load.c load/boot.c load/bzimage.c load/elf.c load/multiboot.c load/multiboot2.c load/pvh.c load/firmware.c load/e820.c load/manifest.c load/manifest_text.c

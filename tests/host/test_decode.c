@@ -270,18 +270,31 @@ static void other_instructions_are_refused(void **state)
 
 static void description_of_code(void **state)
 {
-    char text[64];
+    char text[128];
 
     (void)state;
     guest_set_code(f, CODE(0x89, 0x48, 0x10));
     vmm_describe_instruction(v, text, sizeof(text));
-    assert_string_equal(text, "89 48 10 cc cc cc cc cc cc cc cc cc cc cc cc");
+    assert_string_equal(text, "mov rm=[rax+0x10] reg=rcx: 89 48 10");
     vmm_describe_instruction(v, text, 9); /* cut where it ends */
-    assert_string_equal(text, "89 48 10");
+    assert_string_equal(text, "mov rm=[");
+    guest_set_code(f, CODE(0xf4));
+    vmm_describe_instruction(v, text, sizeof(text));
+    assert_string_equal(text, "hlt: f4");
+    guest_set_code(f, CODE(0x42, 0xc7, 0x84, 0xe3, 0x00, 0x01, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00));
+    vmm_describe_instruction(v, text, sizeof(text));
+    assert_string_equal(text,
+                        "mov rm=[rbx+r12*8+0x100] imm=0x5: 42 c7 84 e3 00 01 00 00 05 00 00 00");
+    guest_set_code(f, CODE(0x8b, 0x05, 0xfa, 0xff, 0xff, 0xff));
+    vmm_describe_instruction(v, text, sizeof(text));
+    assert_non_null(strstr(text, "mov rm=[rip-0x6] reg=rax"));
+    guest_set_code(f, CODE(0xff, 0xff));
+    vmm_describe_instruction(v, text, sizeof(text));
+    assert_non_null(strstr(text, "no instruction: ff ff"));
     v->rip = 0x1ffe;
     guest_set_code(f, CODE(0x12, 0x34));
     vmm_describe_instruction(v, text, sizeof(text));
-    assert_string_equal(text, "12 34");
+    assert_string_equal(text, "adc rm=[rsp+rcx*8] reg=rsi: 12 34 cc"); /* over the page's end */
     v->rip = 0x40000000;
     vmm_describe_instruction(v, text, sizeof(text));
     assert_string_equal(text, "(code is not readable)");

@@ -445,33 +445,6 @@ unsigned vmm_decode_length(struct vcpu *v)
     }
 }
 
-void vmm_describe_instruction(struct vcpu *v, char *out, size_t size)
-{
-    struct vmm_walk_fault fault;
-    struct vmm_address_mode mode;
-    uint64_t linear;
-    unsigned in_page;
-    unsigned count;
-    uint8_t bytes[VMM_INSN_MAX];
-    int used = 0;
-
-    v->backend->get_address_mode(v, &mode);
-    linear = linear_of(v->rip, &mode);
-    in_page = (unsigned)(VMM_PAGE_SIZE - (linear & (VMM_PAGE_SIZE - 1)));
-    count = in_page < VMM_INSN_MAX ? in_page : VMM_INSN_MAX;
-    if (size != 0) {
-        out[0] = '\0';
-    }
-    if (vmm_linear_read(v, VMM_GVA(linear), bytes, count, VMM_ACCESS_FETCH, &fault) != 0) {
-        vmm_format(v->vm->vmm, out, size, "(code is not readable)");
-        return;
-    }
-    for (unsigned n = 0; n < count && used >= 0 && (size_t)used < size; n++) {
-        used += vmm_format(v->vm->vmm, out + used, size - (size_t)used, n == 0 ? "%02x" : " %02x",
-                           bytes[n]);
-    }
-}
-
 int vmm_decode_create(struct vcpu *v)
 {
     v->decode_cache = vmm_vm_alloc(v->vm, sizeof(*v->decode_cache));

@@ -48,7 +48,7 @@ static void dump_system(struct vcpu *v)
 
 static void dump_code(struct vcpu *v)
 {
-    char text[CODE_BYTES * 3 + 1];
+    char text[128];
     size_t length = 0;
     uint8_t code[CODE_BYTES];
     struct vmm_walk_fault fault;

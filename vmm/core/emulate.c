@@ -19,11 +19,11 @@ static bool has_one_operand(const struct insn *i, const struct op_info *info)
 
 static enum vmm_action crash(struct vcpu *v, const struct vmm_exit *e, const char *why)
 {
-    char bytes[VMM_INSN_MAX * 3 + 16];
+    char text[128];
 
-    vmm_describe_instruction(v, bytes, sizeof(bytes));
+    vmm_describe_instruction(v, text, sizeof(text));
     vmm_vm_crash(v, VM_REASON_EMULATION, "%s at rip %llx, guest-physical %llx: %s", why,
-                 (unsigned long long)v->rip, (unsigned long long)e->fault.gpa.v, bytes);
+                 (unsigned long long)v->rip, (unsigned long long)e->fault.gpa.v, text);
     return VMM_LEAVE;
 }
 

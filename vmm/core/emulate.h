@@ -26,7 +26,8 @@ unsigned vmm_halt_length(struct vcpu *v);
  * instruction. */
 int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e) VMM_MUST_CHECK;
 
-/* The bytes at CS:RIP for a dump: "89 48 10 ...". */
+/* What is at CS:RIP, for a dump: "mov rm=[rax+0x10] reg=rcx: 89 48 10" (core/describe.c). Register
+ * names are those of full width. */
 void vmm_describe_instruction(struct vcpu *v, char *out, size_t size);
 
 int vmm_decode_create(struct vcpu *v) VMM_MUST_CHECK; /* the decode cache */

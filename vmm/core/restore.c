@@ -2,7 +2,7 @@
 #include "core/checkpoint.h"
 #include "core/clock.h"
 #include "core/cpuid.h"
-#include "core/exits.h"
+#include "core/emulate.h"
 #include "core/fpu.h"
 #include "core/irq.h"
 #include "core/msr.h"
@@ -297,6 +297,7 @@ static int load_vcpu(struct reader *r, struct vmm_buffer *b, struct vcpu *v)
         return refuse(r, "a vCPU's state has another length");
     }
     vmm_vcpu_reset(v);
+    vmm_decode_flush(v); /* what it knows of the guest's memory is no longer so */
     if (!registers_possible(v, &s) || !event_possible(&s) || !vmm_fpu_valid(r->vm, v->fpu) ||
         (s.xcr0 != X86_XCR0_X87 && !vmm_xcr0_valid(v, s.xcr0)) ||
         !vmm_msr_write(v, MSR_PAT, s.sysreg[VMM_MSR_PAT])) {

@@ -53,7 +53,8 @@ struct vmm_segment_state {
     uint64_t base;
 };
 
-#define VMM_SEGMENT_LONG 0x200 /* attributes: CS.L */
+#define VMM_SEGMENT_LONG       0x200 /* attributes: CS.L, CS.D */
+#define VMM_SEGMENT_DEFAULT_32 0x400
 
 /* All that decides how the guest's code and addresses are read, in one call: the emulator's hot
  * path needs it each time. */

@@ -92,6 +92,9 @@ bool vmm_vm_gate(struct vcpu *v);
 /* The last words of a vCPU's thread; the last one out makes the VM STOPPED or CRASHED. */
 void vmm_vm_thread_done(struct vcpu *v);
 
+/* Everything that creation has made so far (core/vm_create.c), the VM itself included. */
+void vmm_vm_release(struct vm *vm);
+
 /* Zeroed small memory, counted for the VM. */
 void *vmm_vm_alloc(struct vm *vm, size_t size);
 void vmm_vm_free(struct vm *vm, void *p, size_t size);
