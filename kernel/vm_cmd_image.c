@@ -13,7 +13,7 @@
 int vm_cmd_checkpoint(struct vm *vm, int argc, char **argv)
 {
     struct vmm_error err = {.text = ""};
-    struct vm_image_info info;
+    struct vm_image_info info = {.bytes = 0};
     char name[VMM_NAME_MAX];
     nk_snprintf(name, sizeof(name), "%s", vm_cmd_name(vm));
     const char *where = argc > 0 ? argv[0] : name;
