@@ -39,13 +39,14 @@ class Machine:
     firmware  "bios", "uefi" or the path of a flash image
     cpu       QEMU's -cpu; "max" has AMD SVM
     com2      what the second serial port leads to, as QEMU names it
+    stamps    have QEMU stamp each byte of the first serial port with the host's time, for sent_at()
     extra     further arguments for QEMU
     timeout   seconds that expect() waits unless told otherwise
     """
 
     def __init__(self, scratch, *, iso=None, disk=None, kernel=None, command_line="", modules=(),
                  tree=BUILD / "image/boot", firmware="bios", cpus=2, memory="1G", cpu="max",
-                 reboot=False, com2=None, extra=(), timeout=60):
+                 reboot=False, com2=None, stamps=False, extra=(), timeout=60):
         self.scratch = pathlib.Path(scratch)
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.timeout = timeout
@@ -63,6 +64,8 @@ class Machine:
             arguments += ["-kernel", str(kernel)]
             arguments += ["-append", command_line] if command_line else []
             arguments += ["-initrd", ",".join(modules)] if modules else []
+        if stamps:
+            arguments += ["-msg", "timestamp=on", "-trace", "serial_write", "-D", str(self.scratch / "trace.log")]
         arguments += list(extra)
         directory = tree if modules else self.scratch
 
@@ -142,6 +145,14 @@ class Machine:
         self.expect(echo + r"\r*\n", timeout)
         self.expect(prompt, timeout)
         return self.before.strip("\n")
+
+    def sent_at(self, what):
+        """The host's time, in seconds, at which the node gave the last byte of a text to its serial port. QEMU takes it
+        in the port write itself: how late this process looks does not count."""
+        trace = (self.scratch / "trace.log").read_text(errors="replace")
+        writes = re.findall(r"@(\d+\.\d+):serial_write write addr 0x00 val 0x(\w\w)", trace)
+        end = "".join(chr(int(byte, 16)) for _, byte in writes).rindex(what) + len(what)
+        return float(writes[end - 1][0])
 
     def wait(self, timeout=None, unless=None):
         """Wait until the machine ends by itself; QEMU's exit status. It is an error if it says `unless` before."""
