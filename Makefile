@@ -123,6 +123,13 @@ MACHINE ?= qemu
 run-command = $(if $(filter qemu,$(MACHINE)),$(QEMU) $(qemu-flags) -cdrom,tools/bochs $(MACHINE)) \
 	$(build)/orthocone.iso
 
+.PHONY: guest
+guest: $(build)/image/boot/orthocone.elf ## run one kernel in a VM until it ends: KERNEL=file [ARGS="..."] [MODULE=file]
+	$(if $(KERNEL),,$(error which one? make guest KERNEL=file))
+	$(quiet)QEMU='$(QEMU)' tools/guest --args='$(ARGS)' --cpus=$(or $(CPUS),1) --memory=$(or $(MEM),256M) \
+		$(MODULE:%=--module='%') $(PROTOCOL:%=--protocol=%) $(ADDRESS:%=--address=%) \
+		--machine=$(MACHINE) '$(KERNEL)'
+
 .PHONY: debug
 debug: all $(build)/orthocone.iso ## like run, but QEMU waits for a debugger
 	@echo 'QEMU waits. In another terminal: gdb $(image) -ex "target remote :1234"'
@@ -193,6 +200,7 @@ distclean: ## remove all that was built, fetched and configured
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 	@echo 'Variables: V=1 shows commands; CC=clang; QEMU=<binary>; VMS="<manifest of configs/vms>...";'
+	@echo '  for guest CPUS=<n>; MEM=<size>; PROTOCOL=<as in a manifest>; ADDRESS=<of a flat image>; MACHINE=;'
 	@echo '  CMDLINE="<of the kernel>"; TESTS="<tier or part of a test name>..."'
 
 # ---------------------------------------------------------------- configuration
@@ -241,7 +249,15 @@ $(gen)/dsdt_aml.h: vmm/dev/dsdt.asl
 	$(quiet)$(IASL) -p $(gen)/dsdt $< >$(gen)/dsdt.log 2>&1 || { cat $(gen)/dsdt.log; exit 1; }
 	$(quiet)tools/bin2c.py dsdt_aml $(gen)/dsdt.aml $@
 
-generated := $(offset-includes) $(dsdt)
+# Real-mode code for guests: vmm/load/services.asm -> build/gen/services_bin.h
+services := $(gen)/services_bin.h
+$(services): vmm/load/services.asm
+	$(call say,NASM,$<)
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(NASM) -f bin -Werror -o $(gen)/services.bin $<
+	$(quiet)tools/bin2c.py services_bin $(gen)/services.bin $@
+
+generated := $(offset-includes) $(dsdt) $(services)
 
 # ---------------------------------------------------------------- objects, library, image
 

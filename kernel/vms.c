@@ -225,6 +225,13 @@ void vms_autostart(void)
 
 /* --- events ----------------------------------------------------------------------------------- */
 
+static void show_shell(void)
+{
+    if (console_bring_front("shell") < 0) {
+        nk_panic("the shell's console is gone");
+    }
+}
+
 static void handle_end(struct vm *vm)
 {
     const struct vm_config *config = vmm_vm_config(vm);
@@ -240,18 +247,18 @@ static void handle_end(struct vm *vm)
     } else {
         return;
     }
-    if (reason == VM_REASON_EXIT && config->power == VM_POWER_NODE) {
-        nk_debug_exit((uint8_t)vmm_vm_exit_code(vm));
-    }
-    if (reason == VM_REASON_POWER_OFF && config->power == VM_POWER_NODE) {
+    bool ends_node = config->power == VM_POWER_NODE;
+    if (ends_node && (reason == VM_REASON_EXIT || reason == VM_REASON_POWER_OFF)) {
         console_flush(); /* the guest's last words, before the kernel's */
-        nk_power_off();
+        show_shell();    /* where the log tells how it ended */
+        if (reason == VM_REASON_POWER_OFF) {
+            nk_power_off();
+        }
+        nk_debug_exit((uint8_t)vmm_vm_exit_code(vm));
     }
     if (strcmp(console_front_name(), config->name) == 0) {
         console_flush();
-        if (console_bring_front("shell") < 0) {
-            nk_panic("the shell's console is gone");
-        }
+        show_shell();
     }
 }
 

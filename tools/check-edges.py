@@ -24,7 +24,7 @@ QUOTED = {
     "kernel": KERNEL_SIDE,
     "tests/kernel": KERNEL_SIDE + ["tests/kernel/"],
     "native": ["native/", "kernel/native_abi.h", "kernel/time.h", "sched/", "base/", "config.h"],
-    "vmm": ["core/", "dev/", "load/", "para/", "dsdt_aml.h"],
+    "vmm": ["core/", "dev/", "load/", "para/", "dsdt_aml.h", "services_bin.h"],
     "vmm/svm": ["core/", "svm/"],
     "vmm/vmx": ["core/", "vmx/"],
 }

@@ -3,7 +3,7 @@
 #include "fuzz.h"
 #include "dev/platform.h"
 #include "guest_cpu.h"
-#include "load/load.h"
+#include "load/boot.h"
 
 void fuzz_bzimage(const uint8_t *data, size_t size)
 {
@@ -14,8 +14,16 @@ void fuzz_bzimage(const uint8_t *data, size_t size)
     strcpy(f->vm->config.kernel_path, "kernel");
     guest_set_mode(f, GUEST_REAL);
     initrd = initrd < size ? initrd : 0;
+
+    const struct boot boot = {
+        .vm = f->vm,
+        .kernel = {"kernel", data, size},
+        .module = {"initrd", data, initrd},
+        .args = "args",
+        .err = &err,
+    };
     assert_int_equal(vmm_platform_create(f->vm), 0);
-    if (vmm_load_bzimage(f->vm, data, size, data, initrd, "args", &err) != 0) {
+    if (boot_load_linux(&boot) != 0) {
         assert_true(err.text[0] != '\0' && strchr(err.text, '\n') == NULL);
     }
     fixture_destroy(f);

@@ -1,4 +1,5 @@
-/* The ways a guest ends, or does not. Command line: end=s5|i8042|cf9|triple|spin|halt. */
+/* The ways a guest ends, or does not. Command line: end=s5|exit|i8042|cf9|triple|spin|halt; code=
+ * is what it exits with. */
 #include "tests/guest/lib/guest.h"
 
 static void triple_fault(void)
@@ -8,6 +9,11 @@ static void triple_fault(void)
         uint64_t base;
     } NK_PACKED none = {0, 0};
     __asm__ volatile("lidt %0; ud2" : : "m"(none));
+}
+
+static void end_exit(void)
+{
+    x86_outl(0xf4, (uint32_t)guest_option("code", 0));
 }
 
 static void end_i8042(void)
@@ -40,8 +46,8 @@ static const struct {
     const char *name;
     void (*run)(void);
 } end_table[] = {
-    {"s5", guest_power_off},  {"i8042", end_i8042}, {"cf9", end_cf9},
-    {"triple", triple_fault}, {"spin", spin},       {"halt", halt},
+    {"s5", guest_power_off},  {"exit", end_exit}, {"i8042", end_i8042}, {"cf9", end_cf9},
+    {"triple", triple_fault}, {"spin", spin},     {"halt", halt},
 };
 
 void guest_main(void)

@@ -9,7 +9,7 @@ guest-flags := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mno-red-zone 
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -I. -MMD -MP \
 	$(warnings)
 guest-lib := $(addprefix $(guest-out)/lib/,entry.o main.o print.o check.o trap.o apic.o clock.o)
-guest-images := $(guests:%=$(guest-out)/%.bz)
+guest-images := $(guests:%=$(guest-out)/%.bz) $(guest-out)/sector.bin $(guest-out)/image.bin
 
 .PHONY: guests
 guests: $(guest-images) ## build the test guests
@@ -37,5 +37,10 @@ $(guest-out)/%.bz: $(guest-out)/%.bin tests/guest/lib/setup.asm tests/guest/lib/
 	$(call say,GUEST,$@)
 	$(quiet)$(NASM) -f bin -I./ -DPAYLOAD_FILE='"$<"' -o $@ tests/guest/lib/setup.asm
 
-.SECONDARY: $(guest-lib) $(guests:%=$(guest-out)/%.o) $(guest-images:.bz=.bin) $(guest-images:.bz=.elf)
+# Without the library: what they need is that nobody has prepared anything.
+$(guest-out)/sector.bin $(guest-out)/image.bin: $(guest-out)/%.bin: tests/guest/%.asm
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(NASM) -f bin -Werror -o $@ $<
+
+.SECONDARY: $(guest-lib) $(guests:%=$(guest-out)/%.o) $(guests:%=$(guest-out)/%.bin) $(guests:%=$(guest-out)/%.elf)
 -include $(wildcard $(guest-out)/*.d $(guest-out)/lib/*.d)

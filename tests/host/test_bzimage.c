@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include "load/load.h"
+#include "load/boot.h"
 
 #define RAM         VMM_MIB(64)
 #define SETUP_SECTS 3
@@ -70,10 +70,24 @@ static int teardown(void **state)
     return 0;
 }
 
+static int load_file(const uint8_t *kernel, uint64_t size, const void *initrd, uint64_t initrd_size,
+                     const char *args)
+{
+    const struct boot boot = {
+        .vm = f->vm,
+        .kernel = {"vmlinuz", kernel, size},
+        .module = {"initrd", initrd, initrd_size},
+        .args = args,
+        .err = &err,
+    };
+
+    memset(&err, 0, sizeof(err));
+    return boot_load_linux(&boot);
+}
+
 static int load(const void *initrd, uint64_t initrd_size, const char *args)
 {
-    memset(&err, 0, sizeof(err));
-    return vmm_load_bzimage(f->vm, file, sizeof(file), initrd, initrd_size, args, &err);
+    return load_file(file, sizeof(file), initrd, initrd_size, args);
 }
 
 static uint64_t params(unsigned offset, unsigned size)
@@ -146,6 +160,107 @@ static void registers_of_the_64bit_entry(void **state)
     uint64_t *gdt = vmm_memory_ptr_write(f->vm, VMM_GPA(m->segment[VMM_SEG_GDTR].base), 48);
     assert_int_equal(gdt[2], 0x00af9b000000ffff);
     assert_int_equal(gdt[3], 0x00cf93000000ffff);
+}
+
+static void registers_of_the_32bit_entry(void **state)
+{
+    struct mock_vcpu *m = mock_vcpu(f->vcpu);
+
+    (void)state;
+    put(0x236, 2, 0); /* an i386 kernel: its file asks for this entry */
+    put(0x214, 4, 0x100000);
+    assert_int_equal(load(file, 100, "quiet"), 0);
+    assert_int_equal(f->vcpu->rip, 0x1000000);
+    assert_int_equal(f->vcpu->gpr[VMM_RSI], PARAMS);
+    assert_int_equal(f->vcpu->gpr[VMM_RBX] | f->vcpu->gpr[VMM_RBP] | f->vcpu->gpr[VMM_RDI], 0);
+    assert_int_equal(m->segment[VMM_SEG_CS].selector, 0x10);
+    assert_int_equal(m->segment[VMM_SEG_CS].attributes, 0xc9b);
+    assert_int_equal(m->segment[VMM_SEG_DS].selector, 0x18);
+    assert_int_equal(m->sysreg[VMM_CR0] & 0x80000001, 1);
+    assert_int_equal(m->sysreg[VMM_EFER], 0);
+    assert_int_equal(params(0x214, 4), 0x1000000);
+    assert_int_equal(params(0x21c, 4), 100);
+    assert_string_equal(vmm_memory_ptr(f->vm, VMM_GPA(params(0x228, 4)), 8), "quiet");
+    assert_int_equal(params(0x1e8, 1), 3);
+}
+
+static uint64_t guest_word(uint64_t gpa, unsigned size)
+{
+    uint64_t value = 0;
+
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(gpa), &value, size), 0);
+    return value;
+}
+
+static void the_16bit_entry(void **state)
+{
+    struct mock_vcpu *m = mock_vcpu(f->vcpu);
+    uint64_t initrd;
+
+    (void)state;
+    f->vm->config.protocol = VM_PROTOCOL_LINUX16;
+    assert_int_equal(load(file, 5000, "quiet"), 0);
+    /* Setup code and kernel at the places of every bzImage. */
+    assert_memory_equal(vmm_memory_ptr(f->vm, VMM_GPA(0x90000), 0x1f1), file, 0x1f1);
+    assert_memory_equal(vmm_memory_ptr(f->vm, VMM_GPA(0x90300), IMAGE_AT - 0x300), file + 0x300,
+                        IMAGE_AT - 0x300);
+    assert_memory_equal(vmm_memory_ptr(f->vm, VMM_GPA(0x100000), IMAGE_SIZE), file + IMAGE_AT,
+                        IMAGE_SIZE);
+    assert_int_equal(guest_word(0x90210, 1), 0xff);
+    assert_int_equal(guest_word(0x90211, 1), 0x81);
+    assert_int_equal(guest_word(0x90224, 2), 0xdc00);
+    assert_string_equal(vmm_memory_ptr(f->vm, VMM_GPA(guest_word(0x90228, 4)), 8), "quiet");
+    initrd = guest_word(0x90218, 4);
+    assert_int_equal(initrd,
+                     (RAM - 5000) & ~UINT64_C(0xfff)); /* above where the kernel goes later */
+    assert_int_equal(guest_word(0x9021c, 4), 5000);
+    /* It begins in the services, which lead to 9020:0. */
+    assert_int_equal(m->segment[VMM_SEG_CS].base, 0xf0000);
+    assert_int_equal(m->segment[VMM_SEG_CS].limit, 0xffff);
+    assert_int_equal(m->segment[VMM_SEG_SS].base, 0x90000);
+    assert_int_equal(f->vcpu->gpr[VMM_RSP], 0xe000);
+    assert_int_equal(m->sysreg[VMM_CR0] & 0x80000001, 0);
+    assert_int_equal(guest_word(0xff202, 4), 0x90200000);
+    assert_int_equal(guest_word(0xff000 + 0x200, 2), f->vcpu->rip);
+    /* Vectors lead there too; what INT 15h, AX=E820h tells is the map. */
+    for (unsigned vector = 0; vector < 256; vector++) {
+        assert_int_equal(guest_word(vector * 4 + 2, 2), 0xf000);
+        assert_in_range(guest_word(vector * 4, 2), 0xf000, 0xfff0);
+    }
+    assert_int_equal(guest_word(0xff20c, 2), 3);
+    assert_int_equal(guest_word(0xff20e + 40, 8), 0x100000);
+    assert_int_equal(guest_word(0xff20e + 48, 8), RAM - 0x100000);
+    assert_int_equal(guest_word(0xff206, 2), 63 * 1024);
+    assert_int_equal(guest_word(0xff208, 2), 15 * 1024);
+    assert_int_equal(guest_word(0xff20a, 2), (RAM - VMM_MIB(16)) / 65536);
+    assert_int_equal(guest_word(0x413, 2), 639);
+}
+
+/* Old headers are shorter; what they cannot say has a value of its own. */
+static void old_kernels(void **state)
+{
+    char args[300];
+
+    (void)state;
+    put(0x206, 2, 0x202);
+    put(0x201, 1, 0x2a);
+    put(0x214, 4, 0); /* as iPXE: only the 16-bit entry has code */
+    assert_int_equal(load(file, 5000, "quiet"), 0);
+    assert_int_equal(mock_vcpu(f->vcpu)->segment[VMM_SEG_CS].base, 0xf0000);
+    assert_int_equal(guest_word(0x90218, 4), (RAM - 5000) & ~UINT64_C(0xfff));
+    memset(args, 'a', sizeof(args));
+    args[256] = '\0';
+    assert_int_equal(load(NULL, 0, args), -VMM_E2BIG);
+    put(0x211, 1, 0); /* a zImage */
+    assert_int_equal(load(NULL, 0, ""), 0);
+    assert_memory_equal(vmm_memory_ptr(f->vm, VMM_GPA(0x10000), IMAGE_SIZE), file + IMAGE_AT,
+                        IMAGE_SIZE);
+    make_kernel();
+    put(0x206, 2, 0x206);
+    put(0x201, 1, 0x3a);
+    put(0x214, 4, 0x100000);
+    assert_int_equal(load(NULL, 0, ""), 0);
+    assert_int_equal(f->vcpu->rip, 0x200000); /* aligned as it asks */
 }
 
 static void memory_map(void **state)
@@ -236,12 +351,23 @@ static void malformed_headers(void **state)
     expect_refused("test: vmlinuz: not a Linux kernel (bzImage)");
     put(0x202, 4, 0);
     expect_refused("test: vmlinuz: not a Linux kernel (bzImage)");
+    put(0x206, 2, 0x201);
+    expect_refused("test: vmlinuz: boot protocol older than 2.02");
+    f->vm->config.protocol = VM_PROTOCOL_LINUX64;
     put(0x206, 2, 0x20b);
-    expect_refused("test: vmlinuz: boot protocol older than 2.12, which the 64-bit entry needs");
-    put(0x211, 1, 0);
-    expect_refused("test: vmlinuz: a zImage, which loads below 1 MiB; a bzImage is needed");
+    expect_refused("test: vmlinuz: no 64-bit entry: not an x86-64 kernel");
     put(0x236, 2, 0x3e);
     expect_refused("test: vmlinuz: no 64-bit entry: not an x86-64 kernel");
+    f->vm->config.protocol = VM_PROTOCOL_LINUX32;
+    put(0x214, 4, 0);
+    put(0x236, 2, 0);
+    expect_refused("test: vmlinuz: no 32-bit entry");
+    f->vm->config.protocol = VM_PROTOCOL_LINUX16;
+    put(0x211, 1, 0);
+    put(0x1f4, 4, IMAGE_SIZE / 16);
+    put(0x1f1, 1, 0x6f);
+    expect_refused("test: vmlinuz: truncated: shorter than its header says");
+    f->vm->config.protocol = VM_PROTOCOL_AUTO;
     put(0x1f4, 4, IMAGE_SIZE / 16 + 100);
     expect_refused("test: vmlinuz: truncated: shorter than its header says");
     put(0x1f4, 4, 0xffffffff);
@@ -261,11 +387,11 @@ static void malformed_headers(void **state)
     put(0x260, 4, 100);
     expect_refused("test: vmlinuz: header's init_size is less than the kernel itself");
     for (uint64_t size = 0; size < 0x268; size++) {
-        assert_int_equal(vmm_load_bzimage(f->vm, file, size, NULL, 0, "", &err), -VMM_EINVAL);
+        assert_int_equal(load_file(file, size, NULL, 0, ""), -VMM_EINVAL);
         assert_string_equal(err.text, "test: vmlinuz: too short for a Linux kernel");
     }
     for (uint64_t size = 0x268; size < IMAGE_AT + IMAGE_SIZE; size += 97) {
-        assert_int_equal(vmm_load_bzimage(f->vm, file, size, NULL, 0, "", &err), -VMM_EINVAL);
+        assert_int_equal(load_file(file, size, NULL, 0, ""), -VMM_EINVAL);
     }
 }
 
@@ -286,8 +412,7 @@ static void random_headers(void **state)
         }
         copy = malloc(size + 1); /* so that reads beyond the end are seen */
         memcpy(copy, file, size);
-        memset(&err, 0, sizeof(err));
-        if (vmm_load_bzimage(f->vm, copy, size, copy, size / 2, "x", &err) == 0) {
+        if (load_file(copy, size, copy, size / 2, "x") == 0) {
             loaded++;
         } else {
             assert_true(strncmp(err.text, "test: ", 6) == 0);
@@ -342,6 +467,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(kernel_and_boot_data),
         TEST(registers_of_the_64bit_entry),
+        TEST(registers_of_the_32bit_entry),
+        TEST(the_16bit_entry),
+        TEST(old_kernels),
         TEST(memory_map),
         TEST(other_places),
         TEST(what_does_not_fit),

@@ -143,6 +143,8 @@ static void pae(void **state)
     expect_ok(f, 0x201010, READ, true, UINT64_C(0x1234567010));
     expect_ok(f, 0x412345, WRITE, true, 0x212345);
     assert_int_equal(*guest_entry(f, 0x10020), 0x11000 | 1); /* no A bit there */
+    *guest_entry(f, 0x10020) |= 0x20;                        /* but by an emulated CPU */
+    expect_ok(f, 0x201010, READ, true, UINT64_C(0x1234567010));
     expect_fault(f, 0x40000000, READ, false, P | RSVD);
     expect_fault(f, 0x80000000, READ, false, 0);
     expect_fault(f, 0x202000, READ, false, P | RSVD); /* NX without NXE is reserved */

@@ -53,6 +53,7 @@ static void everything(void **state)
                            "  \"boot-source\": {\n"
                            "    \"boot_args\": \"console=ttyS0 a=\\\"b\\\"\",\n"
                            "    \"kernel_image_path\": \"linux/vmlinuz\",\n"
+                           "    \"protocol\": \"flat32\", \"load_address\": \"0x7fEe0000\",\n"
                            "    \"initrd_path\": \"linux/initrd\"\n"
                            "  },\n"
                            "  \"machine-config\": {\"vcpu_count\": 2, \"mem_size_mib\": 256},\n"
@@ -63,6 +64,8 @@ static void everything(void **state)
     assert_string_equal(config.kernel_path, "linux/vmlinuz");
     assert_string_equal(config.initrd_path, "linux/initrd");
     assert_string_equal(config.boot_args, "console=ttyS0 a=\"b\"");
+    assert_int_equal(config.protocol, VM_PROTOCOL_FLAT32);
+    assert_int_equal(config.load_address, 0x7fee0000);
     assert_int_equal(config.vcpu_count, 2);
     assert_int_equal(config.mem_bytes, VMM_MIB(256));
     assert_int_equal(config.cpu[0], 1);
@@ -74,6 +77,7 @@ static void everything(void **state)
 }
 
 #define BOOT    "\"boot-source\":{\"kernel_image_path\":\"linux/vmlinuz\"}"
+#define KERNEL  "\"kernel_image_path\":\"linux/vmlinuz\","
 #define MACHINE "\"machine-config\":{\"vcpu_count\":2,\"mem_size_mib\":256}"
 #define NAME    "\"name\":\"a\""
 
@@ -84,6 +88,7 @@ static void the_least(void **state)
     assert_int_equal(parse("{" NAME "," BOOT "," MACHINE "}"), 0);
     assert_string_equal(config.initrd_path, "");
     assert_string_equal(config.boot_args, "");
+    assert_int_equal(config.protocol, VM_PROTOCOL_AUTO);
     assert_int_equal(config.cpu[0], -1);
     assert_int_equal(config.cpu[63], -1);
     assert_int_equal(config.node, -1);
@@ -166,6 +171,21 @@ static const struct row row_table[] = {
     {"{" NAME "," MACHINE
      ",\"boot-source\":{\"kernel_image_path\":\"linux/vmlinuz\",\n\"initrd_path\":\"x\"}}",
      "line 2: boot-source.initrd_path: x: no such file"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\n\"protocol\":\"linux\"}}",
+     "line 2: boot-source.protocol: must be linux64, linux32, linux16, pvh, multiboot, multiboot2, "
+     "flat32 or flat16"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\n\"protocol\":32}}",
+     "line 2: boot-source.protocol: must be a string, not a number"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\"protocol\":\"flat16\"}}",
+     "line 1: boot-source: key \"load_address\" is missing"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\"load_address\":\"0x7c00\"}}",
+     "line 1: boot-source: \"load_address\" goes with protocol flat32 or flat16"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\n\"load_address\":4096}}",
+     "line 2: boot-source.load_address: must be a string such as \"0x100000\", below 4 GiB"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\n\"load_address\":\"0x\"}}",
+     "line 2: boot-source.load_address: must be a string such as \"0x100000\", below 4 GiB"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\n\"load_address\":\"0x7g00\"}}",
+     "line 2: boot-source.load_address: \"g\" is no hexadecimal digit"},
     {"{" NAME "," BOOT ",\"machine-config\":{\"vcpu_count\":0,\"mem_size_mib\":1}}",
      "line 1: machine-config.vcpu_count: must be a whole number from 1 to 64"},
     {"{" NAME "," BOOT ",\"machine-config\":{\"vcpu_count\":65,\"mem_size_mib\":1}}",

@@ -287,6 +287,71 @@ static void multiboot2_gives_tags(void **state)
     assert_true(find_tag(0) != 0);
 }
 
+static void flat_images_are_entered_at_their_first_byte(void **state)
+{
+    const struct vmm_backend *b = f->vcpu->backend;
+    struct vmm_segment_state cs;
+    uint8_t image[FILE_SIZE];
+
+    (void)state;
+    make_elf(true, true); /* whatever else it is */
+    f->vm->config.load_address = 0x1200000;
+    assert_int_equal(boot_load_flat32(&boot), 0);
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(0x1200000), image, sizeof(image)), 0);
+    assert_memory_equal(image, file, sizeof(image));
+    assert_int_equal(f->vcpu->rip, 0x1200000);
+    assert_int_equal(b->get_sysreg(f->vcpu, VMM_CR0) & (X86_CR0_PE | X86_CR0_PG), X86_CR0_PE);
+    assert_text(f->vcpu->gpr[VMM_RBX], "one two");
+    assert_module(f->vcpu->gpr[VMM_RSI]);
+    assert_int_equal(f->vcpu->gpr[VMM_RCX], sizeof(module));
+    assert_rsdp(0xe0000);
+
+    f->vm->config.load_address = 0x7c00;
+    boot.args = "";
+    guest_set_mode(f, GUEST_REAL);
+    assert_int_equal(boot_load_flat16(&boot), 0);
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(0x7c00), image, sizeof(image)), 0);
+    assert_memory_equal(image, file, sizeof(image));
+    b->get_segment(f->vcpu, VMM_SEG_CS, &cs);
+    assert_int_equal(cs.base, 0xf0000); /* the services' start goes on to 0:7c00 */
+    assert_int_equal(read_guest(0xff202, 4), 0x00007c00);
+    assert_int_equal(f->vcpu->gpr[VMM_RDX], 0x80);
+    assert_module(f->vcpu->gpr[VMM_RSI]);
+    f->vm->config.load_address = 0x12345;
+    assert_int_equal(boot_load_flat16(&boot), 0);
+    assert_int_equal(read_guest(0xff202, 4), 0x12340005);
+}
+
+/* A protocol that the manifest names is taken, whatever the file offers. */
+static void the_manifest_chooses(void **state)
+{
+    static const struct {
+        enum vm_protocol protocol;
+        uint64_t rax;
+    } row_table[] = {
+        {VM_PROTOCOL_AUTO, 0x36d76289},
+        {VM_PROTOCOL_MULTIBOOT2, 0x36d76289},
+        {VM_PROTOCOL_MULTIBOOT, 0x2badb002},
+        {VM_PROTOCOL_PVH, 0},
+    };
+
+    (void)state;
+    make_elf(true, true);
+    make_multiboot(3);
+    make_multiboot2();
+    posix_host_add_file(f->host, "kernel", file, sizeof(file));
+    strcpy(f->vm->config.kernel_path, "kernel");
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(row_table); i++) {
+        f->vm->config.protocol = row_table[i].protocol;
+        assert_int_equal(vmm_load(f->vm, &err), 0);
+        assert_int_equal(f->vcpu->gpr[VMM_RAX], row_table[i].rax);
+        assert_int_equal(f->vcpu->rip, row_table[i].rax == 0 ? LOAD + 0x20 : LOAD + 0x10);
+    }
+    f->vm->config.protocol = VM_PROTOCOL_LINUX32;
+    assert_int_equal(vmm_load(f->vm, &err), -VMM_EINVAL);
+    assert_non_null(strstr(err.text, "kernel: not a Linux kernel"));
+}
+
 static void refuses(int (*load)(const struct boot *b), const char *why)
 {
     assert_int_equal(load(&boot), -VMM_EINVAL);
@@ -328,6 +393,15 @@ static void malformed_files_are_refused(void **state)
     make_multiboot2();
     put(0x414, 4, 100);
     refuses(boot_load_multiboot2, "longer than the header");
+    f->vm->config.load_address = 0x500;
+    refuses(boot_load_flat32, "16384 bytes at 0x500 do not fit between 0x9000 and 0x9fc00");
+    f->vm->config.load_address = RAM - 16000;
+    refuses(boot_load_flat32, "do not fit between 0x9000 and 0x2000000");
+    f->vm->config.load_address = 0x7c00;
+    refuses(boot_load_flat16, "takes none");
+    boot.args = "";
+    f->vm->config.load_address = 0x9c000;
+    refuses(boot_load_flat16, "do not fit between 0x500 and 0x9fc00");
 }
 
 /* Whatever a file says: refused, or loaded inside the guest's RAM. */
@@ -369,9 +443,14 @@ static void random_damage_is_survived(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(pvh_gives_start_info),           TEST(multiboot_takes_elf),
-        TEST(multiboot_takes_address_fields), TEST(multiboot2_gives_tags),
-        TEST(malformed_files_are_refused),    TEST(random_damage_is_survived),
+        TEST(pvh_gives_start_info),
+        TEST(multiboot_takes_elf),
+        TEST(multiboot_takes_address_fields),
+        TEST(multiboot2_gives_tags),
+        TEST(malformed_files_are_refused),
+        TEST(random_damage_is_survived),
+        TEST(flat_images_are_entered_at_their_first_byte),
+        TEST(the_manifest_chooses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,7 @@ class Machine:
     firmware  "bios", "uefi" or the path of a flash image
     cpu       QEMU's -cpu; "max" has AMD SVM
     com2      what the second serial port leads to, as QEMU names it
-    stamps    have QEMU stamp each byte of the first serial port with the host's time, for sent_at()
+    stamps    have QEMU stamp each byte of the first serial port with the host's time, for sent_lines()
     extra     further arguments for QEMU
     timeout   seconds that expect() waits unless told otherwise
     """
@@ -146,13 +146,13 @@ class Machine:
         self.expect(prompt, timeout)
         return self.before.strip("\n")
 
-    def sent_at(self, what):
-        """The host's time, in seconds, at which the node gave the last byte of a text to its serial port. QEMU takes it
-        in the port write itself: how late this process looks does not count."""
+    def sent_lines(self):
+        """Each line of the first serial port with the host's time, in seconds, of its first byte. QEMU takes it in the
+        port write itself: how late this process looks does not count."""
         trace = (self.scratch / "trace.log").read_text(errors="replace")
         writes = re.findall(r"@(\d+\.\d+):serial_write write addr 0x00 val 0x(\w\w)", trace)
-        end = "".join(chr(int(byte, 16)) for _, byte in writes).rindex(what) + len(what)
-        return float(writes[end - 1][0])
+        output = "".join(chr(int(byte, 16)) for _, byte in writes)
+        return [(float(writes[m.start()][0]), m[0]) for m in re.finditer(r"[^\r\n]+", output)]
 
     def wait(self, timeout=None, unless=None):
         """Wait until the machine ends by itself; QEMU's exit status. It is an error if it says `unless` before."""

@@ -9,15 +9,16 @@
 #define CR4_SMAP  (UINT64_C(1) << 21)
 #define RFLAGS_AC (UINT64_C(1) << 18)
 
-#define PTE_PRESENT        (UINT64_C(1) << 0)
-#define PTE_WRITE          (UINT64_C(1) << 1)
-#define PTE_USER           (UINT64_C(1) << 2)
-#define PTE_ACCESSED       (UINT64_C(1) << 5)
-#define PTE_DIRTY          (UINT64_C(1) << 6)
-#define PTE_LARGE          (UINT64_C(1) << 7)
-#define PTE_NX             (UINT64_C(1) << 63)
-#define PTE_ADDRESS        UINT64_C(0x000ffffffffff000)
-#define PDPTE_PAE_RESERVED UINT64_C(0x1e6) /* bits that a PAE directory pointer must not have */
+#define PTE_PRESENT  (UINT64_C(1) << 0)
+#define PTE_WRITE    (UINT64_C(1) << 1)
+#define PTE_USER     (UINT64_C(1) << 2)
+#define PTE_ACCESSED (UINT64_C(1) << 5)
+#define PTE_DIRTY    (UINT64_C(1) << 6)
+#define PTE_LARGE    (UINT64_C(1) << 7)
+#define PTE_NX       (UINT64_C(1) << 63)
+#define PTE_ADDRESS  UINT64_C(0x000ffffffffff000)
+/* Bits that a PAE directory pointer must not have. Bit 5 is one more, but emulators set it: A. */
+#define PDPTE_PAE_RESERVED UINT64_C(0x1c6)
 #define PDE4M_RESERVED     (UINT64_C(1) << 21)
 
 #define FAULT_PRESENT  (1U << 0)

@@ -37,6 +37,13 @@ int boot_write_args(const struct boot *b, bool named) VMM_MUST_CHECK;
 int boot_enter_protected(const struct boot *b, uint32_t entry, uint32_t eax,
                          uint32_t ebx) VMM_MUST_CHECK;
 
+/* The BIOS services that kernels call in real mode: vectors, data area, and their page at 0xff000.
+ */
+int boot_write_services(const struct boot *b) VMM_MUST_CHECK;
+/* The same, and vCPU 0 begins in real mode at cs:ip with the other segments at `data`. */
+int boot_enter_real(const struct boot *b, uint16_t cs, uint16_t ip, uint16_t data,
+                    uint16_t sp) VMM_MUST_CHECK;
+
 static inline uint64_t boot_get(const uint8_t *p, uint64_t offset, unsigned size)
 {
     uint64_t value = 0;
@@ -70,3 +77,5 @@ bool boot_is_multiboot2(const struct boot_file *f);
 int boot_load_multiboot2(const struct boot *b) VMM_MUST_CHECK;
 bool boot_is_pvh(const struct boot_file *f);
 int boot_load_pvh(const struct boot *b) VMM_MUST_CHECK;
+int boot_load_flat32(const struct boot *b) VMM_MUST_CHECK;
+int boot_load_flat16(const struct boot *b) VMM_MUST_CHECK;

@@ -41,24 +41,44 @@ static int load_firmware(struct vm *vm, struct vmm_error *err)
     return error;
 }
 
-/* By what the file says it is, the more particular first: a Linux kernel's vmlinux has a PVH note,
- * a multiboot kernel may have all of them. */
+/* Without a word in the manifest what the file says it is decides, the more particular first: a
+ * Linux kernel's vmlinux has a PVH note, a multiboot kernel may have all of them. */
 static const struct protocol {
-    bool (*is)(const struct boot_file *f);
+    enum vm_protocol protocol;
+    bool (*is)(const struct boot_file *f); /* NULL: no file says so */
     int (*load)(const struct boot *b);
 } protocol_table[] = {
-    {boot_is_linux, boot_load_linux},
-    {boot_is_multiboot2, boot_load_multiboot2},
-    {boot_is_multiboot, boot_load_multiboot},
-    {boot_is_pvh, boot_load_pvh},
+    {VM_PROTOCOL_LINUX64, boot_is_linux, boot_load_linux},
+    {VM_PROTOCOL_LINUX32, NULL, boot_load_linux},
+    {VM_PROTOCOL_LINUX16, NULL, boot_load_linux},
+    {VM_PROTOCOL_MULTIBOOT2, boot_is_multiboot2, boot_load_multiboot2},
+    {VM_PROTOCOL_MULTIBOOT, boot_is_multiboot, boot_load_multiboot},
+    {VM_PROTOCOL_PVH, boot_is_pvh, boot_load_pvh},
+    {VM_PROTOCOL_FLAT32, NULL, boot_load_flat32},
+    {VM_PROTOCOL_FLAT16, NULL, boot_load_flat16},
 };
+
+static int load_by_protocol(const struct boot *b)
+{
+    enum vm_protocol wanted = b->vm->config.protocol;
+
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(protocol_table); i++) {
+        const struct protocol *p = &protocol_table[i];
+
+        if (wanted == VM_PROTOCOL_AUTO ? p->is != NULL && p->is(&b->kernel)
+                                       : p->protocol == wanted) {
+            return p->load(b);
+        }
+    }
+    return boot_refuse(b, "not a kernel that can be booted: no bzImage, and without "
+                          "multiboot header or PVH note");
+}
 
 static int load_kernel(struct vm *vm, struct vmm_error *err)
 {
     const struct vm_config *c = &vm->config;
     struct loaded_file kernel = {0}, initrd = {0};
     struct boot boot = {.vm = vm, .args = c->boot_args, .err = err};
-    const struct protocol *p = protocol_table;
     int error = file_open(vm, c->kernel_path, &kernel, err);
 
     if (error == 0 && c->initrd_path[0] != '\0') {
@@ -67,13 +87,7 @@ static int load_kernel(struct vm *vm, struct vmm_error *err)
     if (error == 0) {
         boot.kernel = (struct boot_file){c->kernel_path, kernel.data, kernel.size};
         boot.module = (struct boot_file){c->initrd_path, initrd.data, initrd.size};
-        while (p < protocol_table + VMM_ARRAY_COUNT(protocol_table) && !p->is(&boot.kernel)) {
-            p++;
-        }
-        error = p < protocol_table + VMM_ARRAY_COUNT(protocol_table)
-                    ? p->load(&boot)
-                    : boot_refuse(&boot, "not a kernel that can be booted: no bzImage, and without "
-                                         "multiboot header or PVH note");
+        error = load_by_protocol(&boot);
     }
     file_close(vm, &initrd);
     file_close(vm, &kernel);

@@ -8,10 +8,6 @@
  */
 int vmm_load(struct vm *vm, struct vmm_error *err) VMM_MUST_CHECK;
 
-/* Linux boot protocol, 64-bit entry. Spec: Linux Documentation/arch/x86/boot.rst. */
-int vmm_load_bzimage(struct vm *vm, const void *kernel, uint64_t kernel_size, const void *initrd,
-                     uint64_t initrd_size, const char *args, struct vmm_error *err) VMM_MUST_CHECK;
-
 /* A firmware image at the top of 4 GiB; the vCPUs stay as RESET left them. */
 int vmm_load_firmware(struct vm *vm, const void *data, uint64_t size,
                       struct vmm_error *err) VMM_MUST_CHECK;

@@ -319,6 +319,53 @@ static int take_boot_args(struct reader *r, const cJSON *item, const struct path
     return take_string(r, item, path, r->config->boot_args, sizeof(r->config->boot_args));
 }
 
+static int take_protocol(struct reader *r, const cJSON *item, const struct path *path)
+{
+    static const char *const name_table[] = {
+        [VM_PROTOCOL_LINUX64] = "linux64",     [VM_PROTOCOL_LINUX32] = "linux32",
+        [VM_PROTOCOL_LINUX16] = "linux16",     [VM_PROTOCOL_PVH] = "pvh",
+        [VM_PROTOCOL_MULTIBOOT] = "multiboot", [VM_PROTOCOL_MULTIBOOT2] = "multiboot2",
+        [VM_PROTOCOL_FLAT32] = "flat32",       [VM_PROTOCOL_FLAT16] = "flat16",
+    };
+
+    if (!cJSON_IsString(item)) {
+        return wrong_type(r, item, path, "a string");
+    }
+    for (unsigned i = VM_PROTOCOL_AUTO + 1; i < VMM_ARRAY_COUNT(name_table); i++) {
+        if (__builtin_strcmp(item->valuestring, name_table[i]) == 0) {
+            r->config->protocol = (enum vm_protocol)i;
+            return 0;
+        }
+    }
+    return fail_at(
+        r, item, path,
+        "must be linux64, linux32, linux16, pvh, multiboot, multiboot2, flat32 or flat16");
+}
+
+/* "0x7c00": JSON has no hexadecimal numbers. */
+static int take_load_address(struct reader *r, const cJSON *item, const struct path *path)
+{
+    const char *c = cJSON_IsString(item) ? item->valuestring : "";
+    uint64_t value = 0;
+
+    if (c[0] != '0' || c[1] != 'x' || c[2] == '\0' || __builtin_strlen(c) > 10) {
+        return fail_at(r, item, path, "must be a string such as \"0x100000\", below 4 GiB");
+    }
+    for (c += 2; *c != '\0'; c++) {
+        char lower = (char)(*c | 0x20);
+
+        if (*c >= '0' && *c <= '9') {
+            value = value << 4 | (uint64_t)(*c - '0');
+        } else if (lower >= 'a' && lower <= 'f') {
+            value = value << 4 | (uint64_t)(lower - 'a' + 10);
+        } else {
+            return fail_at(r, item, path, "\"%.1s\" is no hexadecimal digit", c);
+        }
+    }
+    r->config->load_address = value;
+    return 0;
+}
+
 static int take_vcpu_count(struct reader *r, const cJSON *item, const struct path *path)
 {
     long count = 0;
@@ -409,10 +456,9 @@ static int take_power(struct reader *r, const cJSON *item, const struct path *pa
 }
 
 static const struct key boot_source_table[] = {
-    {"kernel_image_path", false, take_kernel},
-    {"initrd_path", false, take_initrd},
-    {"boot_args", false, take_boot_args},
-    {"firmware_path", false, take_firmware},
+    {"kernel_image_path", false, take_kernel}, {"initrd_path", false, take_initrd},
+    {"boot_args", false, take_boot_args},      {"firmware_path", false, take_firmware},
+    {"protocol", false, take_protocol},        {"load_address", false, take_load_address},
 };
 
 static const struct key machine_config_table[] = {
@@ -425,16 +471,23 @@ static int take_boot_source(struct reader *r, const cJSON *item, const struct pa
     const struct schema s = {boot_source_table, VMM_ARRAY_COUNT(boot_source_table)};
     const struct vm_config *c = r->config;
     int error = take_object(r, item, path, &s);
+    bool flat = c->protocol == VM_PROTOCOL_FLAT32 || c->protocol == VM_PROTOCOL_FLAT16;
 
     if (error != 0) {
         return error;
+    }
+    if (flat != has_member(item, "load_address")) {
+        return fail_at(r, item, path,
+                       flat ? "key \"load_address\" is missing"
+                            : "\"load_address\" goes with protocol flat32 or flat16");
     }
     if (c->firmware_path[0] == '\0') {
         return c->kernel_path[0] != '\0'
                    ? 0
                    : fail_at(r, item, path, "key \"kernel_image_path\" is missing");
     }
-    if (c->kernel_path[0] != '\0' || c->initrd_path[0] != '\0' || c->boot_args[0] != '\0') {
+    if (c->kernel_path[0] != '\0' || c->initrd_path[0] != '\0' || c->boot_args[0] != '\0' ||
+        c->protocol != VM_PROTOCOL_AUTO) {
         return fail_at(r, item, path, "\"firmware_path\" stands alone");
     }
     return 0;

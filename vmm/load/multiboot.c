@@ -160,7 +160,7 @@ int boot_load_multiboot(const struct boot *b)
         .loader_name = "Orthocone",
     };
     uint64_t module = 0;
-    struct boot_elf image;
+    struct boot_elf image = {0};
     gpa_t rsdp;
     int error = load_image(b, &image);
 
@@ -177,6 +177,10 @@ int boot_load_multiboot(const struct boot *b)
     }
     if (error == 0) {
         error = boot_write_args(b, true);
+    }
+    if (error == 0) {
+        error = boot_write_services(
+            b); /* boot loaders, loaded by this protocol, go back to real mode */
     }
     if (error != 0) {
         return error;

@@ -216,7 +216,7 @@ int boot_load_multiboot2(const struct boot *b)
 {
     struct writer w = {.b = b, .at = BOOT_INFO + 8};
     uint64_t module = 0;
-    struct boot_elf image;
+    struct boot_elf image = {0};
     uint32_t size;
 
     w.error = load_image(b, &image);
@@ -231,6 +231,9 @@ int boot_load_multiboot2(const struct boot *b)
     }
     put_memory(&w);
     put_rsdp(&w);
+    if (w.error == 0) {
+        w.error = boot_write_services(b);
+    }
     begin_tag(&w, INFO_END, 0);
     if (w.error != 0) {
         return w.error;

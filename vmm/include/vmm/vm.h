@@ -31,6 +31,18 @@ enum vm_power_action {
     VM_POWER_NODE, /* ... and the host is asked to power the node off */
 };
 
+enum vm_protocol {                   /* how the kernel is entered */
+                   VM_PROTOCOL_AUTO, /* as its file says */
+                   VM_PROTOCOL_LINUX64,
+                   VM_PROTOCOL_LINUX32,
+                   VM_PROTOCOL_LINUX16, /* its setup code, with BIOS services */
+                   VM_PROTOCOL_PVH,
+                   VM_PROTOCOL_MULTIBOOT,
+                   VM_PROTOCOL_MULTIBOOT2,
+                   VM_PROTOCOL_FLAT32, /* at load_address, protected mode */
+                   VM_PROTOCOL_FLAT16, /* at load_address, real mode with BIOS services */
+};
+
 struct vm_config {
     char name[VMM_NAME_MAX];
     unsigned vcpu_count;
@@ -39,6 +51,8 @@ struct vm_config {
     int node;               /* NUMA node of guest RAM, -1: any */
     bool lazy_memory;       /* back RAM on first touch, 4 KiB at a time */
     enum vm_power_action power;
+    enum vm_protocol protocol;
+    uint64_t load_address; /* of a flat image */
     char kernel_path[128];
     char firmware_path[128]; /* in place of a kernel */
     char initrd_path[128];
