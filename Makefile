@@ -80,7 +80,7 @@ compiler-headers := $(shell $(CC) -print-file-name=include)
 common-flags := -std=gnu17 -ffreestanding -O2 -g -mcmodel=kernel -mno-red-zone -mgeneral-regs-only \
 	-fno-pic -fno-pie -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables \
 	-fcf-protection=none -fno-strict-aliasing -fno-common -ffunction-sections -fdata-sections \
-	-ffile-prefix-map=$(CURDIR)/= -nostdinc -U__linux__ -Ulinux -Uunix $(warnings)
+	-ffile-prefix-map=$(CURDIR)=. -nostdinc -U__linux__ -Ulinux -Uunix $(warnings)
 # The compiler's <limits.h> is complete: it shall not look for a second one.
 common-flags += -D_LIBC_LIMITS_H_
 
@@ -266,10 +266,11 @@ $(obj)/%.o: %.c $(flags-stamp) | $(generated) $(third-party-headers)
 	$(quiet)mkdir -p $(@D)
 	$(quiet)$(CC) $(call flags-of,$<) -MMD -MP -c -o $@ $<
 
-$(obj)/%.asm.o: %.asm $(flags-stamp) | $(generated)
+$(obj)/%.asm.o: %.asm tools/nasm-dwarf.py $(flags-stamp) | $(generated)
 	$(call say,NASM,$<)
 	$(quiet)mkdir -p $(@D)
 	$(quiet)$(NASM) $(nasm-flags) -MD $(@:.o=.d) -MP -o $@ $<
+	$(quiet)tools/nasm-dwarf.py $@ $(realpath .)
 
 $(obj)/%.o: $(obj)/%.S $(flags-stamp)
 	$(quiet)$(CC) -c -o $@ $<
