@@ -3,12 +3,13 @@
 
 nasm writes the folder of the source, absolute and resolved, as the unit's compilation directory; names of files are as
 they were given, relative to the folder that nasm ran in. The compilation directory becomes ".", as in what the
-compiler writes with -ffile-prefix-map. Sections keep their places in the file; .debug_info gets shorter.
+compiler writes with -ffile-prefix-map. objcopy closes the gap that the shorter text leaves in the file.
 Spec: ELF-64 Object File Format 1.5; DWARF 4 section 7.5.1.
 """
 
 import pathlib
 import struct
+import subprocess
 import sys
 
 SECTION = struct.Struct("<IIQQQQIIQQ")  # name, type, flags, address, offset, size, link, info, align, entry size
@@ -49,6 +50,7 @@ def main():
         if offset > begin:
             RELOCATION.pack_into(image, entry, offset - shorter, info, addend)
     path.write_bytes(image)
+    subprocess.run(["objcopy", path], check=True)
 
 
 if __name__ == "__main__":
