@@ -159,7 +159,7 @@ kbench-image: | $(third-party-headers) # the same without debug checks, for figu
 	$(quiet)$(MAKE) KTEST=bench $(build)/orthocone-bench.elf
 
 .PHONY: test
-test: all $(build)/orthocone.iso $(build)/orthocone.img $(build)/coreboot.rom rom-images ktest-image host-tests guests ## run all tests
+test: all iso disk coreboot rom-images ktest-image host-tests guests ## run all tests
 	$(quiet)QEMU='$(QEMU)' tests/run $(TESTS)
 
 .PHONY: check
