@@ -22,7 +22,7 @@ QUOTED = {
     "boot/rom": ["boot/rom/", "boot/pack/", "base/types.h", "base/x86.h"],
     "drivers": ["drivers/", "kernel/", "sched/", "mm/", "base/", "config.h"],
     "kernel": KERNEL_SIDE,
-    "tests/kernel": KERNEL_SIDE + ["tests/kernel/"],
+    "tests/kernel": KERNEL_SIDE + ["tests/kernel/", "boot/pack/"],
     "native": ["native/", "kernel/native_abi.h", "kernel/time.h", "sched/", "base/", "config.h"],
     "vmm": ["core/", "dev/", "load/", "para/", "dsdt_aml.h", "services_bin.h"],
     "vmm/svm": ["core/", "svm/"],

@@ -5,10 +5,13 @@
 #include <string.h>
 
 #include "base/layout.h"
+#include "boot/pack/crc32c.h"
+#include "boot/pack/pack.h"
 #include "tests/kernel/ktest.h"
 
 #define MB1_MAGIC 0x2badb002u
 #define MB2_MAGIC 0x36d76289u
+#define PVH_MAGIC 0x336ec578u
 
 static struct bootinfo info;
 static uint32_t record[256] NK_ALIGNED(8);
@@ -248,4 +251,162 @@ KTEST(bootinfo_long_text)
     add_map_tag(NK_MIB(1), NK_MIB(64), 1);
     ASSERT_EQ(finish(), 0);
     EXPECT_EQ(strlen(info.cmdline), BOOTINFO_TEXT_MAX - 1);
+}
+
+/* ---- PVH */
+
+static struct {
+    uint32_t magic, version, flags, module_count;
+    uint64_t modules, cmdline, rsdp, map;
+    uint32_t map_count, reserved;
+} pvh;
+static struct {
+    uint64_t base, length, cmdline, reserved;
+} pvh_module;
+static struct {
+    uint64_t base, length;
+    uint32_t kind, reserved;
+} pvh_map[2];
+
+static void make_pvh(void)
+{
+    pvh_map[0].length = NK_KIB(640);
+    pvh_map[1].base = NK_MIB(1);
+    pvh_map[1].length = NK_MIB(127);
+    pvh_map[0].kind = pvh_map[1].kind = 1;
+    pvh.magic = PVH_MAGIC;
+    pvh.version = 1;
+    pvh.module_count = 0;
+    pvh.cmdline = physical("panic=reset");
+    pvh.rsdp = 0xe0010;
+    pvh.map = physical(pvh_map);
+    pvh.map_count = 2;
+}
+
+static int parse_pvh(void)
+{
+    return bootinfo_parse(&info, PVH_MAGIC, physical(&pvh));
+}
+
+KTEST(bootinfo_pvh)
+{
+    make_pvh();
+    ASSERT_EQ(parse_pvh(), 0);
+    EXPECT_STREQ(info.road, "pvh");
+    EXPECT_STREQ(info.cmdline, "panic=reset");
+    EXPECT_EQ(info.rsdp, 0xe0010);
+    EXPECT_EQ(info.range_count, 2);
+    EXPECT_EQ(info.range[1].length, NK_MIB(127));
+
+    pvh_module.base = 0x300000;
+    pvh_module.length = 16;
+    pvh_module.cmdline = physical("file with arguments");
+    pvh.modules = physical(&pvh_module);
+    pvh.module_count = 1;
+    pvh.cmdline = 0;
+    ASSERT_EQ(parse_pvh(), 0);
+    EXPECT_STREQ(info.cmdline, "");
+    ASSERT_EQ(info.module_count, 1);
+    EXPECT_STREQ(info.module[0].name, "file");
+    EXPECT_STREQ(info.module[0].args, "with arguments");
+}
+
+KTEST(bootinfo_pvh_malformed)
+{
+    make_pvh();
+    pvh.magic++;
+    EXPECT_EQ(parse_pvh(), -22);
+    make_pvh();
+    pvh.version = 0; /* no memory map */
+    EXPECT_EQ(parse_pvh(), -22);
+    make_pvh();
+    pvh.map_count = 0;
+    EXPECT_EQ(parse_pvh(), -22);
+    make_pvh();
+    pvh.map = NK_GIB(5);
+    EXPECT_EQ(parse_pvh(), -22);
+    make_pvh();
+    pvh.module_count = 0xffffffff;
+    pvh.modules = physical(&pvh_module);
+    EXPECT_EQ(parse_pvh(), -22);
+}
+
+/* ---- a container among the modules */
+
+static uint8_t container[3 * PACK_PAGE] NK_ALIGNED(8);
+
+static void seal_container(void)
+{
+    struct pack_header *h = (void *)container;
+    h->crc = 0;
+    h->crc = crc32c(0, h, sizeof(*h) + h->count * sizeof(struct pack_entry));
+}
+
+static void make_container(void)
+{
+    struct pack_header *h = (void *)container;
+    struct pack_entry *e = (void *)(h + 1);
+    memset(container, 0, sizeof(container));
+    memcpy(h->magic, PACK_MAGIC, sizeof(h->magic));
+    h->version = PACK_VERSION;
+    h->count = 2;
+    h->size = sizeof(container);
+    for (unsigned i = 0; i < 2; i++) {
+        const char *content = i == 0 ? "{}" : "one=1";
+        strcpy(e[i].name, i == 0 ? "vms/a.json" : "cmdline");
+        e[i].kind = i == 0 ? PACK_MODULE : PACK_CMDLINE;
+        e[i].slot = PACK_SLOT_NONE;
+        e[i].offset = (i + 1) * PACK_PAGE;
+        e[i].stored = e[i].unpacked = (uint32_t)strlen(content);
+        memcpy(container + e[i].offset, content, e[i].stored);
+        e[i].crc = crc32c(0, content, e[i].stored);
+    }
+    seal_container();
+    make_pvh();
+    pvh.cmdline = 0;
+    pvh_module.base = physical(container);
+    pvh_module.length = sizeof(container);
+    pvh_module.cmdline = 0;
+    pvh.modules = physical(&pvh_module);
+    pvh.module_count = 1;
+}
+
+KTEST(bootinfo_container)
+{
+    make_container();
+    ASSERT_EQ(parse_pvh(), 0);
+    ASSERT_EQ(info.module_count, 2);
+    EXPECT_STREQ(info.module[1].name, "vms/a.json");
+    EXPECT_EQ(info.module[1].base, physical(container) + PACK_PAGE);
+    EXPECT_EQ(info.module[1].length, 2);
+    EXPECT_STREQ(info.cmdline, "one=1");
+
+    pvh.cmdline = physical("of=loader"); /* the loader's own prevails */
+    ASSERT_EQ(parse_pvh(), 0);
+    EXPECT_STREQ(info.cmdline, "of=loader");
+}
+
+/* What is damaged is left out with a line; the boot goes on. */
+KTEST(bootinfo_container_malformed)
+{
+    struct pack_entry *e = (void *)(container + sizeof(struct pack_header));
+    make_container();
+    container[PACK_PAGE] ^= 1;
+    ASSERT_EQ(parse_pvh(), 0);
+    EXPECT_EQ(info.module_count, 1);
+    make_container();
+    e->slot = 0;
+    ASSERT_EQ(parse_pvh(), 0); /* directory: wrong checksum */
+    EXPECT_EQ(info.module_count, 1);
+    EXPECT_STREQ(info.cmdline, "");
+    make_container();
+    e->method = PACK_LZ4;
+    seal_container();
+    ASSERT_EQ(parse_pvh(), 0);
+    EXPECT_EQ(info.module_count, 1);
+    EXPECT_STREQ(info.cmdline, "one=1");
+    make_container();
+    pvh_module.length -= PACK_PAGE; /* cut */
+    ASSERT_EQ(parse_pvh(), 0);
+    EXPECT_EQ(info.module_count, 1);
 }

@@ -31,6 +31,10 @@ TEST(bootinfo_ranges)
 TEST(bootinfo_multiboot1)
 TEST(bootinfo_multiboot1_malformed)
 TEST(bootinfo_long_text)
+TEST(bootinfo_pvh)
+TEST(bootinfo_pvh_malformed)
+TEST(bootinfo_container)
+TEST(bootinfo_container_malformed)
 
 /* mm */
 TEST(buddy_map)

@@ -1,6 +1,7 @@
 """Every road from power-on to a Linux guest's shell, and the way out."""
 
 import pytest
+from lib import rom
 from lib.machine import BUILD
 from lib.vm import KERNEL, Tree, linux_manifest
 
@@ -28,6 +29,25 @@ def test_kernel_option_to_guest_shell_and_off(machine, scratch):
     node.expect(r"boot: multiboot1 by ")
     guest_shell(node)
     assert node.run("cat /proc/cmdline", GUEST) == "console=ttyS0"
+    node.sendline("poweroff")
+    assert node.wait() == 0
+
+
+def test_pvh_to_guest_shell_and_off(machine, scratch):
+    """QEMU prefers multiboot where it sees its header, so that one is wiped out. A PVH loader has one initrd: a
+    container of all files."""
+    kernel = bytearray(KERNEL.read_bytes())
+    header = kernel.index((0x1badb002).to_bytes(4, "little"), 0, 8192)
+    kernel[header:header + 4] = bytes(4)
+    (scratch / "kernel").write_bytes(kernel)
+    tree = Tree(scratch / "tree")
+    tree.add_vm(linux_manifest())
+    text, good = rom.run("pack", scratch / "pack", "--tree", tree.directory, "--files", *tree.modules)
+    assert good, text
+    node = machine(kernel=scratch / "kernel", command_line="loglevel=info", extra=["-initrd", str(scratch / "pack")])
+    node.expect(r"boot: pvh by PVH")
+    node.expect(r'boot: command line "loglevel=info"')
+    guest_shell(node)
     node.sendline("poweroff")
     assert node.wait() == 0
 
