@@ -308,6 +308,7 @@ include iso/iso.mk
 include iso/coreboot.mk
 include native/native.mk
 include boot/rom/rom.mk
+include boot/efi/efi.mk
 -include tests/host/host.mk
 -include tests/fuzz/fuzz.mk
 include tests/guest/guests.mk

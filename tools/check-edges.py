@@ -19,6 +19,7 @@ QUOTED = {
     "sched": ["sched/", "mm/", "base/", "config.h"],
     "boot": ["boot/", "base/", "config.h"],
     "boot/pack": ["boot/pack/"],
+    "boot/efi": ["boot/efi/", "boot/pack/", "base/types.h"],
     "boot/rom": ["boot/rom/", "boot/pack/", "base/types.h", "base/x86.h"],
     "drivers": ["drivers/", "kernel/", "sched/", "mm/", "base/", "config.h"],
     "kernel": KERNEL_SIDE,
@@ -33,7 +34,7 @@ QUOTED = {
 FREESTANDING = {"stdarg.h", "stdbool.h", "stddef.h", "stdint.h", "stdalign.h", "limits.h"}
 ANGLED = {
     "base": None, "mm": None, "sched": None, "boot": None, "drivers": None,
-    "boot/pack": set(), "boot/rom": set(),
+    "boot/pack": set(), "boot/rom": set(), "boot/efi": set(),
     "kernel": None, "tests/kernel": None, "native": None,
     "vmm": {"vmm/"},
 }

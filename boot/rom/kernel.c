@@ -2,6 +2,7 @@
 
 #include "boot/rom/rom.h"
 
+#include "boot/pack/elf.h"
 #include "boot/pack/slots.h"
 
 static struct slots slots;
@@ -29,8 +30,17 @@ static const char *load(const struct pack *p, const struct pack_entry *e, uint32
     uint64_t top = memory.top; /* the packed image's place is free again afterwards */
     void *image = memory_take(e->unpacked, NK_PAGE_SIZE);
     const char *error = image == NULL ? "there is no RAM to unpack it" : pack_read(p, e, image);
+    struct elf_plan plan;
     if (error == NULL) {
-        error = elf_load(image, e->unpacked, entry);
+        error = elf_check(image, e->unpacked, &plan);
+    }
+    if (error == NULL &&
+        (plan.end > memory.top || !memory_is_ram(plan.base, plan.end - plan.base))) {
+        error = "there is no RAM for it";
+    }
+    if (error == NULL) {
+        elf_place(image, &plan, (void *)plan.base);
+        *entry = plan.entry;
     }
     memory.top = top;
     return error;

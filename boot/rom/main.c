@@ -8,8 +8,10 @@
 #include "boot/rom/pci.h"
 
 #define CMDLINE_MAX 256
+#define RECORD_MAX  NK_KIB(16) /* 50 modules and 64 ranges take half of it */
 
-static struct rom_boot boot;
+static struct mb2_module module[PACK_ENTRIES_MAX];
+static struct mb2_info info;
 static char cmdline[CMDLINE_MAX];
 
 /* A damaged part that is not in use today is worth a line: it is what tomorrow falls back to. */
@@ -65,8 +67,7 @@ static void load_module(const struct pack *p, const struct pack_entry *e)
         memory.top = top;
         return;
     }
-    boot.module[boot.module_count++] =
-        (struct rom_module){e->name, (uint32_t)(uint64_t)at, e->unpacked};
+    module[info.module_count++] = (struct mb2_module){e->name, (uint32_t)(uint64_t)at, e->unpacked};
 }
 
 static void load_cmdline(const struct pack *p, const struct pack_entry *e)
@@ -90,6 +91,22 @@ static void load_parts(const struct pack *p)
     }
 }
 
+/* Returns its address. */
+static uint32_t write_record(void)
+{
+    void *at = memory_take(RECORD_MAX, NK_PAGE_SIZE);
+    info.cmdline = cmdline;
+    info.loader = info.slot == 0 ? "Orthocone ROM, slot A" : "Orthocone ROM, slot B";
+    info.module = module;
+    info.range = memory.range;
+    info.range_count = memory.count;
+    if (at == NULL || mb2_write(at, RECORD_MAX, &info) == 0) {
+        say("there is no RAM for the boot record");
+        stop();
+    }
+    return (uint32_t)(uint64_t)at;
+}
+
 NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader)
 {
     const uint8_t *flash = (const uint8_t *)(ROM_END - anchor->size);
@@ -100,15 +117,9 @@ NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader)
     memory_find();
     cpus_start();
     pci_start();
-    boot.rsdp = acpi_start(&boot.rsdp_length); /* QEMU's tables tell what PCI has become */
+    info.rsdp = acpi_start(&info.rsdp_length); /* QEMU's tables tell what PCI has become */
     open_directory(&pack, anchor, flash);
     load_parts(&pack);
-    boot.cmdline = cmdline;
-    boot.slot = kernel_load(&pack, &entry);
-    uint32_t record = record_build(&boot);
-    if (record == 0) {
-        say("there is no RAM for the boot record");
-        stop();
-    }
-    rom_enter(entry, record);
+    info.slot = kernel_load(&pack, &entry);
+    rom_enter(entry, write_record());
 }

@@ -38,7 +38,7 @@ static void add(uint64_t base, uint64_t length, uint32_t kind)
         say("memory range 0x%lx+0x%lx is one too many and was left out", base, length);
         return;
     }
-    memory.range[memory.count++] = (struct rom_range){base, length, kind};
+    memory.range[memory.count++] = (struct mb2_range){base, length, kind};
 }
 
 /* RAM as such knows no hole for VGA memory and this ROM's copy below 1 MiB. */
@@ -103,7 +103,7 @@ static void choose(void)
 {
     uint64_t best = 0;
     for (unsigned i = 0; i < memory.count; i++) {
-        const struct rom_range *r = &memory.range[i];
+        const struct mb2_range *r = &memory.range[i];
         uint64_t end = r->base + r->length < ROM_END ? r->base + r->length : ROM_END;
         if (r->kind == RAM && r->base >= ROM_HIGH && r->base < ROM_END && end - r->base > best) {
             best = end - r->base;
@@ -131,7 +131,7 @@ uint64_t memory_end_below(uint64_t limit)
 {
     uint64_t end = 0;
     for (unsigned i = 0; i < memory.count; i++) {
-        const struct rom_range *r = &memory.range[i];
+        const struct mb2_range *r = &memory.range[i];
         uint64_t its = r->base + r->length;
         if (r->kind != RESERVED && r->base < limit && its > end) {
             end = its < limit ? its : limit;
@@ -148,7 +148,7 @@ void memory_reserve(uint64_t base, uint64_t length)
 bool memory_is_ram(uint64_t base, uint64_t length)
 {
     for (unsigned i = 0; i < memory.count; i++) {
-        const struct rom_range *r = &memory.range[i];
+        const struct mb2_range *r = &memory.range[i];
         if (r->kind == RAM && base >= r->base && length <= r->length &&
             base - r->base <= r->length - length) {
             return true;
@@ -177,7 +177,7 @@ void *memory_take_as(uint64_t size, uint64_t align, uint32_t kind)
     align = align > NK_PAGE_SIZE ? align : NK_PAGE_SIZE;
     void *at = memory_take(size, align);
     for (unsigned i = 0; at != NULL && i < memory.count; i++) {
-        struct rom_range *r = &memory.range[i];
+        struct mb2_range *r = &memory.range[i];
         if (r->kind == RAM && r->base < end && end == r->base + r->length) {
             r->length = (uint64_t)at - r->base;
             add((uint64_t)at, end - (uint64_t)at, kind);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/types.h"
+#include "boot/pack/mb2.h"
 #include "boot/pack/pack.h"
 
 #define ROM_END     NK_GIB(4) /* the flash part ends here */
@@ -29,13 +30,8 @@ NK_NORETURN void stop(void);
 
 #define ROM_RANGES_MAX 64
 
-struct rom_range {
-    uint64_t base, length;
-    uint32_t kind; /* E820's numbers */
-};
-
 struct rom_memory {
-    struct rom_range range[ROM_RANGES_MAX];
+    struct mb2_range range[ROM_RANGES_MAX];
     unsigned count;
     const char *source;
     uint64_t top; /* what lies below is free, down to `bottom`; both below 4 GiB */
@@ -72,35 +68,10 @@ uint16_t fwcfg_number(uint16_t select);
 uint8_t cmos_read(uint8_t index);
 void cmos_write(uint8_t index, uint8_t value);
 
-/* ---- elf.c */
-
-/* Put the segments of an ELF image where they belong. Returns NULL and the entry's physical
- * address, or what is wrong; then memory is as it was. */
-const char *elf_load(const void *image, size_t size, uint32_t *entry);
-
 /* ---- kernel.c */
 
 /* Put the kernel of the right slot in its place. Returns the slot; stops when there is none. */
 unsigned kernel_load(const struct pack *p, uint32_t *entry);
-
-/* ---- record.c: the multiboot 2 record */
-
-struct rom_module {
-    const char *name;
-    uint32_t base, length;
-};
-
-struct rom_boot {
-    const char *cmdline;
-    unsigned slot;
-    struct rom_module module[PACK_ENTRIES_MAX];
-    unsigned module_count;
-    const void *rsdp; /* ACPI's root pointer, or NULL */
-    uint32_t rsdp_length;
-};
-
-/* Returns the record's address, or 0 when there is no memory for it. */
-uint32_t record_build(const struct rom_boot *boot);
 
 /* ---- entry.asm */
 

@@ -3,9 +3,9 @@
 
 ROM_SIZE ?= 16384
 
-rom-sources := $(addprefix boot/rom/,entry.asm ap.asm main.c kernel.c elf.c memory.c fwcfg.c record.c say.c \
+rom-sources := $(addprefix boot/rom/,entry.asm ap.asm main.c kernel.c memory.c fwcfg.c say.c \
 	cpus.c pci.c chipset.c acpi.c acpi_build.c) \
-	$(addprefix boot/pack/,pack.c lz4.c crc32c.c slots.c) base/memory.asm
+	$(addprefix boot/pack/,pack.c lz4.c crc32c.c slots.c elf.c mb2.c text.c) base/memory.asm
 rom         := $(build)/rom
 rom-objects := $(call objects,$(rom),$(rom-sources))
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 
 #include "base/x86.h"
+#include "boot/pack/text.h"
 
 #define COM1          0x3f8
 #define COM1_LSR      (COM1 + 5)
@@ -18,50 +19,16 @@ static void put(char c)
     x86_outb(COM1, (uint8_t)c);
 }
 
-static void put_text(const char *text)
-{
-    while (*text != '\0') {
-        put(*text++);
-    }
-}
-
-static void put_number(uint64_t value, unsigned base)
-{
-    char digits[20];
-    unsigned count = 0;
-    do {
-        digits[count++] = "0123456789abcdef"[value % base];
-        value /= base;
-    } while (value != 0);
-    while (count > 0) {
-        put(digits[--count]);
-    }
-}
-
 void say(const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    put_text("rom: ");
-    for (; *format != '\0'; format++) {
-        if (*format != '%') {
-            put(*format);
-            continue;
-        }
-        bool is_long = *++format == 'l';
-        format += is_long;
-        if (*format == 's') {
-            put_text(va_arg(args, const char *));
-        } else if (*format == 'c') {
-            put((char)va_arg(args, int));
-        } else if (*format == '%') {
-            put('%');
-        } else {
-            uint64_t value = is_long ? va_arg(args, uint64_t) : va_arg(args, uint32_t);
-            put_number(value, *format == 'x' ? 16 : 10);
-        }
+    for (const char *prefix = "rom: "; *prefix != '\0'; prefix++) {
+        put(*prefix);
     }
-    put_text("\r\n");
+    text_print(put, format, args);
+    put('\r');
+    put('\n');
     va_end(args);
 }
 
