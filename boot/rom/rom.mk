@@ -56,7 +56,7 @@ $(build)/orthocone.pack: $(addprefix $(image-tree)/boot/,$(rom-files)) tools/rom
 pack: $(build)/orthocone.pack ## all files of a node in one, to go along as a single initrd
 
 .PHONY: rom-images
-rom-images: $(build)/orthocone.rom $(build)/orthocone-small.rom $(build)/orthocone.pack
+rom-images: $(build)/orthocone.rom $(build)/orthocone-small.rom $(build)/orthocone.efi
 
 .PHONY: rom
 rom: $(build)/orthocone.rom $(build)/orthocone-small.rom ## build the flash images, and say what takes how much
