@@ -170,7 +170,7 @@ check: all ## format, headers, include edges, library's symbols, sizes, clang-ti
 		HOST_FLAGS='$(filter-out -fsanitize=%,$(host-flags))' tools/check
 
 .PHONY: bench
-bench: all $(build)/orthocone.iso kbench-image guests ## measure under -icount and print the figures
+bench: all iso rom-images kbench-image guests ## measure under -icount and print the figures
 	$(quiet)QEMU='$(QEMU)' tools/bench
 
 .PHONY: menuconfig
@@ -179,10 +179,8 @@ menuconfig: $(build)/.packages ## change the configuration
 	$(quiet)KCONFIG_CONFIG=.config $(PYTHON) -m menuconfig configs/Kconfig
 
 .PHONY: size
-size: all $(build)/orthocone.iso ## sizes of the image and of the library
-	$(quiet)size $(image)
-	$(quiet)size -t $(build)/libvmm.a | tail -n 1
-	$(quiet)ls -l $(build)/image/boot/orthocone.elf $(build)/orthocone.iso
+size: all iso rom-images ## what of the image is whose, and the images' sizes
+	$(quiet)tools/size.py $(build) $(obj)/$(notdir $(image)).map
 
 .PHONY: bootstrap
 bootstrap: ## install the Debian packages the build needs
@@ -279,7 +277,7 @@ libvmm := $(if $(KTEST),$(obj)/libvmm.a,$(build)/libvmm.a)
 $(libvmm): $(vmm-objects) $(flags-stamp)
 	$(call say,AR,$@)
 	$(quiet)rm -f $@
-	$(quiet)$(AR) rcs $@ $(vmm-objects)
+	$(quiet)$(AR) rcsP $@ $(vmm-objects)
 
 # Linked twice: the symbol table for backtraces needs the addresses of the first link.
 libraries  := $(libvmm) $(zydis-library) $(cjson-library) $(newlib-libraries)

@@ -86,6 +86,8 @@ TWO_CPUS = [
 IMAGES = [
     Row("image.elf", "kernel + VMM, stripped ELF, KiB", "Nautilus 3200, Xen 1600", 1024),
     Row("image.library", "library alone, code and data, KiB", "-", 400),
+    Row("image.rom_small", "ROM without guests, KiB", "-", 512),
+    Row("image.rom", "ROM with Debian's kernel and initramfs, KiB", "-", 16384),
     Row("image.iso", "ISO with Debian's kernel and initramfs, KiB"),
     Row("memory.kernel", "kernel's own memory on a 1 GiB node, no VM, KiB", "-", 12288),
     Row("memory.least", "least RAM to reach the shell, MiB", "lk 4, Nautilus 32", 8),
