@@ -12,10 +12,12 @@ image-tree := $(build)/image
 
 # Debian's kernel and busybox, for the Linux guest.
 linux   := $(third-party)/linux/vmlinuz
+modules := $(third-party)/linux/modules
 busybox := $(third-party)/busybox/busybox
 
-$(linux): | $(build)/.packages
-	$(quiet)tools/bootstrap kernel $@
+# One package, so that drivers and kernel fit.
+$(linux) $(modules) &: | $(build)/.packages
+	$(quiet)tools/bootstrap kernel $(@D)
 
 $(busybox): | $(build)/.packages
 	$(quiet)tools/bootstrap extract busybox-static bin/busybox $@
@@ -47,10 +49,10 @@ $(image-tree)/boot/linux/vmlinuz: $(linux)
 	$(quiet)mkdir -p $(@D)
 	$(quiet)cp $< $@
 
-$(image-tree)/boot/linux/initrd: tools/mkinitramfs $(busybox) $(shell find iso/initramfs -type f)
+$(image-tree)/boot/linux/initrd: tools/mkinitramfs $(busybox) $(modules) $(shell find iso/initramfs -type f)
 	$(call say,INITRD,$@)
 	$(quiet)mkdir -p $(@D)
-	$(quiet)tools/mkinitramfs $@ $(busybox) iso/initramfs
+	$(quiet)tools/mkinitramfs $@ $(busybox) iso/initramfs $(modules)
 
 iso-inputs := $(image-tree)/boot/orthocone.elf $(addprefix $(image-tree)/boot/,$(iso-modules))
 

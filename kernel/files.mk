@@ -18,7 +18,7 @@ kernel-y += gdb.c gdb_packet.c
 kernel-y += native.asm native.c native_load.c native_heap.c native_exports.c native_cmd.c
 
 # Virtual machines.
-kernel-y += vmm_host.c vms.c vm_image.c vm_cmd.c vm_cmd_inspect.c vm_cmd_image.c
+kernel-y += vmm_host.c vms.c vm_image.c vm_cmd.c vm_cmd_inspect.c vm_cmd_image.c vm_cmd_memory.c squeeze.c
 
 # The normal image's payload; the test image has tests/kernel/ktest_main.c in its place.
 node-y += node.c

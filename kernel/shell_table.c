@@ -24,6 +24,8 @@ const struct shell_command shell_command_table[] = {
      "vm mem <name> <address> [bytes]    guest-physical memory\n"
      "vm stats <name> [all|<vcpu>]       exits by kind, of all vCPUs together, each, or one\n"
      "vm inject-nmi <name> [vcpu]        as its NMI button would\n"
+     "vm balloon <name> [size]   memory it holds; have the guest give so much (64M, 1G) back\n"
+     "vm swap <name> [size]      squeeze so much of its memory aside until it is touched\n"
      "vm checkpoint <name> [<image>|block:<device>]    write all of it there; it goes on\n"
      "vm restore <name> [<image>|block:<device>]       and back, made anew if it is gone\n"
      "vm images                  checkpoints in memory\n"

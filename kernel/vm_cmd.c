@@ -164,6 +164,8 @@ static const struct vm_action action_table[] = {
     {.name = "dump", .on_vm = vm_cmd_dump},
     {.name = "stats", .on_vm = vm_cmd_stats},
     {.name = "inject-nmi", .on_vm = action_nmi},
+    {.name = "balloon", .on_vm = vm_cmd_balloon},
+    {.name = "swap", .on_vm = vm_cmd_swap},
     {.name = "checkpoint", .on_vm = vm_cmd_checkpoint},
     {.name = "restore", .on_words = vm_cmd_restore},
     {.name = "images", .on_words = vm_cmd_images},

@@ -1,4 +1,5 @@
-/* Actions of the shell's command "vm": those that look (vm_cmd_inspect.c), those for images
+/* Actions of the shell's command "vm": those that look (vm_cmd_inspect.c), those for memory
+ * (vm_cmd_memory.c), those for images
  * (vm_cmd_image.c). The VMs' lock is held. argv has what follows the action, or the VM's name. */
 #pragma once
 
@@ -17,6 +18,9 @@ int vm_cmd_dump(struct vm *vm, int argc, char **argv);
 int vm_cmd_regs(struct vm *vm, int argc, char **argv);
 int vm_cmd_trace(struct vm *vm, int argc, char **argv);
 int vm_cmd_mem(struct vm *vm, int argc, char **argv);
+
+int vm_cmd_balloon(struct vm *vm, int argc, char **argv);
+int vm_cmd_swap(struct vm *vm, int argc, char **argv);
 
 int vm_cmd_checkpoint(struct vm *vm, int argc, char **argv);
 int vm_cmd_restore(int argc, char **argv); /* <name> [where] */

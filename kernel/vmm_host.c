@@ -1,5 +1,7 @@
 #include "kernel/vmm_host.h"
 
+#include <string.h>
+
 #include "base/layout.h"
 #include "base/platform.h"
 #include "base/spinlock.h"
@@ -9,6 +11,7 @@
 #include "kernel/kernel.h"
 #include "kernel/module.h"
 #include "kernel/smp.h"
+#include "kernel/squeeze.h"
 #include "kernel/time.h"
 #include "kernel/trap.h"
 #include "mm/buddy.h"
@@ -149,6 +152,58 @@ static void host_free(void *host, void *p)
     }
     kfree(p);
 }
+
+/* --- pages of guests, kept squeezed ------------------------------------------------------------
+ */
+
+/* One that takes more than this is not worth its time. */
+#define KEPT_MOST 3072
+
+struct kept_page {
+    uint16_t size;
+    uint8_t bytes[];
+};
+
+/* Small memory is aligned to 16 bytes and lies in the direct map: that is the slot. */
+static struct kept_page *kept_at(uint64_t slot)
+{
+    return (struct kept_page *)(NK_DIRECT_BASE + slot * 16);
+}
+
+static int host_store_put(void *host, const void *page, uint64_t *slot)
+{
+    uint8_t squeezed[KEPT_MOST];
+    size_t size = squeeze_page(page, squeezed, sizeof(squeezed));
+    if (size == 0) {
+        return -VMM_E2BIG;
+    }
+    struct kept_page *kept = host_alloc(host, sizeof(*kept) + size);
+    if (!kept) {
+        return -VMM_ENOSPC;
+    }
+    kept->size = (uint16_t)size;
+    memcpy(kept->bytes, squeezed, size);
+    *slot = ((uint64_t)kept - NK_DIRECT_BASE) / 16;
+    return 0;
+}
+
+static int host_store_get(void *host, uint64_t slot, void *page)
+{
+    const struct kept_page *kept = kept_at(slot);
+    (void)host;
+    return expand_page(kept->bytes, kept->size, page) ? 0 : -VMM_EIO;
+}
+
+static void host_store_drop(void *host, uint64_t slot)
+{
+    host_free(host, kept_at(slot));
+}
+
+static const struct vmm_host_store host_store = {
+    host_store_put,
+    host_store_get,
+    host_store_drop,
+};
 
 static void *host_hpa_to_va(void *host, hpa_t hpa)
 {
@@ -488,6 +543,7 @@ static struct vmm_host_ops host_ops = {
     .wrmsr_safe = host_wrmsr_safe,
     .files = &host_files,
     .chars = &host_chars,
+    .store = &host_store,
     .option = host_option,
 };
 

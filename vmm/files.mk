@@ -1,7 +1,8 @@
 # The VMM library: libvmm.a. A source that uses Zydis or cJSON says so in cflags-<source>.
 
 # core: objects, run loop, guest memory
-vmm-y += core/vmm.c core/vm.c core/vm_create.c core/inspect.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/nested.c core/retire.c core/dirty.c core/reclaim.c core/option.c core/cr.c core/log.c core/dump.c
+vmm-y += core/vmm.c core/vm.c core/vm_create.c core/inspect.c core/vcpu.c core/run.c core/exits.c core/cpuid.c core/msr.c core/memory.c core/nested.c core/option.c core/cr.c core/log.c core/dump.c
+vmm-y += core/retire.c core/dirty.c core/reclaim.c core/memory_control.c
 vmm-y += core/checkpoint.c core/restore.c core/fpu.c
 
 # back ends; which of them there are is one of four files
@@ -16,6 +17,7 @@ vmm-y += core/$(backends-chosen)
 vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c
 vmm-y += dev/table.c dev/vpic.c dev/vioapic.c dev/vlapic.c dev/vlapic_timer.c dev/vlapic_send.c dev/vlapic_page.c dev/vpit.c dev/vrtc.c dev/vhpet.c dev/vpm.c
 vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vreset.c dev/vcrtc.c dev/vdebug.c dev/vexit.c dev/vfwcfg.c dev/acpi_tables.c
+vmm-y += dev/virtio.c dev/vballoon.c
 
 # instruction emulation, guest page tables
 vmm-y += core/decode.c core/length.c core/gwalk.c core/emulate.c core/emulate_table.c core/emulate_ops.c core/emulate_alu.c \

@@ -34,7 +34,7 @@ static void the_address_register(void **state)
     fixture_destroy(f);
 }
 
-static void three_functions_are_there(void **state)
+static void the_boards_functions_are_there(void **state)
 {
     struct fixture *f = pc_create(1);
 
@@ -49,9 +49,10 @@ static void three_functions_are_there(void **state)
     assert_int_equal(get(f, 0, 1, 0, 0x0e, 1), 0x80); /* more than one function */
     for (unsigned dev = 0; dev < 32; dev++) {
         for (unsigned fn = 0; fn < 8; fn++) {
-            bool there = (dev <= 1 && fn == 0) || (dev == 1 && fn == 3);
+            bool board = (dev <= 1 && fn == 0) || (dev == 1 && fn == 3);
+            bool balloon = dev == 2 && fn == 0;
 
-            assert_int_equal(get(f, 0, dev, fn, 0, 2), there ? 0x8086 : 0xffff);
+            assert_int_equal(get(f, 0, dev, fn, 0, 2), board ? 0x8086 : balloon ? 0x1af4 : 0xffff);
             assert_int_equal(get(f, 1, dev, fn, 0, 4), UINT32_MAX);
         }
     }
@@ -155,7 +156,8 @@ static void random_accesses(void **state)
     fixture_destroy(f);
 }
 
-PC_TEST_MAIN(cmocka_unit_test(the_address_register), cmocka_unit_test(three_functions_are_there),
+PC_TEST_MAIN(cmocka_unit_test(the_address_register),
+             cmocka_unit_test(the_boards_functions_are_there),
              cmocka_unit_test(without_enable_nothing_answers),
              cmocka_unit_test(every_size_reads_the_same), cmocka_unit_test(what_can_be_written),
              cmocka_unit_test(the_reset_control_register), cmocka_unit_test(port_92),

@@ -101,8 +101,10 @@ static int check_claim(struct vm *vm, const struct vmm_bus *bus, const struct vm
         return -VMM_EINVAL;
     }
     if (t != NULL && at < t->count && t->range[at].base <= claim->base + (claim->length - 1)) {
-        vmm_vm_log(vm, VMM_LOG_ERROR, "%s claims %llx, which is %s's", claim->dev->class->name,
-                   (unsigned long long)claim->base, t->range[at].dev->class->name);
+        if (!claim->quiet) {
+            vmm_vm_log(vm, VMM_LOG_ERROR, "%s claims %llx, which is %s's", claim->dev->class->name,
+                       (unsigned long long)claim->base, t->range[at].dev->class->name);
+        }
         return -VMM_EEXIST;
     }
     return 0;
@@ -195,6 +197,15 @@ int vdev_claim_lockless(struct vdev *dev, enum vdev_space space, uint64_t base, 
 {
     struct vmm_bus_range claim = {
         .base = base, .length = length, .dev = dev, .fn = fn, .width = 8, .lockless = true};
+
+    return bus_claim(dev->vm, bus_of(dev->vm, space), &claim);
+}
+
+int vdev_claim_quietly(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
+                       vdev_access_fn fn)
+{
+    struct vmm_bus_range claim = {
+        .base = base, .length = length, .dev = dev, .fn = fn, .width = 8, .quiet = true};
 
     return bus_claim(dev->vm, bus_of(dev->vm, space), &claim);
 }

@@ -26,6 +26,7 @@ struct vmm_bus_range {
     vdev_access_fn fn;
     uint8_t width; /* fn gets accesses wider than this byte by byte */
     bool lockless; /* fn is called without the device's lock */
+    bool quiet;    /* a claim that fails needs no words */
 };
 
 struct vmm_bus_table {
@@ -57,6 +58,9 @@ bool vmm_bus_overlaps(const struct vmm_bus *bus, uint64_t base, uint64_t size);
 /* vdev_claim() for a device whose accesses touch only what the accessing vCPU owns. */
 int vdev_claim_lockless(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
                         vdev_access_fn fn) VMM_MUST_CHECK;
+/* vdev_claim() at a place that a guest chose: says nothing when it is taken. */
+int vdev_claim_quietly(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
+                       vdev_access_fn fn) VMM_MUST_CHECK;
 /* vdev_claim() of ports for a device on the ISA bus with eight data lines. */
 int vdev_claim_bytes(struct vdev *dev, uint64_t base, uint64_t length,
                      vdev_access_fn fn) VMM_MUST_CHECK;

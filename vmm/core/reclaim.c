@@ -261,27 +261,26 @@ static int put_page(struct vm *vm, uint64_t *entry, uint64_t value, uint64_t *ta
     return 0;
 }
 
-/* Errors: the store's; then what it did not take is present again. */
+/* Errors: the store is full. What it does not take is present again. */
 static int put_batch(struct vm *vm, struct leaving *l, uint64_t *taken)
 {
-    int error = 0;
+    bool full = false;
 
     vmm_quiesce(vm);
     for (unsigned i = 0; i < l->count; i++) {
         uint64_t value = l->page[i].value;
+        int error = full ? -VMM_ENOSPC : put_page(vm, l->page[i].entry, value, taken);
 
-        if (error == 0) {
-            error = put_page(vm, l->page[i].entry, value, taken);
-        }
         if (error != 0) {
             const struct vmm_region *r = vmm_memory_find(vm, l->page[i].gpa);
 
             nested_change(l->page[i].entry, &value,
                           page_again(vm, r, VMM_HPA(value & NESTED_ADDRESS)));
+            full |= error == -VMM_ENOSPC;
         }
     }
     l->count = 0;
-    return error;
+    return full ? -VMM_ENOSPC : 0;
 }
 
 static uint64_t ram_size(struct vm *vm)

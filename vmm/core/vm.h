@@ -56,6 +56,7 @@ struct vm {
 
     struct vdev *devices;       /* list, in creation order */
     struct vmm_irq_fabric *irq; /* core/irq.h */
+    struct vdev *pci, *balloon; /* NULL: none */
     struct vdev *pic, *ioapic;  /* the chips the fabric talks to */
     void *console_stream;       /* host character stream of the first UART */
 

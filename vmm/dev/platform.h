@@ -26,5 +26,8 @@ struct vm;
 #define PLATFORM_COM1_IRQ       4
 #define PLATFORM_S5_TYPE        5 /* SLP_TYP that DSDT's \_S5 names */
 
+struct vm_memory;
+void vballoon_report(struct vm *vm, struct vm_memory *out); /* what the balloon knows */
+
 /* All devices of the VM; on failure nothing is left. Context: control. */
 int vmm_platform_create(struct vm *vm) __attribute__((warn_unused_result));

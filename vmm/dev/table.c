@@ -7,12 +7,12 @@
 
 extern const struct vdev_class vpic_class, vioapic_class, vpit_class, vrtc_class, vhpet_class,
     vpm_class, vuart_class, vi8042_class, vpci_class, vreset_class, vcrtc_class, vdebug_class,
-    vexit_class, vfwcfg_class;
+    vexit_class, vfwcfg_class, vballoon_class;
 
 static const struct vdev_class *const device_table[] = {
     &vpic_class,  &vioapic_class, &vpit_class,   &vrtc_class,   &vhpet_class,
     &vpm_class,   &vuart_class,   &vi8042_class, &vpci_class,   &vreset_class,
-    &vcrtc_class, &vdebug_class,  &vexit_class,  &vfwcfg_class,
+    &vcrtc_class, &vdebug_class,  &vexit_class,  &vfwcfg_class, &vballoon_class,
 };
 
 int vmm_platform_create(struct vm *vm)

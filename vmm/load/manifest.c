@@ -461,6 +461,31 @@ static const struct key boot_source_table[] = {
     {"protocol", false, take_protocol},        {"load_address", false, take_load_address},
 };
 
+static int take_balloon_size(struct reader *r, const cJSON *item, const struct path *path)
+{
+    long mib = 0;
+    int error = take_number(r, item, path, 0, MEM_MIB_MAX, &mib);
+
+    r->config->balloon_bytes = VMM_MIB(mib);
+    return error;
+}
+
+static const struct key balloon_table[] = {
+    {"amount_mib", true, take_balloon_size},
+};
+
+static int take_balloon(struct reader *r, const cJSON *item, const struct path *path)
+{
+    const struct schema s = {balloon_table, VMM_ARRAY_COUNT(balloon_table)};
+    int error = take_object(r, item, path, &s);
+
+    if (error == 0 && r->config->mem_bytes != 0 &&
+        r->config->balloon_bytes >= r->config->mem_bytes) {
+        return fail_at(r, item, path, "all of the VM's memory asked, or more");
+    }
+    return error;
+}
+
 static const struct key machine_config_table[] = {
     {"vcpu_count", true, take_vcpu_count},
     {"mem_size_mib", true, take_mem_size},
@@ -507,6 +532,7 @@ static const struct key root_table[] = {
     {"cpus", false, take_cpus},
     {"numa_node", false, take_numa_node},
     {"lazy_memory", false, take_lazy_memory},
+    {"balloon", false, take_balloon},
     {"power", false, take_power},
 };
 

@@ -39,8 +39,8 @@ struct vmm_host_chars {
 /* Where pages go that are taken from a running guest: compressed memory, another node's, a file.
  * Called in exit context, with a library lock held: must not sleep. */
 struct vmm_host_store {
-    /* Keep a copy of a 4 KiB page; *slot (below 2^40) names it. Errors: -VMM_ENOSPC full, or it
-     * would save nothing. */
+    /* Keep a copy of a 4 KiB page; *slot (below 2^40) names it. Errors: -VMM_ENOSPC full,
+     * -VMM_E2BIG this page is better left where it is. */
     int (*put)(void *host, const void *page, uint64_t *slot);
     int (*get)(void *host, uint64_t slot, void *page); /* errors: -VMM_EIO lost */
     void (*drop)(void *host, uint64_t slot);

@@ -50,6 +50,7 @@ struct vm_config {
     int cpu[VMM_VCPUS_MAX]; /* pinning: host CPU of each vCPU, -1: any */
     int node;               /* NUMA node of guest RAM, -1: any */
     bool lazy_memory;       /* back RAM on first touch, 4 KiB at a time */
+    uint64_t balloon_bytes; /* RAM that the guest's balloon driver gives back at once */
     enum vm_power_action power;
     enum vm_protocol protocol;
     uint64_t load_address; /* of a flat image */
@@ -126,6 +127,29 @@ struct vm_exit_count {
 /* The i-th exit kind's statistics of one vCPU, -1: the sum of all; false past the last. */
 bool vmm_vm_exit_count(const struct vm *vm, int vcpu, unsigned i, struct vm_exit_count *out);
 uint64_t vmm_vm_memory_held(const struct vm *vm); /* bytes beyond guest RAM */
+
+/* --- memory of a VM that runs -------------------------------------------------------------------
+ */
+
+struct vm_memory {   /* bytes */
+    uint64_t ram;    /* what the guest thinks it has */
+    uint64_t backed; /* host pages behind it (and behind its ROM) now */
+    uint64_t stored; /* in the host's store */
+    uint64_t balloon_wanted, balloon_actual;
+    bool balloon_driver; /* the guest has one, and it works */
+};
+void vmm_vm_memory(struct vm *vm, struct vm_memory *out);
+/* Ask the guest for `bytes` of its RAM, in all; it gives them when and if its driver does. Less
+ * than before gives some back. Errors: -VMM_E2BIG not that much, -VMM_ENODEV no such device. */
+int vmm_vm_balloon(struct vm *vm, uint64_t bytes) VMM_MUST_CHECK;
+/* Move about `bytes` of its RAM to the host's store; touched, they come back. *moved: how much.
+ * Errors: -VMM_ENOTSUP the host has no store, -VMM_ENOSPC it is full, -VMM_ENOMEM. */
+int vmm_vm_swap_out(struct vm *vm, uint64_t bytes, uint64_t *moved) VMM_MUST_CHECK;
+/* RAM or ROM at an address where nothing is, and away again, while the guest runs: multiples of
+ * 4 KiB. data: what ROM holds, else NULL. Errors: -VMM_EINVAL, -VMM_EEXIST, -VMM_ENOENT,
+ * -VMM_ENOSPC, -VMM_ENOMEM. */
+int vmm_vm_add_memory(struct vm *vm, uint64_t gpa, uint64_t bytes, const void *data) VMM_MUST_CHECK;
+int vmm_vm_remove_memory(struct vm *vm, uint64_t gpa) VMM_MUST_CHECK;
 
 enum vm_dump {                             /* what of every vCPU */
                VM_DUMP_REGISTERS = 1 << 0, /* and the code at RIP */
