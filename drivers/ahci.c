@@ -338,11 +338,6 @@ static int read_identity(struct ahci_port *p)
 
 static int bring_up(struct ahci_port *p, unsigned number)
 {
-    p->page = kmalloc_aligned(NK_PAGE_SIZE, NK_PAGE_SIZE);
-    if (p->page == NULL) {
-        return -ENOMEM;
-    }
-    memset(p->page, 0, NK_PAGE_SIZE);
     block_init(&p->block, "ahci", &ops);
     if (!stop(p)) {
         return -EIO;
@@ -366,23 +361,62 @@ static int bring_up(struct ahci_port *p, unsigned number)
     return err;
 }
 
-static void open_port(struct ahci *a, unsigned number)
+static void free_port(struct ahci_port *p)
+{
+    if (p != NULL) {
+        kfree(p->page);
+        kfree(p);
+    }
+}
+
+static struct ahci_port *make_port(struct ahci *a, unsigned number)
 {
     struct ahci_port *p = kzalloc(sizeof(*p));
     if (p == NULL) {
-        nk_warn("ahci: no memory for port %u", number);
-        return;
+        return NULL;
     }
     p->hba = a;
     p->registers = a->registers + PORT_BASE + PORT_SIZE * number;
+    p->page = kmalloc_aligned(NK_PAGE_SIZE, NK_PAGE_SIZE);
+    if (p->page == NULL) {
+        free_port(p);
+        return NULL;
+    }
+    memset(p->page, 0, NK_PAGE_SIZE);
+    return p;
+}
+
+static void open_port(struct ahci_port *p, unsigned number)
+{
     int err = bring_up(p, number);
     if (err != 0 && err != -ENODEV) {
         nk_warn("ahci: the disk at port %u cannot be used (error %d)", number, err);
     }
-    if (a->port[number] == NULL) { /* else the interrupt handler may be at it */
-        kfree(p->page);
-        kfree(p);
+    if (p->hba->port[number] == NULL) { /* else the interrupt handler may be at it */
+        free_port(p);
     }
+}
+
+/* Memory for all of them before the first is used: a disk is never missing for want of it. */
+static int open_ports(struct ahci *a)
+{
+    struct ahci_port *port[PORTS_MAX] = {NULL};
+    uint32_t ports = hba_read(a, HBA_PORTS);
+    int err = 0;
+    for (unsigned i = 0; i < PORTS_MAX && err == 0; i++) {
+        if (ports & 1u << i) {
+            port[i] = make_port(a, i);
+            err = port[i] == NULL ? -ENOMEM : 0;
+        }
+    }
+    for (unsigned i = 0; i < PORTS_MAX; i++) {
+        if (err != 0) {
+            free_port(port[i]);
+        } else if (port[i] != NULL) {
+            open_port(port[i], i);
+        }
+    }
+    return err;
 }
 
 static bool interrupt(void *arg)
@@ -442,18 +476,19 @@ int ahci_probe(struct pci_function *f)
     }
     a->f = f;
     int err = open_controller(a);
-    if (err != 0) {
-        pci_irq_close(f);
-        kfree(a);
-        return err;
-    }
-    hba_write(a, HBA_IS, UINT32_MAX);
-    hba_write(a, HBA_GHC, hba_read(a, HBA_GHC) | GHC_IRQ);
-    uint32_t ports = hba_read(a, HBA_PORTS);
-    for (unsigned i = 0; i < PORTS_MAX; i++) {
-        if (ports & 1u << i) {
-            open_port(a, i);
+    if (err == 0) {
+        hba_write(a, HBA_IS, UINT32_MAX);
+        hba_write(a, HBA_GHC, hba_read(a, HBA_GHC) | GHC_IRQ);
+        err = open_ports(a);
+        if (err != 0) {
+            hba_write(a, HBA_GHC, hba_read(a, HBA_GHC) & ~GHC_IRQ);
+            nk_irq_detach(f->irq[0], interrupt, a);
         }
     }
-    return 0;
+    if (err != 0) {
+        pci_disable(f, PCI_COMMAND_MASTER);
+        pci_irq_close(f);
+        kfree(a);
+    }
+    return err;
 }

@@ -1,11 +1,15 @@
 #include "drivers/devices.h"
 
+#include <string.h>
+
+#include "base/errno.h"
 #include "base/platform.h"
 #include "drivers/ahci.h"
 #include "drivers/e1000.h"
 #include "drivers/pci/pci.h"
 #include "drivers/virtio/drivers.h"
 #include "drivers/virtio/virtio.h"
+#include "kernel/kernel.h"
 #include "sched/work.h"
 
 #define INTEL_VENDOR 0x8086
@@ -43,7 +47,7 @@ static bool matches(const struct pci_driver *driver, const struct pci_function *
     return f->vendor_id == driver->vendor && f->device_id == driver->device;
 }
 
-static void find_driver(struct pci_function *f)
+int devices_probe(struct pci_function *f)
 {
     for (unsigned i = 0; i < NK_ARRAY_COUNT(driver_table); i++) {
         const struct pci_driver *driver = &driver_table[i];
@@ -57,8 +61,9 @@ static void find_driver(struct pci_function *f)
             nk_warn("pci: %02x:%02x.%x: %s does not take it (error %d)", f->bus, f->device,
                     f->function, driver->name, err);
         }
-        return;
+        return err;
     }
+    return -ENOENT;
 }
 
 void devices_init(void)
@@ -67,7 +72,13 @@ void devices_init(void)
     if (nk_work_queue_create(&devices_queue, &attr) != 0) {
         nk_panic("devices: no memory for their thread");
     }
+    char which[8];
+    if (nk_option("devices", which, sizeof(which)) && strcmp(which, "none") == 0) {
+        nk_info("devices: none is looked for (devices=none)");
+        return;
+    }
     for (unsigned i = 0; i < pci_count(); i++) {
-        find_driver(pci_get(i));
+        int err = devices_probe(pci_get(i));
+        (void)err; /* it has been logged */
     }
 }

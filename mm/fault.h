@@ -8,6 +8,9 @@
  * counted from 0; then no more do. */
 void mm_fault_inject(unsigned number);
 
+/* The same for the allocations of all threads together. */
+void mm_fault_inject_any(unsigned number);
+
 /* Ends it. True: it has happened. */
 bool mm_fault_end(void);
 

@@ -54,6 +54,7 @@ enum pci_irq_kind {
 struct pci_bar {
     uint64_t base, size; /* size 0: there is none */
     bool io, wide, prefetchable;
+    volatile void *registers; /* once mapped: it stays */
 };
 
 struct pci_function {
@@ -92,8 +93,9 @@ unsigned pci_next_capability(const struct pci_function *f, unsigned after);
 void pci_enable(struct pci_function *f, unsigned command);
 void pci_disable(struct pci_function *f, unsigned command);
 
-/* Registers behind a memory BAR. NULL: no such BAR, or no memory for the mapping. */
-volatile void *pci_map_bar(const struct pci_function *f, unsigned bar) NK_MUST_CHECK;
+/* Registers behind a memory BAR, mapped at the first call. NULL: no such BAR, or no memory for the
+ * mapping. */
+volatile void *pci_map_bar(struct pci_function *f, unsigned bar) NK_MUST_CHECK;
 
 /* Interrupt lines for the function, into f->irq[]: up to `wanted` MSI-X vectors, else one MSI, else
  * its INTx line, which others may share; only kinds in `allowed`. The lines deliver nothing until

@@ -210,11 +210,14 @@ void pci_disable(struct pci_function *f, unsigned command)
     pci_write(f, PCI_COMMAND, 2, pci_read(f, PCI_COMMAND, 2) & ~command);
 }
 
-volatile void *pci_map_bar(const struct pci_function *f, unsigned bar)
+volatile void *pci_map_bar(struct pci_function *f, unsigned bar)
 {
-    const struct pci_bar *b = bar < PCI_BARS ? &f->bar[bar] : NULL;
+    struct pci_bar *b = bar < PCI_BARS ? &f->bar[bar] : NULL;
     if (b == NULL || b->size == 0 || b->io || b->base == 0) {
         return NULL;
     }
-    return paging_map_mmio(NK_PA(b->base), b->size);
+    if (b->registers == NULL) {
+        b->registers = paging_map_mmio(NK_PA(b->base), b->size);
+    }
+    return b->registers;
 }

@@ -72,16 +72,14 @@ void virtio_queue_free(struct virtio_queue *q)
 static int allocate(struct virtio_queue *q, uint16_t size)
 {
     char *memory = kmalloc_aligned(ring_bytes(size), sizeof(struct virtio_descriptor));
+    q->descriptor = (volatile struct virtio_descriptor *)memory;
     q->token = kmalloc(size * sizeof(*q->token));
     q->chain = kmalloc(size * sizeof(*q->chain));
     if (memory == NULL || q->token == NULL || q->chain == NULL) {
-        kfree(memory);
-        kfree(q->token);
-        kfree(q->chain);
+        virtio_queue_free(q);
         return -ENOMEM;
     }
     q->size = size;
-    q->descriptor = (volatile struct virtio_descriptor *)memory;
     q->avail = (volatile struct virtio_avail *)(memory + avail_offset(size));
     q->used = (volatile struct virtio_used *)(memory + used_offset(size));
     return 0;

@@ -39,8 +39,7 @@ enum virtio_capability { /* section 4.1.4 */
 #define RESET_TRIES       100
 #define RESET_INTERVAL_NS 1000000
 
-static volatile uint8_t *map_capability(const struct virtio_device *v, unsigned cap,
-                                        uint32_t *length)
+static volatile uint8_t *map_capability(struct virtio_device *v, unsigned cap, uint32_t *length)
 {
     unsigned bar = pci_read(v->f, cap + CAP_BAR, 1);
     uint32_t offset = pci_read(v->f, cap + CAP_OFFSET, 4);

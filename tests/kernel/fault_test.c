@@ -2,55 +2,22 @@
 #include "mm/fault.h"
 
 #include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "kernel/console.h"
 #include "kernel/irq.h"
+#include "kernel/smp.h"
 #include "mm/buddy.h"
 #include "mm/paging.h"
 #include "mm/slab.h"
 #include "sched/deadline.h"
+#include "sched/partition.h"
 #include "sched/thread.h"
+#include "sched/work.h"
+#include "tests/kernel/fault.h"
 #include "tests/kernel/ktest.h"
-
-#define FAULTS_MAX 200
-
-static uint64_t objects_in_use(void)
-{
-    struct slab_stats stats;
-    uint64_t sum = 0;
-    for (unsigned i = 0; slab_get_stats(i, &stats); i++) {
-        sum += stats.objects_used;
-    }
-    return sum;
-}
-
-/* `operation` does its work and undoes it: 0, or its error. */
-static void fail_each(const char *name, int (*operation)(void))
-{
-    EXPECT_EQ(operation(), 0); /* what is made once and kept is there now */
-    const uint64_t before = objects_in_use();
-    unsigned number = 0;
-    for (; number < FAULTS_MAX; number++) {
-        mm_fault_inject(number);
-        int err = operation();
-        if (!mm_fault_end()) {
-            EXPECT_EQ(err, 0);
-            break;
-        }
-        if (err != -ENOMEM) {
-            ktest_note("%s: allocation %u failed", name, number);
-            EXPECT_EQ(err, -ENOMEM);
-        }
-        if (objects_in_use() != before) {
-            ktest_note("%s: allocation %u failed", name, number);
-            ASSERT_EQ(objects_in_use(), before);
-        }
-    }
-    EXPECT_GT(number, 0);
-    EXPECT_LT(number, FAULTS_MAX);
-    EXPECT_EQ(objects_in_use(), before);
-    buddy_check();
-}
 
 static void nothing(void *arg)
 {
@@ -165,24 +132,101 @@ static int attach_threaded_line(void)
     return err;
 }
 
-#if defined(CONFIG_DEBUG)
-#define HAVE_FAULTS true
-#else
-#define HAVE_FAULTS false
-#endif
+static int start_thread(void)
+{
+    struct nk_thread *t;
+    int err = nk_thread_start(&t, NULL, nothing, NULL);
+    if (err == 0) {
+        err = nk_thread_join(t);
+        EXPECT_EQ(nk_thread_destroy(t), 0);
+    }
+    return err;
+}
+
+static int clone_thread(void)
+{
+    struct nk_thread *t;
+    int err = nk_thread_clone(&t, nothing, NULL);
+    if (err == 0) {
+        err = nk_thread_join(t);
+        EXPECT_EQ(nk_thread_destroy(t), 0);
+    }
+    return err;
+}
+
+static int make_work_queue(void)
+{
+    struct nk_work_queue *q;
+    int err = nk_work_queue_create(&q, NULL);
+    if (err == 0) {
+        nk_work_queue_destroy(q);
+    }
+    return err;
+}
+
+static int set_partitions(void)
+{
+    static const struct nk_partition_table table = {
+        .frame_ns = 10000000, .slot_count = 1, .slots = {{0, 10000000}}};
+    int err = nk_partition_set_table(nk_cpu_count - 1, &table, NULL);
+    nk_partition_clear_table(nk_cpu_count - 1);
+    return err;
+}
+
+static volatile bool called;
+
+static void note_call(void *arg)
+{
+    (void)arg;
+    called = true;
+}
+
+static int call_without_waiting(void)
+{
+    called = false;
+    int err = nk_cpu_call((this_cpu->id + 1) % nk_cpu_count, note_call, NULL, false);
+    while (err == 0 && !called) {
+        nk_thread_yield();
+    }
+    return err;
+}
+
+/* Some memory of every allocating member of the C library's family. */
+static int library_memory(void)
+{
+    char *text = strdup("text");
+    char *many = calloc(10, 100);
+    char *aligned = memalign(256, 1000);
+    char *large = malloc(NK_KIB(300));
+    bool all = text != NULL && many != NULL && aligned != NULL && large != NULL;
+    char *more = text != NULL ? realloc(text, NK_KIB(80)) : NULL;
+    text = more != NULL ? more : text;
+    EXPECT(text == NULL || strcmp(text, "text") == 0);
+    free(text);
+    free(many);
+    free(aligned);
+    free(large);
+    return all && more != NULL ? 0 : -ENOMEM;
+}
 
 KTEST(fault_each_allocation)
 {
-    KTEST_SKIP_UNLESS(HAVE_FAULTS, "not a debug build");
+    KTEST_SKIP_UNLESS(fault_possible(), "not a debug build");
     EXPECT_EQ(nk_thread_pin(nk_thread_current(), (int)this_cpu->id), 0);
-    fail_each("thread", make_thread);
-    fail_each("stacks", make_stacks);
-    fail_each("mapping", map_memory);
-    fail_each("krealloc", reallocate);
-    fail_each("pages", take_pages);
-    fail_each("deadline", set_deadline);
-    fail_each("console", open_stream);
-    fail_each("line", attach_line);
-    fail_each("threaded line", attach_threaded_line);
+    fault_each("thread", make_thread, FAULT_REPORTED);
+    fault_each("stacks", make_stacks, FAULT_REPORTED);
+    fault_each("mapping", map_memory, FAULT_REPORTED);
+    fault_each("krealloc", reallocate, FAULT_REPORTED);
+    fault_each("pages", take_pages, FAULT_REPORTED);
+    fault_each("deadline", set_deadline, FAULT_REPORTED);
+    fault_each("console", open_stream, FAULT_REPORTED);
+    fault_each("line", attach_line, FAULT_REPORTED);
+    fault_each("threaded line", attach_threaded_line, FAULT_REPORTED);
+    fault_each("started thread", start_thread, FAULT_REPORTED);
+    fault_each("clone", clone_thread, FAULT_TOLERATED); /* a stack of a farther node will do */
+    fault_each("work queue", make_work_queue, FAULT_REPORTED);
+    fault_each("partitions", set_partitions, FAULT_REPORTED);
+    fault_each("call", call_without_waiting, FAULT_TOLERATED); /* to itself it needs none */
+    fault_each("C library", library_memory, FAULT_REPORTED);
     EXPECT_EQ(nk_thread_pin(nk_thread_current(), NK_CPU_ANY), 0);
 }

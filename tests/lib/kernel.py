@@ -77,14 +77,21 @@ DEVICE_MACHINES = {
     "1cpu-pci-8259": (1, "128M", "max", ["-no-acpi", *PCI_DEVICES]),
 }
 
+APPLICATION = ["-initrd", str(BUILD / "native/hello")]
+
 # For some tests: time counted in instructions, so that durations can be asserted; an isolated CPU.
 SPECIAL_MACHINES = {
     "1cpu-exact": (1, "128M", "max", ["-icount", "shift=0,sleep=off"]),
     "2cpu-isolated": (2, "256M", "max", []),
+    "2cpu-pci-faults": (2, "256M", "max", PCI_DEVICES + APPLICATION),
+    "2cpu-pcie-faults": (2, "256M", "max", PCIE_DEVICES + APPLICATION),
 }
 SPECIAL_LINES = {
     "1cpu-exact": "ktest=partition_*,deadline_* exact",
     "2cpu-isolated": "ktest=isolated_*,wait_*,affinity_* isolate=1",
+    # The drivers come late, when every allocation of theirs has failed once; and then work.
+    "2cpu-pci-faults": "ktest=fault_*,block_*,net_*,char_* devices=none",
+    "2cpu-pcie-faults": "ktest=fault_driver_*,fault_device_*,block_*,net_* devices=none",
 }
 
 ALL_MACHINES = MACHINES | DEVICE_MACHINES | SPECIAL_MACHINES
