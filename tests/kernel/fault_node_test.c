@@ -79,7 +79,7 @@ static int run_hello(void)
     int status = 0;
     int err = native_run(2, argv, &status);
     EXPECT_LE(err, 0);
-    EXPECT(status == 0 || status == 1); /* it ended by itself */
+    EXPECT(status == 0 || status == 1);                /* it ended by itself */
     return err != 0 ? err : status == 0 ? 0 : -EAGAIN; /* it said that it got no thread */
 }
 
