@@ -22,6 +22,7 @@ struct native_app {
     struct nk_list link;     /* of apps */
     struct nk_spinlock lock; /* the lists, live, ending, status */
     struct nk_list threads, waiters;
+    struct nk_list ended; /* threads that did so while the application was ending */
     unsigned live;
     bool ending;
     int status;
@@ -44,16 +45,28 @@ static struct {
 
 /* --- threads ---------------------------------------------------------------------------------- */
 
-/* A thread's last act in the application's name: `app` may be gone when this returns. */
+static void thread_free(struct native_thread *t)
+{
+    native_stack_free(&t->app->heap, &t->stack);
+    kfree(t);
+}
+
+/* A thread's last act in the application's name: `app` may be gone when this returns. While the
+ * application ends, its stack stays: others run on until their next call, and may look there. */
 static void thread_over(struct native_thread *t)
 {
     struct native_app *app = t->app;
     *nk_thread_reent_slot() = NULL; /* it was the application's own */
     nk_spin_lock(&app->lock);
     nk_list_remove(&t->link);
+    bool ending = app->ending;
+    if (ending) {
+        nk_list_push_back(&app->ended, &t->link);
+    }
     nk_spin_unlock(&app->lock);
-    native_stack_free(&app->heap, &t->stack);
-    kfree(t);
+    if (!ending) {
+        thread_free(t);
+    }
     nk_spin_lock(&app->lock);
     bool last = --app->live == 0;
     nk_spin_unlock(&app->lock);
@@ -343,6 +356,10 @@ static int run(struct native_app *app, int argc, char **argv)
     if (err == 0) {
         nk_event_wait(&app->over);
     }
+    struct nk_list *link;
+    while ((link = nk_list_pop_front(&app->ended)) != NULL) {
+        thread_free(nk_list_entry(link, struct native_thread, link));
+    }
     nk_spin_lock(&apps.lock);
     nk_list_remove(&app->link);
     nk_spin_unlock(&apps.lock);
@@ -397,6 +414,7 @@ int native_run(int argc, char **argv, int *status)
     app->lock = (struct nk_spinlock)NK_SPINLOCK_INIT(NK_RANK_VCPU);
     nk_list_init(&app->threads);
     nk_list_init(&app->waiters);
+    nk_list_init(&app->ended);
     nk_event_init(&app->over);
     int err = load_and_run(app, &module, argc, argv);
     *status = app->status;

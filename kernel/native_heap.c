@@ -25,24 +25,6 @@ struct native_block {
 
 static uint64_t windows_used; /* atomic; a bit per window */
 
-int native_heap_init(struct native_heap *heap)
-{
-    uint64_t used = __atomic_load_n(&windows_used, __ATOMIC_RELAXED);
-    unsigned window;
-    do {
-        if (~used == 0) {
-            return -EAGAIN;
-        }
-        window = (unsigned)__builtin_ctzll(~used);
-    } while (!__atomic_compare_exchange_n(&windows_used, &used, used | UINT64_C(1) << window, false,
-                                          __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
-    memset(heap, 0, sizeof(*heap));
-    nk_mutex_init(&heap->lock);
-    heap->base = NK_NATIVE_BASE + window * WINDOW_BYTES;
-    heap->end = heap->mapped = heap->base;
-    return 0;
-}
-
 void native_heap_destroy(struct native_heap *heap)
 {
     for (unsigned i = 0; i < heap->block_count; i++) {
@@ -95,6 +77,30 @@ static int add_block(struct native_heap *heap)
     heap->mapped += NK_PAGE_SIZE << b->order;
     heap->block_count++;
     return 0;
+}
+
+/* The first block is there before the program is: newlib makes its standard streams without a look
+ * at what malloc() says. */
+int native_heap_init(struct native_heap *heap)
+{
+    uint64_t used = __atomic_load_n(&windows_used, __ATOMIC_RELAXED);
+    unsigned window;
+    do {
+        if (~used == 0) {
+            return -EAGAIN;
+        }
+        window = (unsigned)__builtin_ctzll(~used);
+    } while (!__atomic_compare_exchange_n(&windows_used, &used, used | UINT64_C(1) << window, false,
+                                          __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+    memset(heap, 0, sizeof(*heap));
+    nk_mutex_init(&heap->lock);
+    heap->base = NK_NATIVE_BASE + window * WINDOW_BYTES;
+    heap->end = heap->mapped = heap->base;
+    int err = add_block(heap);
+    if (err < 0) {
+        native_heap_destroy(heap);
+    }
+    return err;
 }
 
 void *native_heap_grow(struct native_heap *heap, ptrdiff_t increment)

@@ -48,7 +48,8 @@ struct native_heap {
     uint64_t stack_used[NATIVE_THREADS_MAX / 64];
 };
 
-int native_heap_init(struct native_heap *heap) NK_MUST_CHECK; /* -EAGAIN: no window is free */
+/* Errors: -EAGAIN no window is free, -ENOMEM. */
+int native_heap_init(struct native_heap *heap) NK_MUST_CHECK;
 void native_heap_destroy(struct native_heap *heap);
 void *native_heap_grow(struct native_heap *heap, ptrdiff_t increment) NK_MUST_CHECK;
 

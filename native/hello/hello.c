@@ -34,15 +34,19 @@ int main(int argc, char **argv)
 
     pthread_t thread[THREADS];
     long first[THREADS];
-    for (int i = 0; i < THREADS; i++) {
-        first[i] = i + 1;
-        if (pthread_create(&thread[i], NULL, sum, &first[i]) != 0) {
-            fprintf(stderr, "no thread %d\n", i);
-            return EXIT_FAILURE;
+    int count = 0;
+    for (; count < THREADS; count++) {
+        first[count] = count + 1;
+        if (pthread_create(&thread[count], NULL, sum, &first[count]) != 0) {
+            fprintf(stderr, "no thread %d\n", count);
+            break;
         }
     }
-    for (int i = 0; i < THREADS; i++) {
+    for (int i = 0; i < count; i++) { /* they use this function's variables */
         pthread_join(thread[i], NULL);
+    }
+    if (count < THREADS) {
+        return EXIT_FAILURE;
     }
     printf("%d threads say that pi is about %.5f\n", THREADS, sqrt(6 * total));
     return argc > 1 && strcmp(argv[1], "status") == 0 ? atoi(argv[argc - 1]) : EXIT_SUCCESS;
