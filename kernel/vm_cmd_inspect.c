@@ -29,6 +29,7 @@ int vm_cmd_show(struct vm *vm, int argc, char **argv)
             shell_printf("  vcpu %u  on any CPU\n", i);
         }
     }
+    shell_printf("  created in %llu cycles\n", (unsigned long long)vmm_vm_create_cycles(vm));
     shell_printf("  power   %s\n", c->power == VM_POWER_NODE
                                        ? "the guest's power-off powers the node off"
                                        : "the guest's power-off ends the VM");

@@ -45,8 +45,14 @@ EXITS = [
 GUESTS = [
     Row("guest.bare", "bare boot of Debian's cloud bzImage to init, million"),
     Row("guest.boot", "the same in a VM, million"),
-    Row("guest.overhead", "over the bare boot, %", "KVM + QEMU +24, microvm +19", 3),
+    Row("guest.overhead", "over the bare boot, %", "KVM + QEMU +7, kvmtool +8", 1),
+    Row("guest.pvh_bare", "bare boot of its vmlinux by PVH, million"),
+    Row("guest.pvh", "the same in a VM, million"),
+    Row("guest.pvh_overhead", "over the bare boot, %", "KVM + QEMU +24, microvm +19", 3),
     Row("guest.exits", "exits during that boot, quiet (without icount)", "KVM + QEMU 42600", 15000),
+    Row("guest.idle_exits", "exits of idle Linux, per second (real time)"),
+    Row("guest.host_exits", "host-caused exits of 10 s of computing", "KVM: hundreds a second", 0),
+    Row("guest.start", "VM create to first instruction, 256 MiB eager", "Firecracker 125 ms", 2000000),
     Row("guest.held", "memory held per VM beyond guest RAM, KiB", "Firecracker 5120"),
 ]
 
@@ -70,6 +76,7 @@ PRIMITIVES = [
     Row("self_ipi_handler", "self-IPI, send to handler", "Nautilus 59", 50),
     Row("self_ipi_round_trip", "self-IPI, round trip", "Nautilus 263", 200),
     Row("timer_interrupt", "timer interrupt service", "Nautilus 730, lk 334", 200),
+    Row("busy_timer_interrupts", "timer interrupts in 10 s of one thread's CPU", "Kitten 10, lk 0", 0),
     Row("oversleep_1ms", "oversleep of a 1 ms sleep", "lk 848, Nautilus 104000", 500),
     Row("memset_4k", "memset of 4 KiB", "lk 2048", 1024),
     Row("memcpy_4k", "memcpy of 4 KiB", "lk 3080", 1024),

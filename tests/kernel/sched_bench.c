@@ -1,9 +1,13 @@
 /* Benches of sched/. Figures are medians in TSC ticks: instructions, under -icount shift=0. */
 #include "base/x86.h"
+#include "kernel/irq.h"
+#include "kernel/kernel.h"
 #include "sched/sync.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
 #include "tests/kernel/ktest.h"
+
+#include <stdlib.h>
 
 static uint64_t samples[KTEST_BENCH_SAMPLES];
 
@@ -172,6 +176,24 @@ KBENCH(sleep)
         samples[i] = x86_rdtsc() - until;
     }
     ktest_bench_samples("oversleep_1ms", samples, KTEST_BENCH_SAMPLES);
+    pin_here(NK_CPU_ANY);
+}
+
+/* Timer interrupts while one thread has its CPU to itself; bench.ms= says how long that is. */
+KBENCH(busy_cpu)
+{
+    char text[16];
+    uint64_t ms = nk_option("bench.ms", text, sizeof(text)) ? strtoul(text, NULL, 10) : 100;
+    uint64_t until;
+    uint64_t before;
+    pin_here(0);
+    nk_thread_sleep_ns(500000000); /* what boot has left to do is done */
+    before = this_cpu->irq_count[NK_IRQ_TIMER];
+    until = x86_rdtsc() + nk_ns_to_tsc(ms * 1000000);
+    while (x86_rdtsc() < until) {
+        x86_pause();
+    }
+    ktest_bench_value("busy_timer_interrupts", this_cpu->irq_count[NK_IRQ_TIMER] - before);
     pin_here(NK_CPU_ANY);
 }
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import subprocess
 
 from lib.machine import BUILD
 
@@ -30,6 +32,14 @@ def linux_manifest(name="linux", *, args="console=ttyS0", memory=256, cpus=(1,),
         "cpus": list(cpus),
         "power": power,
     }
+
+
+def vmlinux(bzimage):
+    """The ELF file inside Debian's bzImage: LZ4, the old frame format, then its length."""
+    setup = (bzimage[0x1F1] + 1) * 512
+    offset, length = struct.unpack_from("<II", bzimage, 0x248)
+    payload = bzimage[setup + offset:setup + offset + length - 4]
+    return subprocess.run(["lz4", "-dc"], input=payload, stdout=subprocess.PIPE, check=True).stdout
 
 
 class Tree:

@@ -1,21 +1,12 @@
 """Boot protocols beside Linux's own: PVH with Debian's vmlinux, multiboot 1 and 2 with our own kernel as the guest."""
 
 import struct
-import subprocess
 
-from lib.vm import KERNEL, LINUX, Tree, linux_manifest
+from lib.vm import KERNEL, LINUX, Tree, linux_manifest, vmlinux
 
 from session import end, guest_shell
 
 MULTIBOOT2_MAGIC = struct.pack("<I", 0xE85250D6)
-
-
-def vmlinux(bzimage):
-    """The ELF file inside Debian's bzImage: LZ4, the old frame format, then its length."""
-    setup = (bzimage[0x1F1] + 1) * 512
-    offset, length = struct.unpack_from("<II", bzimage, 0x248)
-    payload = bzimage[setup + offset:setup + offset + length - 4]
-    return subprocess.run(["lz4", "-dc"], input=payload, stdout=subprocess.PIPE, check=True).stdout
 
 
 def own_manifest(name):

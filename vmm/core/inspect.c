@@ -79,6 +79,11 @@ uint64_t vmm_vm_memory_held(const struct vm *vm)
     return vm->small_bytes + vmm_nested_bytes(vm);
 }
 
+uint64_t vmm_vm_create_cycles(const struct vm *vm)
+{
+    return vm->create_cycles;
+}
+
 int vmm_vm_read_memory(struct vm *vm, uint64_t gpa, void *out, uint64_t length)
 {
     vmm_control_enter(vm);

@@ -65,6 +65,7 @@ struct vm {
     uint64_t clock_paused_at;   /* host cycles when paused, 0: runs */
     uint64_t tsc_offset;        /* added to the host's TSC for every vCPU */
     uint64_t small_bytes;       /* small memory held, for the statistics */
+    uint64_t create_cycles;     /* host cycles that its creation took, for the same */
 };
 
 /* Formatting and logging through the host's hooks; lines begin with the VM's name. */

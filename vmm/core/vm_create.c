@@ -126,6 +126,7 @@ static int create_parts(struct vm *vm, struct vmm_error *err)
 int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **out,
                   struct vmm_error *err)
 {
+    uint64_t start = vmm->ops->cycles(vmm->host);
     int error = check_config(vmm, config, err);
     struct vm *vm;
     void *host;
@@ -154,6 +155,7 @@ int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **o
         vmm_vm_release(vm);
         return error;
     }
+    vm->create_cycles = vmm->ops->cycles(vmm->host) - start;
     vmm->ops->lock(vmm->host, &vmm->lock);
     vm->next = vmm->vms;
     vmm->vms = vm;
