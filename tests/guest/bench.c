@@ -190,6 +190,9 @@ static void compute(uint64_t ms)
 {
     uint64_t until = x86_rdtsc() + x86_cpuid(0x40000010, 0).eax * ms;
     while (x86_rdtsc() < until) {
+        for (unsigned i = 0; i < 100000; i++) { /* an emulator takes long over RDTSC */
+            __asm__ volatile("" ::: "memory");
+        }
     }
 }
 
