@@ -28,7 +28,7 @@ display_library: rfb, options="timeout=0"
 config_interface: textconfig
 cpu: model={model}, count={cpus}, ips=50000000, reset_on_triple_fault=0, ignore_bad_msrs=1{cpu_options}
 memory: guest={memory}, host={memory}
-romimage: file=/usr/share/bochs/BIOS-bochs-latest
+romimage: file={firmware}
 vga: extension=none
 vgaromimage: file=/usr/share/vgabios/vgabios.bin
 com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}
@@ -40,6 +40,8 @@ error: action=report
 info: action=ignore
 debug: action=ignore
 """
+
+BIOS = "/usr/share/bochs/BIOS-bochs-latest"
 
 CDROM = """\
 boot: cdrom
@@ -134,14 +136,14 @@ def put_in_memory(directory, kernel, command_line, modules, tree, memory):
 
 
 def prepare(directory, model, port, *, iso=None, kernel=None, command_line="", modules=(), tree=BUILD / "image/boot",
-            cpus=1, memory=512):
+            cpus=1, memory=512, firmware=BIOS):
     """All files of a machine, in its directory; returns the command."""
     name = MODELS[model]
-    text = CONFIG.format(model=name, cpus=cpus, memory=memory, port=port,
+    text = CONFIG.format(model=name, cpus=cpus, memory=memory, port=port, firmware=firmware,
                          cpu_options=", mwait_is_nop=1" if name == "ryzen" else "")
     if kernel:
         text += put_in_memory(directory, kernel, command_line, modules, tree, memory)
-    else:
+    elif iso:
         text += CDROM.format(iso=pathlib.Path(iso).resolve())
     (directory / "machine.rc").write_text(text)
     (directory / "go").write_text("c\n")  # the package's debugger waits for this
@@ -166,6 +168,7 @@ def start(directory, model, **what):
 class BochsMachine(Machine):
     """
     model    key of MODELS
+    firmware the flash image, at most 4 MiB
     others   as of Machine; a kernel and its modules are put into memory, and entered by an option ROM
     """
 

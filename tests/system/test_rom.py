@@ -1,7 +1,7 @@
 """The flash image: from the reset vector to the guest's shell, with damage on the way."""
 
 import pytest
-from lib import rom
+from lib import bochs, rom
 from lib.machine import BUILD
 from lib.vm import Tree, manifest
 
@@ -183,3 +183,18 @@ def test_update_that_works_is_marked_good(machine, scratch):
         node.expect(r"rom: kernel orthocone from slot B, known to be good, try 1 of 3")
     node.expect(SHELL)
     end(node)
+
+
+# ---------------------------------------------------------------- without fw_cfg
+
+@pytest.mark.parametrize("model", ["bochs-vmx", "bochs-svm"])
+def test_without_fwcfg(scratch, model):
+    """Bochs tells firmware nothing: RAM's size is in CMOS, and the loader finds CPUs and makes the ACPI tables."""
+    with bochs.machine(model, scratch / "bochs", firmware=small_rom(scratch), cpus=2, memory="128M") as node:
+        node.expect(r"rom: 127 MiB of RAM by CMOS")
+        node.expect(r"rom: acpi: tables of the loader's own")
+        node.expect(r"acpi: 3 tables, 2 CPUs, 1 IOAPICs, HPET yes, PM timer yes, S5 yes")
+        node.expect(r"cpu: 2 of 2 online")
+        node.expect(r"vm hello: ")
+        node.expect(SHELL)
+        end(node)
