@@ -34,6 +34,11 @@ void nk_log_start(void)
     start_tsc = x86_rdtsc();
 }
 
+uint64_t nk_log_start_tsc(void)
+{
+    return start_tsc;
+}
+
 /* Not a ticket lock: an NMI or a panic must be able to see who holds it and to give up. */
 static bool ring_lock(uint64_t *flags)
 {

@@ -36,3 +36,4 @@ int nk_log_level_parse(const char *s, enum nk_log_level *out) NK_MUST_CHECK;
 
 /* The zero of the timestamps; the boot CPU's first act. */
 void nk_log_start(void);
+uint64_t nk_log_start_tsc(void);

@@ -8,6 +8,7 @@
 #include "kernel/acpi.h"
 #include "kernel/cpu.h"
 #include "kernel/kernel.h"
+#include "kernel/log.h"
 #include "kernel/module.h"
 #include "kernel/time.h"
 #include "mm/bootmem.h"
@@ -19,6 +20,8 @@ static void report_boot(void)
             nk_bootinfo.loader[0] ? nk_bootinfo.loader : "an unnamed loader",
             nk_bootinfo.range_count);
     nk_info("boot: command line \"%s\"", nk_bootinfo.cmdline);
+    nk_debug("boot: the TSC was at %llu when the kernel was entered",
+             (unsigned long long)nk_log_start_tsc());
 }
 
 static void report_cpus(void)

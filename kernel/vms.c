@@ -188,6 +188,7 @@ static bool autostart_one(const char *manifest)
         nk_error("vm: not created: %s", err.text);
         return false;
     }
+    nk_debug("vm: power on, from %s", manifest);
     status = vmm_vm_start(vm, &err);
     const struct vm_config *config = vmm_vm_config(vm);
     const char *name = config->name;

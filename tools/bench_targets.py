@@ -101,10 +101,18 @@ IMAGES = [
     Row("boot.shell", "kernel entry to shell, 1 CPU, -kernel, million", "Nautilus 278", 20),
 ]
 
+ROADS = [
+    Row(f"{road}.{key}", f"{name}: reset to {what}, million", "-", 60 if (road, key) == ("rom", "first") else None)
+    for road, name in (("rom", "ROM"), ("kernel", "-kernel"), ("iso", "ISO"))
+    for key, what in (("entry", "kernel entry"), ("shell", "kernel's shell"), ("first", "guest's first instruction"),
+                      ("guest", "guest's shell"))
+]
+
 TABLES = [
     ("Exits (round trip seen by the guest)", EXITS),
     ("Guests", GUESTS),
     ("Kernel primitives (one CPU)", PRIMITIVES),
     ("Images and boot", IMAGES),
     ("Kernel primitives and IPIs (two CPUs)", TWO_CPUS),
+    ("Roads to a guest (one CPU, Debian's cloud kernel)", ROADS),
 ]
