@@ -41,6 +41,11 @@ extern uint64_t nk_tsc_hz;
 /* Release the current thread's newlib state (nk_thread_reent_slot): the thread ends. May block. */
 void nk_platform_reent_free(void *reent);
 
-/* Wait for an interrupt, atomically with enabling interrupts (sti; hlt or mwait). Called by the
+/* Wait for an interrupt, atomically with enabling interrupts (sti; hlt). Called by the
  * idle thread with interrupts off; returns with interrupts on. */
 void nk_platform_idle(void);
+
+/* Where a CPU can watch memory, a write to *word by another CPU ends the wait, too; returns at once
+ * if the word is not 0. Context: as above. */
+extern bool nk_platform_watches; /* it can; constant after boot */
+void nk_platform_idle_watch(const uint32_t *word);

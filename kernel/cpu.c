@@ -76,6 +76,7 @@ void cpu_detect(void)
 
     struct x86_cpuid id = x86_cpuid(1, 0);
     f->mce = bit(id.edx, 7);
+    f->monitor = bit(id.ecx, 3);
     f->vmx = bit(id.ecx, 5);
     f->x2apic = bit(id.ecx, 21);
     f->tsc_deadline = bit(id.ecx, 24);

@@ -6,7 +6,7 @@
 
 struct cpu_features {
     char vendor[13], brand[49]; /* brand: without blanks around it */
-    bool mce, nx, smep, smap, umip, xsave, x2apic, tsc_deadline, tsc_invariant, svm, vmx;
+    bool mce, monitor, nx, smep, smap, umip, xsave, x2apic, tsc_deadline, tsc_invariant, svm, vmx;
     uint64_t xcr0_all; /* every state component the CPU has */
     uint32_t max_leaf, max_extended_leaf;
 };

@@ -2,7 +2,7 @@
 kernel-y += entry.asm trap.c panic.c symbols.c cpu.c memory.c acpi.c acpi_tables.c acpi_numa.c
 kernel-y += lapic.c lapic_timer.c ioapic.c pic.c time.c rtc.c
 kernel-y += irq.c irq_dispatch.c irq_msi.c irq_thread.c watchdog.c
-kernel-y += smp_entry.asm smp.c smp_call.c power.c
+kernel-y += smp_entry.asm smp.c smp_call.c idle.c power.c
 
 # Start, log, console, C library, shell.
 kernel-y += main.c report.c version.c rom.c

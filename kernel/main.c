@@ -11,6 +11,7 @@
 #include "kernel/console.h"
 #include "kernel/cpu.h"
 #include "kernel/gdb.h"
+#include "kernel/idle.h"
 #include "kernel/irq.h"
 #include "kernel/lapic.h"
 #include "kernel/log.h"
@@ -161,6 +162,7 @@ static const struct init_step init_table[] = {
     {"time", time_init, "calibrated TSC, wall clock"},
     {"kept log", log_keep_start, "the log outlives a warm reset"},
     {"timer", lapic_timer_init_cpu, "one-shot timer interrupts"},
+    {"idle", idle_init, "how a CPU waits for work"},
     {"sched", init_sched, "threads; this context is the thread \"main\""},
     {"interrupts", x86_sti, "interrupts on"},
     {"newlib", newlib_init, "C library: locks, per-thread state"},

@@ -151,8 +151,3 @@ void nk_platform_kick_cpu(unsigned cpu)
     __atomic_store_n(&nk_cpu_table[cpu].kicked, true, __ATOMIC_RELAXED);
     lapic_send_ipi(nk_cpu_table[cpu].apic_id, NK_VECTOR_RESCHED);
 }
-
-void nk_platform_idle(void)
-{
-    __asm__ volatile("sti; hlt" : : : "memory"); /* STI holds interrupts off until HLT has begun */
-}

@@ -13,6 +13,26 @@ void sched_init(void)
     fp_init();
 }
 
+static bool has_work(const struct sched_rq *rq)
+{
+    return rq->ready_mask != 0 || __atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL;
+}
+
+/* Until an interrupt, or news by memory. An interrupt that preempts ends the watch in
+ * sched_preempt(): this continues when there is nothing to run again. */
+static void watch(struct sched_rq *rq)
+{
+    __atomic_exchange_n(&rq->watches, 1, __ATOMIC_SEQ_CST);
+    if (has_work(rq) || __atomic_load_n(&rq->orders, __ATOMIC_RELAXED) != NULL) {
+        x86_sti();
+    } else {
+        nk_platform_idle_watch(&rq->news);
+    }
+    x86_cli();
+    sched_stop_watching(rq);
+    x86_sti();
+}
+
 static NK_NORETURN void idle_loop(void *arg)
 {
     (void)arg;
@@ -21,7 +41,7 @@ static NK_NORETURN void idle_loop(void *arg)
     for (;;) {
         thread_reap();
         x86_cli();
-        if (rq->ready_mask != 0 || __atomic_load_n(&rq->inbox, __ATOMIC_RELAXED) != NULL) {
+        if (has_work(rq)) {
             thread_set_state(rq->idle, NK_THREAD_READY);
             sched_run_next(rq, rq->idle);
             x86_sti();
@@ -33,7 +53,11 @@ static NK_NORETURN void idle_loop(void *arg)
             __atomic_fetch_or(&sched_idle_mask, bit, __ATOMIC_RELAXED);
             sched_steal(rq);
         }
-        nk_platform_idle();
+        if (nk_platform_watches) {
+            watch(rq);
+        } else {
+            nk_platform_idle();
+        }
     }
 }
 

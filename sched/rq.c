@@ -20,7 +20,7 @@ static void update_reserved(void)
     __atomic_fetch_and(&sched_idle_mask, ~both, __ATOMIC_SEQ_CST);
     for (unsigned cpu = 0; cpu < nk_cpu_count; cpu++) {
         if (freed >> cpu & 1 && cpu != this_cpu->id) {
-            nk_platform_kick_cpu(cpu); /* if it is idle, it shall say so */
+            sched_kick(cpu); /* if it is idle, it shall say so */
         }
     }
 }
@@ -186,6 +186,26 @@ bool sched_apply_urgency(struct sched_rq *rq, struct nk_thread *t)
     return __atomic_load_n(&t->cpu, __ATOMIC_SEQ_CST) == rq->cpu;
 }
 
+/* What is to be looked at was put there by an atomic operation, and the other CPU says that it
+ * watches by one before it looks: either this sees it watch, or it sees what is there. */
+void sched_kick(unsigned cpu)
+{
+    struct sched_rq *rq = nk_cpu_table[cpu].rq;
+    if (__atomic_load_n(&rq->watches, __ATOMIC_SEQ_CST)) {
+        __atomic_store_n(&rq->news, 1, __ATOMIC_RELEASE);
+    } else {
+        nk_platform_kick_cpu(cpu);
+    }
+}
+
+/* The same on the way back: who came before the exchange has sent no interrupt. */
+void sched_stop_watching(struct sched_rq *rq)
+{
+    __atomic_exchange_n(&rq->watches, 0, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&rq->news, 0, __ATOMIC_RELAXED);
+    sched_reschedule_interrupt();
+}
+
 NK_NOINLINE void sched_send_to(unsigned cpu, struct nk_thread *t)
 {
     struct sched_rq *rq = nk_cpu_table[cpu].rq;
@@ -196,7 +216,7 @@ NK_NOINLINE void sched_send_to(unsigned cpu, struct nk_thread *t)
     } while (!__atomic_compare_exchange_n(&rq->inbox, &head, t, true, __ATOMIC_ACQ_REL,
                                           __ATOMIC_RELAXED));
     if (head == NULL) {
-        nk_platform_kick_cpu(cpu); /* else whoever pushed first has done it */
+        sched_kick(cpu); /* else whoever pushed first has done it */
     }
 }
 
@@ -231,7 +251,7 @@ void sched_order(unsigned cpu, struct sched_order *order)
     if (cpu == this_cpu->id) {
         sched_reschedule_interrupt();
     } else if (head == NULL) {
-        nk_platform_kick_cpu(cpu);
+        sched_kick(cpu);
     }
 }
 

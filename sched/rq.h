@@ -25,8 +25,10 @@ struct sched_rq {
     struct thread_queue queue[NK_PRIORITY_COUNT];
     struct nk_thread *inbox NK_ALIGNED(64); /* atomic; a stack: newest first */
     struct sched_order *orders;             /* atomic; the same */
-    uint32_t steal_asked;                   /* atomic; sched/steal.c */
-    struct sched_order steal;               /* what this CPU asks of another */
+    uint32_t watches;         /* atomic; the CPU idles and watches `news`: no interrupt is needed */
+    uint32_t news;            /* atomic; look at the inbox and the orders */
+    uint32_t steal_asked;     /* atomic; sched/steal.c */
+    struct sched_order steal; /* what this CPU asks of another */
 };
 
 extern uint64_t sched_idle_mask; /* atomic; bit n: CPU n halts with nothing to run */
@@ -45,6 +47,8 @@ void sched_send_to(unsigned cpu, struct nk_thread *t); /* a READY thread goes to
 int sched_claim_idle_cpu(uint64_t cpus);
 unsigned sched_pick_cpu(const struct nk_thread *t); /* of those that it may run on */
 void sched_order(unsigned cpu, struct sched_order *order);
+void sched_kick(unsigned cpu); /* another CPU shall look at its inbox, orders and threads */
+void sched_stop_watching(struct sched_rq *rq); /* this CPU leaves its idle thread */
 uint64_t sched_slice_ticks(void);
 void sched_slice_arm(struct sched_rq *rq, uint64_t used); /* for the rest of a slice */
 void sched_make_ready(struct nk_thread *t);  /* state READY, on the CPU that suits it */

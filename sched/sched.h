@@ -31,6 +31,7 @@ void sched_set_stealing(uint64_t cpus);
 struct sched_stats {
     uint64_t switches, idle_ticks, slice_interrupts, stolen;
     unsigned runnable;
+    bool watches; /* it idles, and is woken without an interrupt */
 };
 void sched_get_stats(unsigned cpu, struct sched_stats *out);
 

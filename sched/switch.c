@@ -182,6 +182,9 @@ void sched_preempt(void)
     }
     thread_set_state(current, NK_THREAD_READY);
     if (current == rq->idle) {
+        if (rq->watches) {
+            sched_stop_watching(rq);
+        }
         sched_run_next(rq, current);
         return;
     }
@@ -303,5 +306,6 @@ void sched_get_stats(unsigned cpu, struct sched_stats *out)
         .slice_interrupts = rq->slice_interrupts,
         .stolen = rq->stolen,
         .runnable = rq->ready_count + !idle,
+        .watches = __atomic_load_n(&rq->watches, __ATOMIC_RELAXED) != 0,
     };
 }

@@ -24,7 +24,7 @@ static void call_attention(struct nk_thread *t)
     enum nk_thread_state state = nk_thread_get_state(t);
     unsigned cpu = __atomic_load_n(&t->cpu, __ATOMIC_RELAXED);
     if ((state == NK_THREAD_RUNNING || state == NK_THREAD_READY) && cpu != this_cpu->id) {
-        nk_platform_kick_cpu(cpu);
+        sched_kick(cpu);
     }
     nk_preempt_enable();
 }

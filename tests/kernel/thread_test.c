@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/platform.h"
 #include "base/x86.h"
+#include "kernel/irq.h"
 #include "mm/slab.h"
 #include "sched/sched.h"
 #include "sched/sync.h"
@@ -491,4 +493,50 @@ KPANIC(thread_blocks_without_preemption)
 {
     nk_preempt_disable();
     nk_thread_park();
+}
+
+#define WAKES 200
+
+static unsigned woken; /* atomic */
+
+static void count_wakes(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < WAKES; i++) {
+        nk_thread_park();
+        __atomic_add_fetch(&woken, 1, __ATOMIC_RELEASE);
+    }
+}
+
+/* A CPU that halts is woken by an interrupt each time; one that watches memory needs none. */
+KTEST(idle_wakes)
+{
+    KTEST_SKIP_UNLESS(nk_cpu_count > 1, "needs two CPUs");
+    const uint64_t *count = &nk_cpu_table[1].irq_count[NK_IRQ_RESCHED];
+    struct nk_thread *t;
+    struct nk_thread_attr attr = {.name = "sleepy", .cpu = 1};
+    uint64_t interrupts = 0;
+    woken = 0;
+    ASSERT_EQ(nk_thread_start(&t, &attr, count_wakes, NULL), 0);
+    for (unsigned i = 0; i < WAKES; i++) {
+        struct sched_stats s;
+        do {
+            x86_pause();
+            sched_get_stats(1, &s);
+        } while (s.runnable != 0 || (nk_platform_watches && !s.watches));
+        uint64_t before = __atomic_load_n(count, __ATOMIC_RELAXED);
+        nk_thread_wake(t);
+        while (__atomic_load_n(&woken, __ATOMIC_ACQUIRE) == i) {
+            x86_pause();
+        }
+        interrupts += __atomic_load_n(count, __ATOMIC_RELAXED) - before;
+    }
+    EXPECT_EQ(nk_thread_join(t), 0);
+    EXPECT_EQ(nk_thread_destroy(t), 0);
+    ktest_note("%lu interrupts for %d wakes", interrupts, WAKES);
+    if (nk_platform_watches) {
+        EXPECT_LT(interrupts, WAKES / 2);
+    } else {
+        EXPECT_GE(interrupts, WAKES - 1); /* the last may be counted late */
+    }
 }

@@ -79,12 +79,16 @@ DEVICE_MACHINES = {
 
 APPLICATION = ["-initrd", str(BUILD / "native/hello")]
 
-# For some tests: time counted in instructions, so that durations can be asserted; an isolated CPU.
+# For some tests: time counted in instructions, so that durations can be asserted; an isolated CPU;
+# idle CPUs that watch memory, which QEMU's CPUs do not advertise (with several they do not sleep).
+IDLE_TESTS = "idle_*,wait_*,semaphore_*,smp_call,smp_call_others,stealing"
 SPECIAL_MACHINES = {
     "1cpu-exact": (1, "128M", "max", ["-icount", "shift=0,sleep=off"]),
     "2cpu-isolated": (2, "256M", "max", []),
     "2cpu-pci-faults": (2, "256M", "max", PCI_DEVICES + APPLICATION),
     "2cpu-pcie-faults": (2, "256M", "max", PCIE_DEVICES + APPLICATION),
+    "1cpu-mwait": (1, "128M", "max", []),
+    "2cpu-mwait": (2, "256M", "max", []),
 }
 SPECIAL_LINES = {
     "1cpu-exact": "ktest=partition_*,deadline_* exact",
@@ -92,6 +96,8 @@ SPECIAL_LINES = {
     # The drivers come late, when every allocation of theirs has failed once; and then work.
     "2cpu-pci-faults": "ktest=fault_*,block_*,net_*,char_* devices=none",
     "2cpu-pcie-faults": "ktest=fault_driver_*,fault_device_*,block_*,net_* devices=none",
+    "1cpu-mwait": f"ktest={IDLE_TESTS} idle=mwait",
+    "2cpu-mwait": f"ktest={IDLE_TESTS} idle=mwait",
 }
 
 ALL_MACHINES = MACHINES | DEVICE_MACHINES | SPECIAL_MACHINES
