@@ -68,9 +68,8 @@ int devices_probe(struct pci_function *f)
 
 void devices_init(void)
 {
-    struct nk_thread_attr attr = {.name = "devices", .cpu = NK_CPU_ANY};
-    if (nk_work_queue_create(&devices_queue, &attr) != 0) {
-        nk_panic("devices: no memory for their thread");
+    if (nk_work_queue_create(&devices_queue, "devices", nk_services) != 0) {
+        nk_panic("devices: no memory for their work queue");
     }
     char which[8];
     if (nk_option("devices", which, sizeof(which)) && strcmp(which, "none") == 0) {

@@ -5,7 +5,7 @@ kernel-y += irq.c irq_dispatch.c irq_msi.c irq_thread.c watchdog.c
 kernel-y += smp_entry.asm smp.c smp_call.c idle.c power.c
 
 # Start, log, console, C library, shell.
-kernel-y += main.c report.c version.c rom.c
+kernel-y += main.c cpu_list.c report.c version.c rom.c
 kernel-y += format.c log.c log_keep.c ring.c console.c module.c
 kernel-y += newlib.c newlib_malloc.c
 kernel-y += line_edit.c shell.c shell_words.c shell_pipe.c shell_table.c shell_cmds_info.c shell_cmds_cpu.c shell_cmds_node.c

@@ -6,6 +6,7 @@
 #include "base/x86.h"
 #include "kernel/cpu.h"
 #include "kernel/kernel.h"
+#include "sched/sched.h"
 
 #define CPUID_MONITOR 5 /* the sizes of what is watched: EAX the smallest, EBX the largest */
 
@@ -32,6 +33,25 @@ void idle_init(void)
         }
     }
     nk_debug("idle: %s", nk_platform_watches ? "mwait" : "hlt");
+}
+
+static void kick_others(void)
+{
+    for (unsigned cpu = 0; cpu < nk_cpu_count; cpu++) {
+        if (cpu != this_cpu->id) {
+            nk_platform_kick_cpu(cpu);
+        }
+    }
+}
+
+/* Some CPUs, and Bochs where linear and physical addresses differ, do not notice every store. */
+void idle_check(void)
+{
+    if (nk_platform_watches && nk_cpu_count > 1 && !sched_watch_works(1)) {
+        nk_platform_watches = false;
+        kick_others();
+        nk_info("idle: CPU 1 does not notice a store that it watches for; hlt");
+    }
 }
 
 /* STI holds interrupts off until the instruction behind it has begun. */

@@ -4,3 +4,6 @@
 
 /* Chooses; `idle=mwait` and `idle=hlt` on the command line override what CPUID leaf 5 says. */
 void idle_init(void);
+
+/* With all CPUs there: does a store wake one of them? Else all of them halt. */
+void idle_check(void);

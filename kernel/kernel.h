@@ -14,6 +14,12 @@ extern struct bootinfo nk_bootinfo; /* filled before the first init step that ne
  * Context: any, once kernel_main() has parsed the boot record. */
 bool nk_option(const char *key, char *out, size_t out_size);
 
+/* A list of CPUs such as "1,3-5" as a mask, bit n for CPU n; false when it is none. */
+bool nk_parse_cpus(const char *text, uint64_t *out) NK_MUST_CHECK;
+
+/* The node's own service threads, on the CPUs of services= (default: any). */
+extern struct nk_work_service *nk_services;
+
 /* The end of a panic, after its report: what the command line's panic=halt|reset|exit asks for, or
  * what the payload prefers. exit ends QEMU through isa-debug-exit. */
 NK_NORETURN void nk_panic_finish(void);

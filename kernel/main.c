@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/errno.h"
 #include "base/platform.h"
 #include "base/x86.h"
 #include "drivers/devices.h"
@@ -31,6 +32,7 @@
 #include "mm/slab.h"
 #include "sched/sched.h"
 #include "sched/thread.h"
+#include "sched/work.h"
 
 struct bootinfo nk_bootinfo;
 
@@ -109,24 +111,31 @@ static void init_lapic(void)
 static void isolate_cpus(void)
 {
     char text[64];
-    uint64_t cpus = 0;
-    if (!nk_option("isolate", text, sizeof(text))) {
-        return;
-    }
-    for (const char *at = text;; at++) {
-        unsigned cpu = 0;
-        const char *digits = at;
-        for (; *at >= '0' && *at <= '9' && cpu < CONFIG_NR_CPUS; at++) {
-            cpu = cpu * 10 + (unsigned)(*at - '0');
-        }
-        cpus |= at != digits && cpu < CONFIG_NR_CPUS ? UINT64_C(1) << cpu : 1;
-        if (*at != ',') {
-            cpus |= *at != '\0'; /* CPU 0 is always refused */
-            break;
-        }
-    }
-    if (sched_isolate(cpus) < 0) {
+    uint64_t cpus;
+    if (nk_option("isolate", text, sizeof(text)) &&
+        (!nk_parse_cpus(text, &cpus) || sched_isolate(cpus) < 0)) {
         nk_warn("isolate=%s: not a list of CPUs from 1 on, such as 1,3", text);
+    }
+}
+
+struct nk_work_service *nk_services;
+
+/* services=2,3: where work runs that nobody may wait for. */
+static void start_services(void)
+{
+    char text[64];
+    struct nk_work_service_attr attr = {.name = "service", .threads = 2};
+    if (nk_option("services", text, sizeof(text)) && !nk_parse_cpus(text, &attr.cpus)) {
+        nk_warn("services=%s: not a list of CPUs, such as 2,3", text);
+    }
+    int err = nk_work_service_create(&nk_services, &attr);
+    if (err == -EINVAL) {
+        nk_warn("services=%s: there are no such CPUs", text);
+        attr.cpus = 0;
+        err = nk_work_service_create(&nk_services, &attr);
+    }
+    if (err != 0) {
+        nk_panic("no memory for the service threads");
     }
 }
 
@@ -167,10 +176,12 @@ static const struct init_step init_table[] = {
     {"interrupts", x86_sti, "interrupts on"},
     {"newlib", newlib_init, "C library: locks, per-thread state"},
     {"smp", smp_start_all, "all other CPUs, cross-CPU calls"},
+    {"idle check", idle_check, "a store wakes an idle CPU, or an interrupt does"},
     {"watchdog", watchdog_init, "CPUs stuck with interrupts off are reported"},
     {"console", console_init, "buffered console, input, streams"},
     {"gdb line", gdb_listen, "gdb can interrupt"},
     {"native", native_init, "applications can be run"},
+    {"services", start_services, "threads for work that may block"},
     {"pci", pci_init, "PCI functions"},
     {"devices", devices_init, "block, network and character devices"},
     {"report", report_node, "the node's description in the log"},

@@ -13,6 +13,8 @@ int cmd_version(int argc, char **argv);
 /* kernel/shell_cmds_cpu.c: CPUs, and what is due on them. */
 int cmd_cpu(int argc, char **argv);
 int cmd_timers(int argc, char **argv);
+int cmd_work(int argc, char **argv);
+const char *work_candidate(unsigned position, unsigned i);
 const char *cpu_candidate(unsigned position, unsigned i);
 
 /* kernel/shell_cmds_node.c: the shell itself, the log, the console, power. */

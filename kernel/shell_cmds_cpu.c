@@ -5,11 +5,13 @@
 #include "base/percpu.h"
 #include "base/x86.h"
 #include "kernel/cpu.h"
+#include "kernel/kernel.h"
 #include "kernel/shell.h"
 #include "kernel/shell_cmds.h"
 #include "kernel/symbols.h"
 #include "sched/sched.h"
 #include "sched/timer.h"
+#include "sched/work.h"
 
 enum cpuid_register { EAX, EBX, ECX, EDX };
 
@@ -130,4 +132,44 @@ int cmd_timers(int argc, char **argv)
         shell_printf("%3u %11llu  %s\n", i, (unsigned long long)left, name ? name : "?");
     }
     return 0;
+}
+
+static void print_cpus(uint64_t cpus)
+{
+    const char *comma = "";
+    for (unsigned i = 0; i < nk_cpu_count && cpus != NK_AFFINITY_ANY; i++) {
+        if (cpus >> i & 1) {
+            shell_printf("%s%u", comma, i);
+            comma = ",";
+        }
+    }
+    shell_printf(cpus == NK_AFFINITY_ANY ? "any\n" : "\n");
+}
+
+int cmd_work(int argc, char **argv)
+{
+    uint64_t cpus;
+    if (argc == 3 && strcmp(argv[1], "cpus") == 0) {
+        if (!nk_parse_cpus(argv[2], &cpus) || nk_work_service_set_cpus(nk_services, cpus) != 0) {
+            shell_printf("\"%s\" names no CPUs of this node; a list is such as 0,2-3\n", argv[2]);
+            return -EINVAL;
+        }
+        return 0;
+    }
+    if (argc != 1) {
+        return shell_usage(argv[0]);
+    }
+    shell_printf("%-16s%-16sPENDING       DONE  RUNS  THREADS  CPUS\n", "QUEUE", "SERVICE");
+    struct nk_work_queue_info q;
+    for (unsigned i = 0; nk_work_queue_get_info(i, &q); i++) {
+        shell_printf("%-16s%-16s%7u %10llu  %-4s  %7u  ", q.name, q.service, q.pending,
+                     (unsigned long long)q.done, q.running ? "yes" : "no", q.threads);
+        print_cpus(q.cpus);
+    }
+    return 0;
+}
+
+const char *work_candidate(unsigned position, unsigned i)
+{
+    return position == 1 && i == 0 ? "cpus" : NULL;
 }

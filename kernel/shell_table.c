@@ -47,6 +47,10 @@ const struct shell_command shell_command_table[] = {
     {"cpu", "[features]", "CPUs: what they run, interrupts, idle time; what they can do", cmd_cpu,
      NULL, cpu_candidate},
     {"timers", "", "each CPU's next timer", cmd_timers, NULL, NULL},
+    {"work", "[cpus <list>]", "queues of work for the service threads; where those run", cmd_work,
+     "  Drivers and virtual machines leave to the service threads what may take long.\n"
+     "  work cpus 2,3   they run on CPUs 2 and 3 from now on (services=2,3 at boot)\n",
+     work_candidate},
     {"irq", "", "interrupt lines: vector, CPU, counts, worst latency", cmd_irq, NULL, NULL},
     {"pci", "[address]", "PCI functions; all about one, such as 00:1f.2", cmd_pci, NULL, NULL},
     {"block", "[read <device> <sector>]", "block devices; the bytes of a sector", cmd_block, NULL,

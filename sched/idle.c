@@ -33,6 +33,34 @@ static void watch(struct sched_rq *rq)
     x86_sti();
 }
 
+#define PATIENCE_NS UINT64_C(20000000)
+
+static bool await(const uint32_t *word, uint32_t value)
+{
+    const uint64_t end = x86_rdtsc() + nk_ns_to_tsc(PATIENCE_NS);
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != value) {
+        if (x86_rdtsc() > end) {
+            return false;
+        }
+        x86_pause();
+    }
+    return true;
+}
+
+/* A CPU that is too busy to watch proves nothing, and is believed. */
+bool sched_watch_works(unsigned cpu)
+{
+    struct sched_rq *rq = nk_cpu_table[cpu].rq;
+    if (!await(&rq->watches, 1)) {
+        return true;
+    }
+    nk_preempt_disable(); /* the two halves of PATIENCE_NS shall not be spent elsewhere */
+    sched_kick(cpu);
+    bool works = await(&rq->news, 0);
+    nk_preempt_enable();
+    return works;
+}
+
 static NK_NORETURN void idle_loop(void *arg)
 {
     (void)arg;

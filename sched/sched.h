@@ -24,6 +24,10 @@ void sched_reschedule_interrupt(void);
 int sched_isolate(uint64_t cpus) NK_MUST_CHECK;
 uint64_t sched_isolated(void);
 
+/* Whether an idle CPU that watches memory notices a store, as it ought to. Not the current CPU.
+ * Where it does not, nk_platform_watches is to become false and the CPUs to be kicked. */
+bool sched_watch_works(unsigned cpu);
+
 /* Work stealing, off by default: a CPU of the set that has nothing to do asks the one of the set
  * with the most ready threads for one of them. 0: nobody does. */
 void sched_set_stealing(uint64_t cpus);

@@ -1,6 +1,7 @@
 /* Other CPUs: calls between them, and what the page tables promise across them. */
 #include "base/layout.h"
 #include "base/percpu.h"
+#include "kernel/kernel.h"
 #include "kernel/smp.h"
 #include "kernel/trap.h"
 #include "mm/buddy.h"
@@ -162,4 +163,22 @@ KBENCH(smp_call)
     }
     nk_preempt_enable();
     EXPECT_EQ(err, 0);
+}
+
+KTEST(cpu_lists)
+{
+    static const struct {
+        const char *text;
+        uint64_t cpus; /* 0: it is refused */
+    } list_table[] = {
+        {"0", 1},   {"1,3", 10}, {"1-3", 14}, {"0,2-3,5", 45},      {"", 0},
+        {",", 0},   {"1,", 0},   {"-", 0},    {"3-1", 0},           {"1-", 0},
+        {"1 2", 0}, {"a", 0},    {"64", 0},   {"0-63", UINT64_MAX}, {"99999999999999999999", 0},
+    };
+    for (unsigned i = 0; i < NK_ARRAY_COUNT(list_table); i++) {
+        uint64_t cpus = 0;
+        bool good = nk_parse_cpus(list_table[i].text, &cpus);
+        EXPECT_EQ(good, list_table[i].cpus != 0);
+        EXPECT_EQ(cpus, list_table[i].cpus);
+    }
 }
