@@ -1,6 +1,6 @@
 /* Message queues: a ring between two semaphores that count its free and its filled places. */
 #include "base/platform.h"
-#include "sched/sync.h"
+#include "sched/semaphore.h"
 
 #include <string.h>
 
@@ -25,7 +25,7 @@ static char *place(struct nk_queue *q, unsigned *at)
 }
 
 /* A place is there: the caller has taken it off `space`. */
-static void put(struct nk_queue *q, const void *message)
+void queue_put(struct nk_queue *q, const void *message)
 {
     uint64_t flags = nk_spin_lock_irqsave(&q->lock);
     memcpy(place(q, &q->last), message, q->message_size);
@@ -33,7 +33,7 @@ static void put(struct nk_queue *q, const void *message)
     nk_semaphore_up(&q->filled);
 }
 
-static void get(struct nk_queue *q, void *message)
+void queue_get(struct nk_queue *q, void *message)
 {
     uint64_t flags = nk_spin_lock_irqsave(&q->lock);
     memcpy(message, place(q, &q->first), q->message_size);
@@ -44,14 +44,14 @@ static void get(struct nk_queue *q, void *message)
 void nk_queue_send(struct nk_queue *q, const void *message)
 {
     nk_semaphore_down(&q->space);
-    put(q, message);
+    queue_put(q, message);
 }
 
 bool nk_queue_send_until(struct nk_queue *q, const void *message, uint64_t tsc)
 {
     bool room = nk_semaphore_down_until(&q->space, tsc);
     if (room) {
-        put(q, message);
+        queue_put(q, message);
     }
     return room;
 }
@@ -60,7 +60,7 @@ bool nk_queue_try_send(struct nk_queue *q, const void *message)
 {
     bool room = nk_semaphore_try_down(&q->space);
     if (room) {
-        put(q, message);
+        queue_put(q, message);
     }
     return room;
 }
@@ -68,14 +68,14 @@ bool nk_queue_try_send(struct nk_queue *q, const void *message)
 void nk_queue_receive(struct nk_queue *q, void *message)
 {
     nk_semaphore_down(&q->filled);
-    get(q, message);
+    queue_get(q, message);
 }
 
 bool nk_queue_receive_until(struct nk_queue *q, void *message, uint64_t tsc)
 {
     bool some = nk_semaphore_down_until(&q->filled, tsc);
     if (some) {
-        get(q, message);
+        queue_get(q, message);
     }
     return some;
 }
@@ -84,7 +84,7 @@ bool nk_queue_try_receive(struct nk_queue *q, void *message)
 {
     bool some = nk_semaphore_try_down(&q->filled);
     if (some) {
-        get(q, message);
+        queue_get(q, message);
     }
     return some;
 }

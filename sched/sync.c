@@ -2,7 +2,7 @@
 
 #include "base/percpu.h"
 #include "base/platform.h"
-#include "sched/waitqueue.h"
+#include "sched/semaphore.h"
 
 void nk_waitqueue_init(struct nk_waitqueue *wq)
 {
@@ -70,22 +70,13 @@ void nk_semaphore_init(struct nk_semaphore *s, unsigned count)
 {
     nk_waitqueue_init(&s->wq);
     s->count = count;
-    s->handover = 0;
-}
-
-static bool take_handover(struct nk_semaphore *s)
-{
-    if (s->handover == 0) {
-        return false;
-    }
-    s->handover--;
-    return true;
+    s->handover = s->special = s->owed = 0;
 }
 
 static NK_NOINLINE void down_slow(struct nk_semaphore *s)
 {
     waitqueue_lock_to_block(&s->wq);
-    if (take_handover(s)) {
+    if (semaphore_take_handover(s)) {
         waitqueue_unlock(&s->wq);
         return;
     }
@@ -111,26 +102,13 @@ bool nk_semaphore_try_down(struct nk_semaphore *s)
     return false;
 }
 
-/* Take the caller's down back; false when every down has its up, so the caller's is on its way. */
-static bool undo_down(struct nk_semaphore *s)
-{
-    int64_t count = __atomic_load_n(&s->count, __ATOMIC_RELAXED);
-    while (count < 0) {
-        if (__atomic_compare_exchange_n(&s->count, &count, count + 1, true, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool nk_semaphore_down_until(struct nk_semaphore *s, uint64_t tsc)
 {
     if (__atomic_fetch_sub(&s->count, 1, __ATOMIC_ACQUIRE) > 0) {
         return true;
     }
     uint64_t flags = nk_spin_lock_irqsave(&s->wq.lock);
-    if (take_handover(s)) {
+    if (semaphore_take_handover(s)) {
         nk_spin_unlock_irqrestore(&s->wq.lock, flags);
         return true;
     }
@@ -142,7 +120,7 @@ bool nk_semaphore_down_until(struct nk_semaphore *s, uint64_t tsc)
         return true;
     }
     flags = nk_spin_lock_irqsave(&s->wq.lock);
-    bool gave_up = !nk_list_empty(&w.link) && undo_down(s);
+    bool gave_up = !nk_list_empty(&w.link) && semaphore_undo_down(s);
     if (gave_up) {
         nk_list_remove(&w.link);
     }
@@ -156,6 +134,11 @@ bool nk_semaphore_down_until(struct nk_semaphore *s, uint64_t tsc)
 static NK_NOINLINE void up_slow(struct nk_semaphore *s)
 {
     uint64_t flags = nk_spin_lock_irqsave(&s->wq.lock);
+    if (nk_unlikely(s->special != 0) && semaphore_up_special(s)) {
+        nk_spinlock_release(&s->wq.lock);
+        sched_after_wake(flags);
+        return;
+    }
     if (nk_unlikely(nk_list_empty(&s->wq.waiters))) {
         s->handover++;
         nk_spin_unlock_irqrestore(&s->wq.lock, flags);
@@ -205,41 +188,6 @@ void nk_event_wait(struct nk_event *e)
     waitqueue_sleep(&e->wq);
     waitqueue_lock_to_block(&e->wq);
     waitqueue_unlock(&e->wq);
-}
-
-/* The thread stands in all lines at once. An event signals with its lock held: once every line has
- * been left under its lock, no signal is under way, and a token of a second event can be dropped.
- */
-int nk_event_wait_any(struct nk_event *const *events, unsigned count, uint64_t tsc)
-{
-    struct waiter w[NK_EVENTS_MAX];
-    struct nk_thread *self = nk_thread_current();
-    int first = -1;
-    bool set = false;
-    nk_assert(count > 0 && count <= NK_EVENTS_MAX);
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t flags = nk_spin_lock_irqsave(&events[i]->wq.lock);
-        set = set || events[i]->set;
-        waitqueue_enter(&events[i]->wq, &w[i]);
-        nk_spin_unlock_irqrestore(&events[i]->wq.lock, flags);
-    }
-    if (!set && tsc == UINT64_MAX) {
-        sched_wait(&self->wait);
-    } else if (!set) {
-        sched_wait_until(&self->wait, tsc);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t flags = nk_spin_lock_irqsave(&events[i]->wq.lock);
-        if (!nk_list_empty(&w[i].link)) {
-            nk_list_remove(&w[i].link);
-        }
-        if (first < 0 && events[i]->set) {
-            first = (int)i;
-        }
-        nk_spin_unlock_irqrestore(&events[i]->wq.lock, flags);
-    }
-    __atomic_exchange_n(&self->wait, WAIT_NOTHING, __ATOMIC_ACQ_REL);
-    return first;
 }
 
 bool nk_event_wait_until(struct nk_event *e, uint64_t tsc)

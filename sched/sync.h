@@ -18,6 +18,8 @@ struct nk_semaphore {
     struct nk_waitqueue wq;
     int64_t count;     /* atomic; negative: how many downs wait */
     unsigned handover; /* wq.lock; ups whose down has not come to stand in line yet */
+    unsigned owed;     /* wq.lock; ups under way whose down was taken before they came */
+    unsigned special;  /* wq.lock; those, and waiters of nk_wait_any() */
 };
 void nk_semaphore_init(struct nk_semaphore *s, unsigned count);
 void nk_semaphore_down(struct nk_semaphore *s);
@@ -50,11 +52,6 @@ void nk_event_init(struct nk_event *e);
 void nk_event_set(struct nk_event *e);
 void nk_event_wait(struct nk_event *e);
 bool nk_event_wait_until(struct nk_event *e, uint64_t tsc);
-
-/* Until one of several is set: the index of the first that is; negative: the deadline passed
- * (UINT64_MAX: there is none). */
-#define NK_EVENTS_MAX 16
-int nk_event_wait_any(struct nk_event *const *events, unsigned count, uint64_t tsc);
 
 /* Condition: threads wait, with a mutex given up meanwhile, until they are told to look again. The
  * mutex is held again when a wait returns, whichever way; a mutex taken several times is given up
@@ -104,3 +101,19 @@ bool nk_queue_try_send(struct nk_queue *q, const void *message);
 void nk_queue_receive(struct nk_queue *q, void *message);
 bool nk_queue_receive_until(struct nk_queue *q, void *message, uint64_t tsc);
 bool nk_queue_try_receive(struct nk_queue *q, void *message);
+
+/* Until one of several things is there, which is taken as by its own call: an event that is set, a
+ * semaphore's down, a message received or sent. Returns its index, the lowest if there are more;
+ * -ETIMEDOUT: the deadline passed (UINT64_MAX: there is none). Up to NK_WAIT_MAX, of all kinds. */
+enum nk_wait_kind { NK_WAIT_EVENT, NK_WAIT_SEMAPHORE, NK_WAIT_RECEIVE, NK_WAIT_SEND };
+struct nk_wait_item {
+    enum nk_wait_kind kind;
+    union {
+        struct nk_event *event;
+        struct nk_semaphore *semaphore;
+        struct nk_queue *queue;
+    };
+    void *message; /* of a queue: where it goes, or what is sent */
+};
+#define NK_WAIT_MAX 16
+int nk_wait_any(const struct nk_wait_item *items, unsigned count, uint64_t tsc);

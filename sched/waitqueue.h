@@ -8,14 +8,34 @@
 
 struct waiter {
     struct nk_list link;
-    struct nk_thread *thread;
+    struct nk_thread *thread; /* bit 0: it waits for other things, too (sched/wait_any.c) */
 };
+
+static inline void waiter_mark_of_many(struct waiter *w)
+{
+    w->thread = (struct nk_thread *)((uintptr_t)w->thread | 1);
+}
+
+static inline bool waiter_is_of_many(const struct waiter *w)
+{
+    return ((uintptr_t)w->thread & 1) != 0;
+}
+
+static inline struct nk_thread *waiter_thread(const struct waiter *w)
+{
+    return (struct nk_thread *)((uintptr_t)w->thread & ~(uintptr_t)1);
+}
 
 /* Stand in line. Lock held. */
 static inline void waitqueue_enter(struct nk_waitqueue *wq, struct waiter *w)
 {
     w->thread = nk_thread_current();
     nk_list_push_back(&wq->waiters, &w->link);
+}
+
+static inline struct waiter *waitqueue_first(const struct nk_waitqueue *wq)
+{
+    return nk_list_entry(wq->waiters.next, struct waiter, link);
 }
 
 /* The thread in front, off the line, which is not empty. Lock held. */

@@ -1,4 +1,4 @@
-/* Lock torture, sequence locks, waiting for several events, children. */
+/* Lock torture, sequence locks, children. */
 #include "base/mcs.h"
 #include "base/seqlock.h"
 #include "base/spinlock.h"
@@ -158,36 +158,6 @@ KTEST(lock_sequence)
     finish_all(t);
     EXPECT_EQ(torn, 0);
     EXPECT_EQ(published.a, 2 * ROUNDS);
-}
-
-/* --- several events --------------------------------------------------------------------------- */
-
-static struct nk_event events[3];
-
-static void set_one(void *arg)
-{
-    nk_event_set(&events[(uint64_t)arg]);
-}
-
-KTEST(event_wait_any)
-{
-    struct nk_event *const all[] = {&events[0], &events[1], &events[2]};
-    for (unsigned round = 0; round < 200; round++) {
-        struct nk_thread *t;
-        for (unsigned i = 0; i < 3; i++) {
-            nk_event_init(&events[i]);
-        }
-        if (round < 3) {
-            EXPECT_EQ(nk_event_wait_any(all, 3, x86_rdtsc() + nk_ns_to_tsc(MS)), -1);
-        }
-        uint64_t which = round % 3;
-        ASSERT_EQ(nk_thread_start(&t, NULL, set_one, (void *)which), 0);
-        uint64_t deadline = round % 2 != 0 ? UINT64_MAX : x86_rdtsc() + nk_ns_to_tsc(60000 * MS);
-        EXPECT_EQ(nk_event_wait_any(all, 3, deadline), which);
-        EXPECT_EQ(nk_event_wait_any(all, 3, 1), which); /* it stays set */
-        EXPECT_EQ(nk_thread_join(t), 0);
-        EXPECT_EQ(nk_thread_destroy(t), 0);
-    }
 }
 
 /* --- children --------------------------------------------------------------------------------- */
