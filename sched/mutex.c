@@ -131,7 +131,7 @@ static bool hand_over(struct nk_mutex *m, bool lending, struct nk_thread **next)
 
 /* False: it is still the caller's, and nobody's in line. It must be given back by an exchange then:
  * who takes it may free it, and this would still have to release the line's lock. */
-static NK_NOINLINE bool unlock_slow(struct nk_mutex *m)
+static bool unlock_in_line(struct nk_mutex *m)
 {
     struct nk_thread *next;
     bool lending = __atomic_load_n(&m->lends, __ATOMIC_RELAXED), done;
@@ -155,6 +155,17 @@ static NK_NOINLINE bool unlock_slow(struct nk_mutex *m)
     return next != NULL;
 }
 
+static NK_NOINLINE void unlock_slow(struct nk_mutex *m, uintptr_t self)
+{
+    uintptr_t owner;
+    do {
+        if (unlock_in_line(m)) {
+            return;
+        }
+        owner = self;
+    } while (!owner_exchange(m, &owner, 0));
+}
+
 void nk_mutex_unlock(struct nk_mutex *m)
 {
     const uintptr_t self = (uintptr_t)nk_thread_current();
@@ -164,10 +175,7 @@ void nk_mutex_unlock(struct nk_mutex *m)
         return;
     }
     uintptr_t owner = self;
-    while (nk_unlikely(!owner_exchange(m, &owner, 0))) {
-        if (unlock_slow(m)) {
-            return;
-        }
-        owner = self;
+    if (nk_unlikely(!owner_exchange(m, &owner, 0))) {
+        unlock_slow(m, self);
     }
 }

@@ -3,7 +3,7 @@
 
 #include "sched/waitqueue.h"
 
-/* All of these: the line's lock held. */
+/* All of these: the line's lock is held. */
 
 static inline bool semaphore_take_handover(struct nk_semaphore *s)
 {
@@ -27,8 +27,9 @@ static inline bool semaphore_undo_down(struct nk_semaphore *s)
     return false;
 }
 
-/* An up that has found a waiter, while `special` is not 0. False: it is as any other. */
-bool semaphore_up_special(struct nk_semaphore *s);
+/* An up that has found that somebody waits, while `special` is not 0. Releases the lock and has
+ * interrupts as in flags again. */
+void semaphore_up_special(struct nk_semaphore *s, uint64_t flags);
 
 /* No lock; a place or a message has been taken by a down of `space` or `filled`. */
 void queue_put(struct nk_queue *q, const void *message);

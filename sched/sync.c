@@ -134,9 +134,8 @@ bool nk_semaphore_down_until(struct nk_semaphore *s, uint64_t tsc)
 static NK_NOINLINE void up_slow(struct nk_semaphore *s)
 {
     uint64_t flags = nk_spin_lock_irqsave(&s->wq.lock);
-    if (nk_unlikely(s->special != 0) && semaphore_up_special(s)) {
-        nk_spinlock_release(&s->wq.lock);
-        sched_after_wake(flags);
+    if (nk_unlikely(s->special != 0)) {
+        semaphore_up_special(s, flags);
         return;
     }
     if (nk_unlikely(nk_list_empty(&s->wq.waiters))) {

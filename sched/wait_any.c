@@ -40,21 +40,27 @@ static bool semaphore_leave(struct nk_semaphore *s, struct waiter *w)
     return taken;
 }
 
-bool semaphore_up_special(struct nk_semaphore *s)
+void semaphore_up_special(struct nk_semaphore *s, uint64_t flags)
 {
+    struct waiter *w = waitqueue_first(&s->wq);
     if (s->owed > 0) {
         s->owed--;
         s->special--;
-        return true;
+    } else if (nk_list_empty(&s->wq.waiters)) {
+        s->handover++;
+    } else if (waiter_is_of_many(w)) {
+        nk_list_remove(&w->link);
+        s->special--;
+        sched_signal_irqs_off(waiter_thread(w), &waiter_thread(w)->wait);
+    } else {
+        struct nk_thread *t = waitqueue_pop(&s->wq);
+        nk_spinlock_release(&s->wq.lock);
+        sched_signal_irqs_off(t, &t->wait);
+        sched_after_wake(flags);
+        return;
     }
-    if (nk_list_empty(&s->wq.waiters) || !waiter_is_of_many(waitqueue_first(&s->wq))) {
-        return false;
-    }
-    struct waiter *w = waitqueue_first(&s->wq);
-    nk_list_remove(&w->link);
-    s->special--;
-    sched_signal_irqs_off(waiter_thread(w), &waiter_thread(w)->wait);
-    return true;
+    nk_spinlock_release(&s->wq.lock);
+    sched_after_wake(flags);
 }
 
 /* --- events ----------------------------------------------------------------------------------- */
