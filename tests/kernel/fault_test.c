@@ -156,11 +156,18 @@ static int clone_thread(void)
 
 static int make_work_queue(void)
 {
+    struct nk_work_service *s;
     struct nk_work_queue *q;
-    int err = nk_work_queue_create(&q, NULL);
+    int err =
+        nk_work_service_create(&s, &(struct nk_work_service_attr){.name = "fault", .threads = 2});
+    if (err != 0) {
+        return err;
+    }
+    err = nk_work_queue_create(&q, "fault", s);
     if (err == 0) {
         nk_work_queue_destroy(q);
     }
+    EXPECT_EQ(nk_work_service_destroy(s), 0);
     return err;
 }
 
