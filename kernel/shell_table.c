@@ -23,6 +23,7 @@ const struct shell_command shell_command_table[] = {
      "vm dump <name>             all of that, and the hardware's block\n"
      "vm mem <name> <address> [bytes]    guest-physical memory\n"
      "vm stats <name> [all|<vcpu>]       exits by kind, of all vCPUs together, each, or one\n"
+     "vm written <name> [off]            pages written since last asked; off: stop counting\n"
      "vm inject-nmi <name> [vcpu]        as its NMI button would\n"
      "vm balloon <name> [size]   memory it holds; have the guest give so much (64M, 1G) back\n"
      "vm swap <name> [size]      squeeze so much of its memory aside until it is touched\n"

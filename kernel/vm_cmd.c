@@ -163,6 +163,7 @@ static const struct vm_action action_table[] = {
     {.name = "trace", .on_vm = vm_cmd_trace},
     {.name = "dump", .on_vm = vm_cmd_dump},
     {.name = "stats", .on_vm = vm_cmd_stats},
+    {.name = "written", .on_vm = vm_cmd_written},
     {.name = "inject-nmi", .on_vm = action_nmi},
     {.name = "balloon", .on_vm = vm_cmd_balloon},
     {.name = "swap", .on_vm = vm_cmd_swap},

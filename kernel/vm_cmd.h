@@ -14,6 +14,7 @@ bool vm_cmd_number(const char *text, uint64_t limit, uint64_t *out);
 
 int vm_cmd_show(struct vm *vm, int argc, char **argv);
 int vm_cmd_stats(struct vm *vm, int argc, char **argv);
+int vm_cmd_written(struct vm *vm, int argc, char **argv);
 int vm_cmd_dump(struct vm *vm, int argc, char **argv);
 int vm_cmd_regs(struct vm *vm, int argc, char **argv);
 int vm_cmd_trace(struct vm *vm, int argc, char **argv);

@@ -1,5 +1,6 @@
 /* What the shell shows of a VM: vm show, stats, dump, regs, trace, mem. */
 #include <errno.h>
+#include <string.h>
 
 #include "kernel/shell.h"
 #include "kernel/vm_cmd.h"
@@ -72,6 +73,30 @@ int vm_cmd_stats(struct vm *vm, int argc, char **argv)
     }
     if (argc == 0) {
         print_exits(vm, -1);
+    }
+    return 0;
+}
+
+/* From the first call on, until "off", writes are logged. */
+int vm_cmd_written(struct vm *vm, int argc, char **argv)
+{
+    uint64_t pages;
+    bool known;
+    if (argc > 1 || (argc == 1 && strcmp(argv[0], "off") != 0)) {
+        return shell_usage("vm");
+    }
+    if (argc == 1) {
+        vmm_vm_forget_written(vm);
+        return 0;
+    }
+    int err = vmm_vm_count_written(vm, &pages, &known);
+    if (err != 0) {
+        return vm_cmd_report(vm_cmd_name(vm), "count its writes", err);
+    }
+    if (known) {
+        shell_printf("%llu pages written since last asked\n", (unsigned long long)pages);
+    } else {
+        shell_printf("writes are counted from now on\n");
     }
     return 0;
 }

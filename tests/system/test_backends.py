@@ -1,10 +1,13 @@
 """Linux on each back end and machine: the same guest, the same checks."""
 
+import re
+import time
+
 import pytest
 from lib.machine import BUILD
-from lib.vm import Tree, linux_manifest
+from lib.vm import Tree, linux_manifest, manifest
 
-from session import GUEST, guest_shell
+from session import GUEST, command, guest_shell, to_node, vm_states
 
 # Bochs is ten times slower than QEMU; its clocks are as slow, so nothing in the guest times out.
 SECONDS = 400
@@ -39,3 +42,66 @@ def test_image_boots(machine, kind):
     node = machine(kind, iso=BUILD / "orthocone.iso", cpus=2, memory="512M", timeout=SECONDS)
     node.expect(r"boot: multiboot2 by GRUB")
     check_and_power_off(node, 1)
+
+
+def start_guest(machine, scratch, kind, vm, line=""):
+    """A machine with one CPU, which guest and shell share."""
+    tree = Tree(scratch / "tree")
+    tree.add_vm(vm)
+    return machine(kind, cpus=1, memory="256M", timeout=SECONDS, command_line=line, **tree.arguments())
+
+
+def exits(node, name):
+    """{kind: count} by "vm stats"."""
+    rows = re.findall(r"^(\w+) +(\d+) +\d+ +\d+$", "\n".join(command(node, f"vm stats {name}")), re.M)
+    return {kind: int(count) for kind, count in rows}
+
+
+def finish(node):
+    node.sendline("poweroff")
+    assert node.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("kind", ["qemu", "bochs-vmx"])
+def test_guest_with_interrupts_off_is_preempted(machine, scratch, kind):
+    node = start_guest(machine, scratch, kind, manifest("ending", name="spin", args="end=spin", cpus=(0,)))
+    node.expect(r"ending: spin")
+    to_node(node)
+    assert vm_states(node)["spin"][0] == "running"
+    command(node, "vm stop spin")
+    assert vm_states(node)["spin"][0] == "stopped"
+    finish(node)
+
+
+PAGES = 2000  # more than the buffer of Intel's page-modification log holds
+
+
+@pytest.mark.parametrize("log, kind", [("by_faults", "qemu"), ("by_faults", "bochs-svm"),
+                                       ("by_faults", "bochs-vmx-skylake"), ("by_pml", "bochs-vmx-skylake")])
+def test_written_pages_are_counted(machine, scratch, log, kind):
+    line = "vmx.features=-pml" if log == "by_faults" else ""
+    node = start_guest(machine, scratch, kind, manifest("writer", args=f"pages={PAGES}", cpus=(0,)), line)
+    node.expect(rf"writer: {PAGES} pages")
+    to_node(node)
+    assert "counted from now on" in command(node, "vm written writer")[-1]
+    before = exits(node, "writer").get("nested_fault", 0)
+    command(node, "vm written writer")  # the next one counts what comes from here on
+    for _ in range(2):
+        time.sleep(2)
+        assert PAGES <= int(command(node, "vm written writer")[-1].split()[0]) < PAGES + 20
+    faults = exits(node, "writer").get("nested_fault", 0) - before
+    assert faults == 0 if log == "by_pml" else faults >= PAGES
+    command(node, "vm written writer off")
+    assert "counted from now on" in command(node, "vm written writer")[-1]
+    command(node, "vm kill writer")  # with the log on
+    finish(node)
+
+
+@pytest.mark.parametrize("line, exits_for", [("", 0), ("vmx.features=-apicv", 100)])
+def test_eoi_needs_no_exits(machine, scratch, line, exits_for):
+    """100 EOIs through memory; the guest does some 40 other accesses that exit."""
+    vm = manifest("bench", args="only=eoi_xapic", cpus=(0,))
+    node = start_guest(machine, scratch, "bochs-vmx", vm, line)
+    node.expect(r"vm bench: stopped: ")
+    assert exits_for <= exits(node, "bench").get("nested_fault", 0) < exits_for + 60
+    finish(node)

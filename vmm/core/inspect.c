@@ -1,4 +1,5 @@
 /* What a host may ask about a VM without stopping it. */
+#include "core/dirty.h"
 #include "core/vm.h"
 
 enum vm_state vmm_vm_state(const struct vm *vm)
@@ -88,4 +89,51 @@ int vmm_vm_read_memory(struct vm *vm, uint64_t gpa, void *out, uint64_t length)
 {
     vmm_control_enter(vm);
     return vmm_control_leave(vm, vmm_memory_read(vm, VMM_GPA(gpa), out, length));
+}
+
+static int count_region(struct vm *vm, const struct vmm_region *r, uint64_t *pages)
+{
+    uint64_t words = vmm_dirty_words(r);
+    uint64_t *bits = vmm_vm_alloc(vm, words * sizeof(*bits));
+    int error;
+
+    if (bits == NULL) {
+        return -VMM_ENOMEM;
+    }
+    error = vmm_dirty_fetch(vm, r, bits);
+    for (uint64_t i = 0; error == 0 && i < words; i++) {
+        for (uint64_t left = bits[i]; left != 0; left &= left - 1) {
+            ++*pages;
+        }
+    }
+    vmm_vm_free(vm, bits, words * sizeof(*bits));
+    return error;
+}
+
+int vmm_vm_count_written(struct vm *vm, uint64_t *pages, bool *known)
+{
+    const struct vmm_region *r;
+    int error = 0;
+
+    vmm_control_enter(vm);
+    *pages = 0;
+    *known = vm->memory.logging;
+    if (!*known) {
+        return vmm_control_leave(vm, vmm_dirty_start(vm));
+    }
+    for (unsigned i = 0; error == 0 && (r = vmm_memory_region(vm, i)) != NULL; i++) {
+        if (vmm_dirty_bits(r) != NULL) {
+            error = count_region(vm, r, pages);
+        }
+    }
+    return vmm_control_leave(vm, error);
+}
+
+void vmm_vm_forget_written(struct vm *vm)
+{
+    vmm_control_enter(vm);
+    if (vm->memory.logging) {
+        vmm_dirty_stop(vm);
+    }
+    (void)vmm_control_leave(vm, 0);
 }

@@ -64,6 +64,8 @@ static void update_window(struct vm *vm)
     vm->ops->unlock(vm->host, &vm->memory.lock);
 }
 
+#define MODE_CONTROLS (PROC2_APIC_ACCESS | PROC2_X2APIC | PROC2_APIC_REGS | PROC2_VIRTUAL_INTR)
+
 static uint32_t controls_of(enum vlapic_mode mode)
 {
     switch (mode) {
@@ -85,9 +87,9 @@ static void change_mode(struct vcpu *v, enum vlapic_mode mode)
 
     update_window(v->vm);
     flags = vmx_acquire(v);
-    vmcs_write32(VMCS_PROC2_CONTROLS, vmx->caps.proc2 | controls_of(mode));
+    vmx_set_proc2(x, (x->proc2 & ~MODE_CONTROLS) | controls_of(mode));
     vmcs_write64(VMCS_MSR_BITMAP, bitmap.v);
-    vmcs_write64(VMCS_APIC_ACCESS, ((const struct vmx_vm *)v->vm->arch)->apic_page.v);
+    vmcs_write64(VMCS_APIC_ACCESS, x->vm->apic_page.v);
     vmx_set_proc(x, x->proc & ~(PROC_INTR_WINDOW | PROC_CR8_LOAD));
     vmx_release(flags);
     x->apic_mode = (uint8_t)mode;

@@ -108,6 +108,15 @@ static void choose_pin(struct vmx_caps *caps, uint64_t capability, uint64_t misc
     }
 }
 
+/* The log is of dirty bits. */
+static void choose_pml(struct vmx_caps *caps, uint64_t capability, const char *without)
+{
+    caps->proc2_offered = caps->proc2;
+    if ((capability >> 32 & PROC2_PML) != 0 && caps->ept_ad && wanted(without, "pml")) {
+        caps->proc2_offered |= PROC2_PML;
+    }
+}
+
 static void choose_apicv(struct vmx_caps *caps, uint64_t capability, const char *without)
 {
     caps->apicv = (capability >> 32 & PROC2_APICV) == PROC2_APICV &&
@@ -151,5 +160,6 @@ int vmx_caps_read(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const c
     vmx_controls(read(arg, MSR_PROC2), PROC2_EPT, secondary_like(caps, without), &caps->proc2);
     choose_pin(caps, read(arg, MSR_PIN + at), read(arg, MSR_MISC), without);
     choose_apicv(caps, read(arg, MSR_PROC2), without);
+    choose_pml(caps, read(arg, MSR_PROC2), without);
     return 0;
 }

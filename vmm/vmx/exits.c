@@ -3,7 +3,19 @@
 #include "core/x86.h"
 #include "vmx/vmx.h"
 
-enum detail { NONE, EXCEPTION, NMI_WINDOW, CR, DR, IO, EPT, APIC_ACCESS, APIC_WRITE, APIC_EOI };
+enum detail {
+    NONE,
+    EXCEPTION,
+    NMI_WINDOW,
+    CR,
+    DR,
+    IO,
+    EPT,
+    APIC_ACCESS,
+    APIC_WRITE,
+    APIC_EOI,
+    PML
+};
 
 /* What is not here is unknown. */
 static const struct {
@@ -41,6 +53,7 @@ static const struct {
     [EXIT_INVVPID] = {VMM_EXIT_refused, NONE, true},
     [EXIT_WBINVD] = {VMM_EXIT_wbinvd, NONE, true},
     [EXIT_XSETBV] = {VMM_EXIT_xsetbv, NONE, true},
+    [EXIT_PML_FULL] = {VMM_EXIT_retry, PML, false}, /* run.c has emptied it */
     [EXIT_VMFUNC] = {VMM_EXIT_refused, NONE, true},
 };
 
@@ -213,6 +226,11 @@ static void decode_detail(struct vcpu *v, struct vmx_vcpu *x, struct vmm_exit *e
         break;
     case APIC_WRITE:
         vmx_apicv_decode_write(x, e);
+        break;
+    case PML:
+        if ((e->info1 & EPT_NMI_UNBLOCKED) != 0) {
+            block_nmis_again(x);
+        }
         break;
     case APIC_EOI:
         e->apic.vector = (uint8_t)e->info1;

@@ -56,6 +56,14 @@ void vmx_set_proc(struct vmx_vcpu *x, uint32_t proc)
     }
 }
 
+void vmx_set_proc2(struct vmx_vcpu *x, uint32_t proc2)
+{
+    if (x->proc2 != proc2) {
+        x->proc2 = proc2;
+        vmcs_write32(VMCS_PROC2_CONTROLS, proc2);
+    }
+}
+
 static void change_proc(struct vcpu *v, uint32_t bit, bool on)
 {
     struct vmx_vcpu *x = vmx_vcpu(v);

@@ -133,7 +133,11 @@ static void load_state(struct vcpu *v, struct vmx_vcpu *x)
 }
 
 /* The preemption timer ends the run when the vCPU's next deadline comes. It counts a part of the
- * TSC, rounded up: an exit that is early would only come again. Spec: section 26.5.1. */
+ * TSC, rounded up: an exit that is early would only come again. Spec: section 26.5.1.
+ *
+ * A run that begins with the guest's interrupts off ends after some time in any case: Bochs 2.7
+ * lets no interrupt end it as long as the guest leaves IF alone, and the CPU would be lost. Guests
+ * that compute have interrupts on, so on processors nobody notices. */
 static void load_timer(struct vcpu *v, struct vmx_vcpu *x)
 {
     uint64_t deadline = __atomic_load_n(&v->deadline, __ATOMIC_RELAXED);
@@ -145,6 +149,9 @@ static void load_timer(struct vcpu *v, struct vmx_vcpu *x)
         uint64_t left = deadline <= now ? 0 : ((deadline - now) >> shift) + 1;
 
         timer = left < timer ? (uint32_t)left : timer;
+    }
+    if (vmm_unlikely((v->rflags & X86_RFLAGS_IF) == 0) && timer > x->vmx->closed_run) {
+        timer = x->vmx->closed_run;
     }
     if (timer != x->timer) {
         vmcs_write32(VMCS_PREEMPTION_TIMER, timer);
@@ -238,6 +245,9 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
         return;
     }
     load_state(v, x);
+    if (vmm_unlikely(x->logging != __atomic_load_n(&x->vm->logging, __ATOMIC_SEQ_CST))) {
+        vmx_pml_switch(x, !x->logging);
+    }
     if (vmm_likely(v->ends_at_deadline)) {
         load_timer(v, x);
     }
@@ -249,6 +259,9 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
     save_state(v, x);
     if (vmm_likely(x->apicv)) {
         take_interrupts(v, x);
+    }
+    if (vmm_unlikely(x->logging)) {
+        vmx_pml_drain(v, x);
     }
     vmx_exit_decode(v, e);
     __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);

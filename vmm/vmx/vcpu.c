@@ -25,6 +25,9 @@ static void free_pages(struct vcpu *v, struct vmx_vcpu *x)
     if (x->virtual_apic != NULL) {
         v->ops->pages_free(v->host, x->virtual_apic_pa, 1);
     }
+    if (x->pml != NULL) {
+        v->ops->pages_free(v->host, x->pml_pa, 1);
+    }
     vmm_vm_free(v->vm, x, sizeof(*x));
 }
 
@@ -39,6 +42,7 @@ int vmx_vcpu_create(struct vcpu *v)
     }
     x->vmx = v->vm->vmm->arch;
     x->nested = &v->vm->nested;
+    x->vm = vm;
     x->ept_seen = vm->ept_seen;
     page = vmx_alloc_page(v->vm, &x->vmcs);
     if (page == NULL) {
@@ -142,6 +146,8 @@ static void reset_controls(struct vmx_vcpu *x)
     vmcs_write32(VMCS_PROC_CONTROLS, caps->proc);
     x->proc = caps->proc;
     vmcs_write32(VMCS_PROC2_CONTROLS, caps->proc2);
+    x->proc2 = caps->proc2;
+    x->logging = false;
     vmcs_write32(VMCS_EXIT_CONTROLS, caps->exit);
     vmcs_write32(VMCS_ENTRY_CONTROLS, caps->entry);
     vmcs_write32(VMCS_EXCEPTION_BITMAP, EXCEPTIONS);

@@ -11,6 +11,8 @@
 
 #define CR4_VMXE (UINT64_C(1) << 13)
 
+#define CLOSED_RUN_MS 10
+
 enum vmx_cpu_error { CPU_OK, CPU_LOCKED_OFF, CPU_FIXED_BITS, CPU_VMXON_FAILED };
 
 static uint64_t read_msr(void *arg, uint32_t msr)
@@ -204,6 +206,7 @@ static int create(struct vmm *vmm, struct vmm_error *err)
     }
     error = vmx_caps_read(&vmx->caps, read_msr, NULL, option(vmm), &lacks);
     vmm_assert(vmm, error == 0); /* probe() saw the same MSRs */
+    vmx->closed_run = (uint32_t)(vmm->ops->cycles_khz * CLOSED_RUN_MS >> vmx->caps.timer_shift);
     vmx->cpu_count = cpu_count;
     for (unsigned i = 0; i < cpu_count; i++) {
         vmx->cpu[i].id = i;
@@ -253,7 +256,7 @@ static void describe(struct vmm *vmm, char *out, size_t size)
                : (caps->proc & PROC_TPR_SHADOW) != 0 ? ", TPR shadow"
                                                      : "",
                (caps->pin & PIN_TIMER) != 0 ? ", preemption timer" : "",
-               (caps->proc2 & PROC2_PML) != 0 ? ", PML" : "",
+               (caps->proc2_offered & PROC2_PML) != 0 ? ", PML" : "",
                (caps->proc2 & PROC2_PAUSE_LOOP) != 0 ? ", PAUSE-loop exits" : "");
 }
 
@@ -265,6 +268,7 @@ const struct vmm_backend vmx_backend = {
     .describe = describe,
     .vm_create = vmx_ept_create,
     .vm_destroy = vmx_ept_destroy,
+    .log_writes = vmx_log_writes,
     .vcpu_create = vmx_vcpu_create,
     .vcpu_destroy = vmx_vcpu_destroy,
     .vcpu_reset = vmx_vcpu_reset,

@@ -17,6 +17,7 @@ struct vmx_vcpu;
 struct vmx_caps {
     uint32_t revision;
     uint32_t pin, proc, proc2, exit, entry; /* controls as vCPUs have them at reset */
+    uint32_t proc2_offered;                 /* with those that come and go */
     uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     uint64_t ept_vpid;
     bool page_1g, ept_ad, invept_single;
@@ -41,12 +42,14 @@ struct vmx_cpu {
 struct vmx {
     struct vmx_caps caps;
     hpa_t msr_bitmap, msr_bitmap_x2apic; /* the second for a LAPIC whose MSRs need no exits */
+    uint32_t closed_run; /* of the preemption timer: a run with the guest's interrupts off */
     unsigned cpu_count;
     struct vmx_cpu cpu[];
 };
 
 /* Of one VM, vm->arch. */
 struct vmx_vm {
+    bool logging;          /* atomic: of writes, by PML */
     hpa_t apic_page;       /* where the LAPIC's window leads to while all vCPUs use it; 0: none */
     bool apic_page_mapped; /* under the memory's lock */
     uint64_t ept_seen[];   /* by CPU: the nested tables' flush generation when it last flushed */
@@ -65,7 +68,7 @@ struct vmx_vcpu {
 
     uint64_t rip, rsp, rflags; /* as the VMCS has them */
     uint32_t blocked;          /* interruptibility, likewise */
-    uint32_t proc;             /* processor-based controls, likewise */
+    uint32_t proc, proc2;      /* processor-based controls, likewise */
     uint64_t event;            /* entry interruption information, error code << 32; 0: none */
     uint64_t entered_with;     /* `event` of the last entry, which may be refused, and forget it */
     uint64_t cr2, dr6;
@@ -79,6 +82,10 @@ struct vmx_vcpu {
     uint16_t intr_status; /* as the VMCS has it: RVI, SVI */
     uint64_t level[4];    /* vectors whose EOI exits, likewise */
     uint32_t timer;       /* preemption timer, likewise */
+    const struct vmx_vm *vm;
+    uint64_t *pml; /* while writes are logged */
+    hpa_t pml_pa;
+    bool logging; /* the controls are for that */
     bool dr_loaded;
     bool cannot_run; /* CR0 is one that only an unrestricted guest may have */
     bool fail;       /* the last entry ended at VMLAUNCH or VMRESUME itself */
@@ -187,6 +194,7 @@ void vmx_set_cr8_exits(struct vcpu *v, bool on);
 void vmx_event_again(struct vcpu *v, uint32_t info, uint32_t error);
 /* Write the processor-based controls if they change. The VMCS is loaded. */
 void vmx_set_proc(struct vmx_vcpu *x, uint32_t proc);
+void vmx_set_proc2(struct vmx_vcpu *x, uint32_t proc2);
 
 /* --- apicv.c -------------------------------------------------------------------------------------
  */
@@ -199,6 +207,13 @@ void vmx_apicv_external(struct vcpu *v, struct vmx_vcpu *x); /* what waits is th
 void vmx_apicv_reset(struct vmx_vcpu *x);
 void vmx_apicv_decode_access(struct vmm_exit *e);
 void vmx_apicv_decode_write(struct vmx_vcpu *x, struct vmm_exit *e);
+
+/* --- pml.c ------------------------------------------------------------------------------------ */
+
+bool vmx_log_writes(struct vm *vm, bool on);
+/* The VMCS loaded, interrupts off: at an entry that finds logging changed, after each exit. */
+void vmx_pml_switch(struct vmx_vcpu *x, bool on);
+void vmx_pml_drain(struct vcpu *v, struct vmx_vcpu *x);
 
 /* --- ept.c ------------------------------------------------------------------------------------ */
 

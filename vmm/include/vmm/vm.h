@@ -162,6 +162,12 @@ enum vm_dump {                             /* what of every vCPU */
 /* Through the print hook. Of a running vCPU it shows what its last exit saw. */
 void vmm_vm_dump(struct vm *vm, unsigned what);
 
+/* How many of its pages were written since the last call, which the first one cannot tell (false in
+ * *known): writes are logged from then on. Errors: -VMM_ENOMEM. */
+int vmm_vm_count_written(struct vm *vm, uint64_t *pages, bool *known) VMM_MUST_CHECK;
+/* The log ends, and with it what it costs. */
+void vmm_vm_forget_written(struct vm *vm);
+
 /* As if its NMI button was pressed. Errors: -VMM_EINVAL not running, no such vCPU. */
 int vmm_vm_inject_nmi(struct vm *vm, unsigned vcpu) VMM_MUST_CHECK;
 /* Guest-physical memory, RAM and ROM only. Errors: -VMM_EFAULT some of it is neither. */
