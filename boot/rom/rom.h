@@ -18,7 +18,7 @@ struct rom_anchor { /* in the boot block (reset.asm); tools/romtool fills it in 
     uint32_t size;                              /* of the flash part */
     uint32_t loader[ROM_LOADERS], directory[2]; /* offsets */
     uint32_t crc;
-} NK_PACKED;
+};
 
 /* ---- say.c */
 
