@@ -1,0 +1,1 @@
+#define NK_VERSION "c13c3a7"
