@@ -75,6 +75,8 @@ DEVICE_MACHINES = {
     "2cpu-pci": (2, "256M", "max", PCI_DEVICES),
     "2cpu-pcie": (2, "256M", "max", PCIE_DEVICES),
     "1cpu-pci-8259": (1, "128M", "max", ["-no-acpi", *PCI_DEVICES]),
+    "2cpu-pci-rom": (2, "256M", "max", PCI_DEVICES),
+    "2cpu-pcie-rom": (2, "256M", "max", PCIE_DEVICES),
 }
 
 APPLICATION = ["-initrd", str(BUILD / "native/hello")]
@@ -127,7 +129,8 @@ def jobs():
 
         tests = DEVICE_TESTS if machine in DEVICE_MACHINES else "*"
         line = SPECIAL_LINES.get(machine, f"ktest={tests}")
-        yield Job("kernel", machine, command(machine, line), TIMEOUT, judge, weight=50)
+        environment = {"FROM": "rom"} if machine.endswith("-rom") else {}
+        yield Job("kernel", machine, command(machine, line), TIMEOUT, judge, weight=50, environment=environment)
 
     for name, text in panic_tests():
 
