@@ -21,16 +21,17 @@
 #define NAME_MAX_BYTES  32
 #define RX_RING_BYTES   NK_KIB(16) /* more than a large paste, between interrupt and thread */
 #define GETC_BYTES      NK_KIB(8)
-#define FRAMEBUFFER_RGB 1 /* boot/bootinfo.h */
-#define ESCAPE_TWICE_NS UINT64_C(1000000000)
+#define FRAMEBUFFER_RGB 1                    /* boot/bootinfo.h */
+#define ESCAPE_NS       UINT64_C(1000000000) /* how long what follows Ctrl-] belongs to it */
+#define KEY_BREAK       0x02                 /* Ctrl-B */
+#define KEY_NEXT        0x0e                 /* Ctrl-N */
 
 struct nk_console {
     char name[NAME_MAX_BYTES];
     struct nk_list link;
     struct nk_ring out;
     uint64_t lost; /* bytes of output that gave way since it was last in front */
-    void (*input)(void *arg, const char *s, size_t len);
-    void *arg;
+    struct nk_console_receiver to;
 };
 
 static char shell_out[NK_CONSOLE_RING_BYTES], rx_bytes[RX_RING_BYTES], getc_bytes[GETC_BYTES];
@@ -41,7 +42,7 @@ static void shell_input(void *arg, const char *s, size_t len);
 static struct nk_console shell_stream = {
     .name = "shell",
     .out = {.bytes = shell_out, .size = sizeof(shell_out)},
-    .input = shell_input,
+    .to.input = shell_input,
 };
 
 static struct {
@@ -105,15 +106,40 @@ static void stream_put(struct nk_console *c, const char *s, size_t len)
     c->lost += nk_ring_put_over(&c->out, s, len);
 }
 
-void console_stream_write(struct nk_console *c, const char *s, size_t len)
+/* Twice the room, as long as output waits that has none. Memory is taken without the lock. */
+static void make_room(struct nk_console *c, size_t len)
 {
+    size_t size = c->out.size;
+    if (nk_ring_space(&c->out) >= len || size >= NK_CONSOLE_RING_MOST) {
+        return;
+    }
+    char *bytes = kmalloc(2 * size);
+    if (!bytes) {
+        return;
+    }
     uint64_t flags = nk_spin_lock_irqsave(&console.lock);
-    stream_put(c, s, len);
+    if (c->out.size == size) {
+        bytes = nk_ring_move(&c->out, bytes, 2 * size);
+    }
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    kfree(bytes);
+}
+
+size_t console_stream_write(struct nk_console *c, const char *s, size_t len)
+{
+    make_room(c, len);
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
     bool kick = c == console.front && !console.sync;
+    if (kick) {
+        len = nk_ring_put(&c->out, s, len);
+    } else {
+        stream_put(c, s, len);
+    }
     nk_spin_unlock_irqrestore(&console.lock, flags);
     if (kick) {
         uart_transmit_kick();
     }
+    return len;
 }
 
 /* The kernel's own text in front of the user is never dropped: who finds the ring full drains it
@@ -298,17 +324,47 @@ static void switch_to(struct nk_console *to)
 
 static void escape_typed(void)
 {
-    uint64_t now = nk_now_ns();
     if (console.front != &shell_stream) {
-        console.escape_ns = now;
+        console.escape_ns = nk_now_ns();
         switch_to(&shell_stream);
     } else if (console.last_guest) {
-        struct nk_console *guest = console.last_guest;
+        switch_to(console.last_guest);
+    }
+}
+
+/* The guest's stream behind this one, in the order of creation. */
+static struct nk_console *next_guest(struct nk_console *c)
+{
+    struct nk_list *next = c->link.next;
+    while (next == &console.streams || next == &shell_stream.link) {
+        next = next->next;
+    }
+    return nk_list_entry(next, struct nk_console, link);
+}
+
+/* What is typed right behind the Ctrl-] that left a guest. False: it is the shell's. */
+static bool after_escape(char key)
+{
+    struct nk_console *guest = console.last_guest;
+    bool in_time = console.escape_ns != 0 && nk_now_ns() - console.escape_ns < ESCAPE_NS;
+    console.escape_ns = 0;
+    if (!in_time || !guest) {
+        return false;
+    }
+    switch (key) {
+    case NK_CONSOLE_ESCAPE:
         switch_to(guest);
-        if (now - console.escape_ns < ESCAPE_TWICE_NS) {
-            guest->input(guest->arg, &(const char){NK_CONSOLE_ESCAPE}, 1);
-        }
-        console.escape_ns = 0;
+        guest->to.input(guest->to.arg, &key, 1);
+        return true;
+    case KEY_BREAK:
+        switch_to(guest);
+        guest->to.send_break(guest->to.arg);
+        return true;
+    case KEY_NEXT:
+        switch_to(next_guest(guest));
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -316,14 +372,15 @@ static void dispatch(const char *s, size_t len)
 {
     nk_mutex_lock(&console.switching);
     while (len) {
-        const char *escape = memchr(s, NK_CONSOLE_ESCAPE, len);
-        size_t run = escape ? (size_t)(escape - s) : len;
-        if (run) {
-            console.front->input(console.front->arg, s, run);
-        }
-        if (escape) {
+        size_t run = 1;
+        if (console.escape_ns != 0 && after_escape(*s)) {
+            /* done */
+        } else if (*s == NK_CONSOLE_ESCAPE) {
             escape_typed();
-            run++;
+        } else {
+            const char *escape = memchr(s, NK_CONSOLE_ESCAPE, len);
+            run = escape ? (size_t)(escape - s) : len;
+            console.front->to.input(console.front->to.arg, s, run);
         }
         s += run;
         len -= run;
@@ -362,7 +419,7 @@ static struct nk_console *find(const char *name)
 }
 
 int console_create(struct nk_console **out, const char *name,
-                   void (*input)(void *arg, const char *s, size_t len), void *arg)
+                   const struct nk_console_receiver *receiver)
 {
     struct nk_console *c = kzalloc(sizeof(*c));
     char *bytes = kmalloc(NK_CONSOLE_RING_BYTES);
@@ -373,8 +430,7 @@ int console_create(struct nk_console **out, const char *name,
     }
     nk_snprintf(c->name, sizeof(c->name), "%s", name);
     c->out = (struct nk_ring){.bytes = bytes, .size = NK_CONSOLE_RING_BYTES};
-    c->input = input;
-    c->arg = arg;
+    c->to = *receiver;
     nk_mutex_lock(&console.switching);
     bool taken = find(c->name) != NULL;
     if (!taken) {
@@ -404,6 +460,11 @@ void console_destroy(struct nk_console *c)
     nk_mutex_unlock(&console.switching);
     kfree(c->out.bytes);
     kfree(c);
+}
+
+size_t console_ring_bytes(const struct nk_console *c)
+{
+    return c->out.size;
 }
 
 int console_bring_front(const char *name)
@@ -438,6 +499,44 @@ const char *console_name(unsigned i)
     return name;
 }
 
+int console_history_begin(const char *name, uint64_t back, uint64_t *at)
+{
+    nk_mutex_lock(&console.switching);
+    const struct nk_console *c = find(name);
+    if (c) {
+        uint64_t head = __atomic_load_n(&c->out.head, __ATOMIC_RELAXED);
+        *at = head > back ? head - back : 0;
+    }
+    nk_mutex_unlock(&console.switching);
+    return c ? 0 : -ENOENT;
+}
+
+size_t console_history(const char *name, uint64_t *at, char *out, size_t max)
+{
+    size_t count = 0;
+    nk_mutex_lock(&console.switching);
+    const struct nk_console *c = find(name);
+    if (c) {
+        uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+        count = nk_ring_look(&c->out, at, out, max);
+        nk_spin_unlock_irqrestore(&console.lock, flags);
+    }
+    nk_mutex_unlock(&console.switching);
+    return count;
+}
+
+int console_send_break(const char *name)
+{
+    nk_mutex_lock(&console.switching);
+    const struct nk_console *c = find(name);
+    bool guest = c && c->to.send_break;
+    if (guest) {
+        c->to.send_break(c->to.arg);
+    }
+    nk_mutex_unlock(&console.switching);
+    return guest ? 0 : -ENOENT;
+}
+
 void console_get_stats(struct nk_console_stats *out)
 {
     struct uart_stats line;
@@ -454,31 +553,6 @@ void console_init_early(void)
 
 static const struct uart_client uart_client = {rx_put, pull_output, screen_draw, line_drained};
 
-/* The screen begins with what the log has so far. */
-static void start_screen(void)
-{
-    char value[8];
-    const struct bootinfo_framebuffer *f = &nk_bootinfo.framebuffer;
-    if (nk_option("screen", value, sizeof(value)) && strcmp(value, "no") == 0) {
-        return;
-    }
-    const struct screen_device *device =
-        f->kind == FRAMEBUFFER_RGB
-            ? framebuffer_probe(NK_PA(f->base), f->width, f->height, f->pitch, f->bpp)
-            : vga_text_probe();
-    if (!device) {
-        return;
-    }
-    int err = screen_start(device);
-    if (err < 0) {
-        nk_warn("console: no screen (error %d)", err);
-        return;
-    }
-    nk_log_replay(screen_write);
-    screen_draw();
-    nk_debug("console: %s, %u columns, %u rows", device->name, device->columns, device->rows);
-}
-
 void console_init(void)
 {
     nk_list_init(&console.streams);
@@ -489,7 +563,7 @@ void console_init(void)
     struct nk_thread *thread;
     const struct nk_thread_attr attr = {.name = "console", .cpu = NK_CPU_ANY, .priority = 24};
     int err = nk_thread_start(&thread, &attr, console_thread, NULL);
-    start_screen();
+    console_start_screen();
     int no_keyboard = err == 0 ? keyboard_init(rx_put) : err;
     if (no_keyboard < 0) {
         nk_debug("console: no keyboard (error %d)", no_keyboard);

@@ -28,5 +28,12 @@ size_t nk_ring_put(struct nk_ring *r, const char *s, size_t len);
 /* All of it; the oldest bytes give way. Returns how many bytes were lost. */
 size_t nk_ring_put_over(struct nk_ring *r, const char *s, size_t len);
 
+/* What was taken out stays in memory until it is written over: copy up to len bytes from the n-th
+ * since the start on, or from the oldest there are, and move *at behind them; returns how many. */
+size_t nk_ring_look(const struct nk_ring *r, uint64_t *at, char *out, size_t len);
+
+/* Give it other memory, at least as large. Returns the old one. */
+char *nk_ring_move(struct nk_ring *r, char *bytes, size_t size);
+
 /* Up to len of the oldest bytes, taken out; returns how many. */
 size_t nk_ring_get(struct nk_ring *r, char *out, size_t len);

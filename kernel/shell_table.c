@@ -6,7 +6,8 @@ const struct shell_command shell_command_table[] = {
     {"help", "[command]", "list the commands, or explain one", cmd_help,
      "Tab completes, arrows recall earlier lines.\n"
      "<command> | more shows long output by pages, <command> | match <text> some of its lines.\n"
-     "Ctrl-] leaves a guest's console for the shell, and goes back to it from the shell.\n",
+     "Ctrl-] leaves a guest's console for the shell, and goes back to it from the shell.\n"
+     "Right behind it: Ctrl-] for the guest itself, Ctrl-B a break, Ctrl-N the next console.\n",
      help_candidate},
     {"vm", "<action> [...]", "virtual machines: list, create, start, stop, ...", cmd_vm,
      "vm list                    all VMs and their state\n"
@@ -19,6 +20,8 @@ const struct shell_command shell_command_table[] = {
      "vm destroy <name>          give all that a VM which does not run holds back\n"
      "vm kill <name>             stop and destroy\n"
      "vm console <name>          bring its console to the front\n"
+     "vm output <name> [KiB]     the end of what it wrote to its console, 8 KiB\n"
+     "vm send-break <name>       a break on its serial line; Ctrl-] Ctrl-B in its console\n"
      "vm regs|trace <name>       registers and backtrace; the last exits; into the log\n"
      "vm dump <name>             all of that, and the hardware's block\n"
      "vm mem <name> <address> [bytes]    guest-physical memory\n"

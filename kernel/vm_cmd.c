@@ -137,6 +137,15 @@ static int action_console(struct vm *vm)
     return status;
 }
 
+static int action_break(struct vm *vm)
+{
+    int status = console_send_break(vm_cmd_name(vm));
+    if (status < 0) {
+        shell_printf("vm %s: has no console\n", vm_cmd_name(vm));
+    }
+    return status;
+}
+
 static int action_nmi(struct vm *vm, int argc, char **argv)
 {
     uint64_t vcpu = 0;
@@ -158,6 +167,8 @@ static const struct vm_action action_table[] = {
     {.name = "kill", .plain = action_kill},
     {.name = "destroy", .plain = action_destroy},
     {.name = "console", .plain = action_console},
+    {.name = "output", .on_vm = vm_cmd_output},
+    {.name = "send-break", .plain = action_break},
     {.name = "regs", .on_vm = vm_cmd_regs},
     {.name = "mem", .on_vm = vm_cmd_mem},
     {.name = "trace", .on_vm = vm_cmd_trace},

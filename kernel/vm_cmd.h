@@ -13,6 +13,7 @@ const char *vm_cmd_name(const struct vm *vm);
 bool vm_cmd_number(const char *text, uint64_t limit, uint64_t *out);
 
 int vm_cmd_show(struct vm *vm, int argc, char **argv);
+int vm_cmd_output(struct vm *vm, int argc, char **argv);
 int vm_cmd_stats(struct vm *vm, int argc, char **argv);
 int vm_cmd_written(struct vm *vm, int argc, char **argv);
 int vm_cmd_dump(struct vm *vm, int argc, char **argv);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kernel/console.h"
 #include "kernel/shell.h"
 #include "kernel/vm_cmd.h"
 #include "kernel/vms.h"
@@ -34,6 +35,28 @@ int vm_cmd_show(struct vm *vm, int argc, char **argv)
     shell_printf("  power   %s\n", c->power == VM_POWER_NODE
                                        ? "the guest's power-off powers the node off"
                                        : "the guest's power-off ends the VM");
+    return 0;
+}
+
+#define OUTPUT_KIB 8
+
+/* The end of what the guest wrote to its console, shown before or not. */
+int vm_cmd_output(struct vm *vm, int argc, char **argv)
+{
+    uint64_t kib = OUTPUT_KIB, at;
+    char text[512];
+    if (argc > 1 || (argc == 1 && !vm_cmd_number(argv[0], NK_CONSOLE_RING_MOST >> 10, &kib))) {
+        return shell_usage("vm");
+    }
+    int status = console_history_begin(vm_cmd_name(vm), kib << 10, &at);
+    if (status < 0) {
+        shell_printf("vm %s: has no console\n", vm_cmd_name(vm));
+        return status;
+    }
+    for (size_t count; (count = console_history(vm_cmd_name(vm), &at, text, sizeof(text))) != 0;) {
+        shell_write(text, count);
+    }
+    shell_write("\n", 1);
     return 0;
 }
 

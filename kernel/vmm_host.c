@@ -459,29 +459,34 @@ static const struct vmm_host_files host_files = {host_file_open, host_file_close
 
 /* --- character streams: console streams ------------------------------------------------------- */
 
-static int host_chars_open(void *host, const char *name,
-                           void (*input)(void *arg, const char *bytes, size_t count), void *arg,
+static int host_chars_open(void *host, const char *name, const struct vmm_char_receiver *receiver,
                            void **stream)
 {
+    const struct nk_console_receiver to = {receiver->input, receiver->send_break, receiver->arg};
     struct nk_console *c;
-    int err = console_create(&c, name, input, arg);
+    int err = console_create(&c, name, &to);
     if (err == 0) {
-        mm_tag_add_objects(tag_of(host), NK_CONSOLE_RING_BYTES);
+        mm_tag_add_objects(tag_of(host), (int64_t)console_ring_bytes(c));
         *stream = c;
     }
     return err;
 }
 
-static void host_chars_write(void *host, void *stream, const char *bytes, size_t count)
+static size_t host_chars_write(void *host, void *stream, const char *bytes, size_t count)
 {
-    (void)host;
-    console_stream_write(stream, bytes, count);
+    size_t before = console_ring_bytes(stream);
+    size_t taken = console_stream_write(stream, bytes, count);
+    if (console_ring_bytes(stream) != before) {
+        mm_tag_add_objects(tag_of(host), (int64_t)(console_ring_bytes(stream) - before));
+    }
+    return taken;
 }
 
 static void host_chars_close(void *host, void *stream)
 {
+    int64_t held = (int64_t)console_ring_bytes(stream);
     console_destroy(stream);
-    mm_tag_add_objects(tag_of(host), -(int64_t)NK_CONSOLE_RING_BYTES);
+    mm_tag_add_objects(tag_of(host), -held);
 }
 
 static const struct vmm_host_chars host_chars = {

@@ -44,6 +44,9 @@ void posix_host_add_file(struct posix_host *h, const char *name, const void *dat
 /* Character streams by name: what was written so far (NUL-terminated), and typing. */
 const char *posix_host_output(struct posix_host *h, const char *name);
 void posix_host_clear_output(struct posix_host *h, const char *name);
+/* The stream takes that many bytes more, SIZE_MAX: all. */
+void posix_host_set_room(struct posix_host *h, const char *name, size_t room);
+void posix_host_break(struct posix_host *h, const char *name);
 void posix_host_type(struct posix_host *h, const char *name, const char *bytes, size_t count);
 
 /* Lines printed so far, each ended by a newline. POSIX_HOST_VERBOSE=1 copies them to stderr. */

@@ -43,8 +43,8 @@ struct posix_stream {
     struct posix_host *host;
     char name[64];
     bool open;
-    void (*input)(void *arg, const char *bytes, size_t count);
-    void *arg;
+    struct vmm_char_receiver receiver;
+    size_t room; /* bytes that it takes; SIZE_MAX: any number */
     char *text;
     size_t length;
 };

@@ -52,8 +52,7 @@ static struct posix_stream *find_stream(struct posix_host *h, const char *name)
     return NULL;
 }
 
-static int chars_open(void *host, const char *name,
-                      void (*input)(void *arg, const char *bytes, size_t count), void *arg,
+static int chars_open(void *host, const char *name, const struct vmm_char_receiver *receiver,
                       void **stream)
 {
     struct posix_host *h = host;
@@ -70,20 +69,23 @@ static int chars_open(void *host, const char *name,
     }
     s->host = h;
     s->open = true;
-    s->input = input;
-    s->arg = arg;
+    s->receiver = *receiver;
+    s->room = SIZE_MAX;
     *stream = s;
     return 0;
 }
 
-static void chars_write(void *host, void *stream, const char *bytes, size_t count)
+static size_t chars_write(void *host, void *stream, const char *bytes, size_t count)
 {
     struct posix_host *h = host;
     struct posix_stream *s = stream;
 
     pthread_mutex_lock(&h->mutex);
+    count = count < s->room ? count : s->room;
+    s->room -= s->room == SIZE_MAX ? 0 : count;
     posix_append(&s->text, &s->length, bytes, count);
     pthread_mutex_unlock(&h->mutex);
+    return count;
 }
 
 static void chars_close(void *host, void *stream)
@@ -118,7 +120,21 @@ void posix_host_type(struct posix_host *h, const char *name, const char *bytes, 
     if (s == NULL || !s->open) {
         posix_panic(h, "typing at a stream that is not open");
     }
-    s->input(s->arg, bytes, count);
+    s->receiver.input(s->receiver.arg, bytes, count);
+}
+
+void posix_host_break(struct posix_host *h, const char *name)
+{
+    struct posix_stream *s = find_stream(h, name);
+
+    s->receiver.send_break(s->receiver.arg);
+}
+
+void posix_host_set_room(struct posix_host *h, const char *name, size_t room)
+{
+    pthread_mutex_lock(&h->mutex);
+    find_stream(h, name)->room = room;
+    pthread_mutex_unlock(&h->mutex);
 }
 
 const struct vmm_host_files posix_files = {.open = files_open, .close = files_close};

@@ -196,6 +196,7 @@ static void ignore_input(void *arg, const char *bytes, size_t count)
 
 static void hypercalls(void **state)
 {
+    const struct vmm_char_receiver receiver = {.input = ignore_input};
     void *stream;
 
     (void)state;
@@ -212,13 +213,17 @@ static void hypercalls(void **state)
     assert_int_equal(call(VMM_HC_CONSOLE_PUT, 'x', 0), VMM_HC_ENODEV);
     assert_int_equal(call(VMM_HC_CONSOLE_WRITE, 0x3000, 1), VMM_HC_ENODEV);
 
-    assert_int_equal(f->vm->ops->chars->open(f->host, "c", ignore_input, NULL, &stream), 0);
+    assert_int_equal(f->vm->ops->chars->open(f->host, "c", &receiver, &stream), 0);
     f->vm->console_stream = stream;
     assert_int_equal(call(VMM_HC_CONSOLE_PUT, 'x', 0), 0);
     memset(vmm_memory_ptr_write(f->vm, VMM_GPA(0x3000), 300), 'y', 300);
     assert_int_equal(call(VMM_HC_CONSOLE_WRITE, 0x3000, 300), 300);
     assert_int_equal(strlen(posix_host_output(f->host, "c")), 301);
     assert_int_equal(call(VMM_HC_CONSOLE_WRITE, 0x3000, 0), 0);
+    posix_host_set_room(f->host, "c", 150); /* a full console takes what it can */
+    assert_int_equal(call(VMM_HC_CONSOLE_WRITE, 0x3000, 300), 150);
+    assert_int_equal(call(VMM_HC_CONSOLE_PUT, 'x', 0), VMM_HC_EAGAIN);
+    assert_int_equal(call(VMM_HC_CONSOLE_WRITE, 0x3000, 300), 0);
     assert_int_equal(call(VMM_HC_CONSOLE_WRITE, 0x3000, 4097), VMM_HC_EINVAL);
     assert_int_equal(call(VMM_HC_CONSOLE_WRITE, VMM_MIB(8) - 1, 2), VMM_HC_EFAULT);
     assert_int_equal(call(VMM_HC_CONSOLE_WRITE, ~UINT64_C(0), 2), VMM_HC_EFAULT);

@@ -194,6 +194,7 @@ static void files_and_streams(void **state)
     const void *data;
     uint64_t size;
     void *stream, *second;
+    const struct vmm_char_receiver receiver = {.input = take_typed};
 
     (void)state;
     begin(POSIX_CLOCK_VIRTUAL);
@@ -201,11 +202,15 @@ static void files_and_streams(void **state)
     assert_int_equal(ops->files->open(h, "b", &data, &size), -VMM_ENOENT);
     assert_int_equal(ops->files->open(h, "a", &data, &size), 0);
     assert_int_equal(size, 3);
-    assert_int_equal(ops->chars->open(h, "vm", take_typed, NULL, &stream), 0);
-    assert_int_equal(ops->chars->open(h, "vm", take_typed, NULL, &second), -VMM_EBUSY);
+    assert_int_equal(ops->chars->open(h, "vm", &receiver, &stream), 0);
+    assert_int_equal(ops->chars->open(h, "vm", &receiver, &second), -VMM_EBUSY);
     ops->chars->write(h, stream, "he", 2);
     ops->chars->write(h, stream, "llo", 3);
     assert_string_equal(posix_host_output(h, "vm"), "hello");
+    posix_host_set_room(h, "vm", 1);
+    assert_int_equal(ops->chars->write(h, stream, "xyz", 3), 1);
+    assert_int_equal(ops->chars->write(h, stream, "yz", 2), 0);
+    posix_host_set_room(h, "vm", SIZE_MAX);
     posix_host_clear_output(h, "vm");
     assert_string_equal(posix_host_output(h, "vm"), "");
     assert_string_equal(posix_host_output(h, "other"), "");

@@ -330,9 +330,108 @@ static void random_accesses(void **state)
     fixture_destroy(f);
 }
 
-PC_TEST_MAIN(cmocka_unit_test(values_after_reset), cmocka_unit_test(output_reaches_the_stream),
-             cmocka_unit_test(divisor_latch), cmocka_unit_test(registers_keep_their_bits),
-             cmocka_unit_test(fcr_enables_the_fifos),
+/* A stream that is full: the transmitter does not empty, nothing is lost, and it says when it goes
+ * on. */
+static void a_full_stream_holds_the_transmitter(void **state)
+{
+    struct fixture *f = uart_create();
+
+    (void)state;
+    out(f, FCR, 0x01);
+    out(f, IER, 0x02);
+    assert_int_equal(in(f, IIR), 0xc2);
+    posix_host_set_room(f->host, "test", 3);
+    for (unsigned i = 0; i < 10; i++) {
+        out(f, DATA, '0' + i);
+    }
+    assert_string_equal(posix_host_output(f->host, "test"), "012");
+    assert_int_equal(in(f, LSR), 0x00);
+    assert_int_equal(in(f, IIR), 0xc1);
+    pc_advance_ns(f, 5000000); /* still full */
+    assert_int_equal(in(f, LSR), 0x00);
+    posix_host_set_room(f->host, "test", 4);
+    pc_advance_ns(f, 1000000);
+    assert_string_equal(posix_host_output(f->host, "test"), "0123456");
+    assert_int_equal(in(f, LSR), 0x00);
+    posix_host_set_room(f->host, "test", SIZE_MAX);
+    pc_advance_ns(f, 1000000);
+    assert_string_equal(posix_host_output(f->host, "test"), "0123456789");
+    assert_int_equal(in(f, LSR), 0x60);
+    assert_int_equal(in(f, IIR), 0xc2);
+    out(f, DATA, '!');
+    assert_string_equal(posix_host_output(f->host, "test"), "0123456789!");
+    fixture_destroy(f);
+}
+
+/* It goes into a checkpoint, and out of it. */
+static void a_full_transmitter_is_saved(void **state)
+{
+    struct fixture *f = uart_create();
+
+    (void)state;
+    out(f, FCR, 0x01);
+    posix_host_set_room(f->host, "test", 0);
+    out(f, DATA, 'a');
+    out(f, DATA, 'b');
+    pc_check_save(f);
+    out(f, MCR, 0x08);
+    fixture_destroy(f);
+}
+
+static void a_break_comes_in_its_place(void **state)
+{
+    struct fixture *f = uart_create();
+
+    (void)state;
+    out(f, FCR, 0x01);
+    out(f, IER, 0x04);
+    type(f, "ab");
+    posix_host_break(f->host, "test");
+    posix_host_break(f->host, "test"); /* two at once are one, or two */
+    type(f, "c");
+    assert_int_equal(in(f, LSR), 0x61);
+    assert_int_equal(in(f, DATA), 'a');
+    assert_int_equal(in(f, LSR), 0x61);
+    assert_int_equal(in(f, DATA), 'b');
+    assert_int_equal(in(f, IIR), 0xc6);
+    assert_int_equal(in(f, LSR), 0x79); /* break, framing error */
+    assert_int_equal(in(f, LSR), 0x61); /* told once */
+    assert_int_equal(in(f, DATA), 0);
+    while ((in(f, LSR) & 0x10) != 0) {
+        assert_int_equal(in(f, DATA), 0);
+    }
+    assert_int_equal(in(f, DATA), 'c');
+    assert_int_equal(in(f, LSR), 0x60);
+    fixture_destroy(f);
+}
+
+/* Behind more than the FIFO holds, and without FIFOs. */
+static void a_break_waits_in_the_queue(void **state)
+{
+    struct fixture *f = uart_create();
+
+    (void)state;
+    type(f, "0123456789");
+    posix_host_break(f->host, "test");
+    type(f, "x");
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(in(f, LSR), 0x61);
+        assert_int_equal(in(f, DATA), '0' + i);
+    }
+    assert_int_equal(in(f, LSR), 0x79);
+    assert_int_equal(in(f, DATA), 0);
+    assert_int_equal(in(f, LSR), 0x61);
+    assert_int_equal(in(f, DATA), 'x');
+    assert_int_equal(in(f, LSR), 0x60);
+    fixture_destroy(f);
+}
+
+PC_TEST_MAIN(cmocka_unit_test(a_full_stream_holds_the_transmitter),
+             cmocka_unit_test(a_full_transmitter_is_saved),
+             cmocka_unit_test(a_break_comes_in_its_place),
+             cmocka_unit_test(a_break_waits_in_the_queue), cmocka_unit_test(values_after_reset),
+             cmocka_unit_test(output_reaches_the_stream), cmocka_unit_test(divisor_latch),
+             cmocka_unit_test(registers_keep_their_bits), cmocka_unit_test(fcr_enables_the_fifos),
              cmocka_unit_test(received_bytes_come_in_order),
              cmocka_unit_test(trigger_level_and_timeout), cmocka_unit_test(receive_interrupt),
              cmocka_unit_test(transmit_interrupt), cmocka_unit_test(interrupt_priorities),

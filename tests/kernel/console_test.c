@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kernel/format.h"
 #include "kernel/ring.h"
 #include "sched/sync.h"
 #include "sched/thread.h"
@@ -37,6 +38,29 @@ KTEST(ring_oldest_gives_way)
     EXPECT_EQ(nk_ring_put_over(&r, "0123456789", 10), 2);
     EXPECT_EQ(nk_ring_get(&r, out, 8), 8);
     EXPECT(memcmp(out, "23456789", 8) == 0);
+}
+
+KTEST(ring_remembers)
+{
+    char bytes[8], more[16], out[16];
+    struct nk_ring r = {.bytes = bytes, .size = sizeof(bytes)};
+    uint64_t at = 0;
+    EXPECT_EQ(nk_ring_put(&r, "abcdef", 6), 6);
+    EXPECT_EQ(nk_ring_get(&r, out, 4), 4);
+    EXPECT_EQ(nk_ring_look(&r, &at, out, 16), 6); /* taken out or not */
+    EXPECT(memcmp(out, "abcdef", 6) == 0);
+    EXPECT_EQ(nk_ring_look(&r, &at, out, 16), 0);
+    EXPECT_EQ(nk_ring_put(&r, "ghijk", 5), 5);
+    at = 0;
+    EXPECT_EQ(nk_ring_look(&r, &at, out, 2), 2);
+    EXPECT(memcmp(out, "de", 2) == 0);
+    EXPECT(nk_ring_move(&r, more, sizeof(more)) == bytes);
+    EXPECT_EQ(nk_ring_space(&r), 9);
+    EXPECT_EQ(nk_ring_put(&r, "lmn", 3), 3);
+    EXPECT_EQ(nk_ring_look(&r, &at, out, 16), 9);
+    EXPECT(memcmp(out, "fghijklmn", 9) == 0);
+    EXPECT_EQ(nk_ring_get(&r, out, 16), 10);
+    EXPECT(memcmp(out, "efghijklmn", 10) == 0);
 }
 
 struct typed {
@@ -83,20 +107,27 @@ static bool wait_for_front(const char *name)
 
 static struct typed guest_typed;
 
+static void take_break(void *arg)
+{
+    take_input(arg, "<break>", 7);
+}
+
+static const struct nk_console_receiver receiver = {take_input, take_break, &guest_typed};
+
 static struct nk_console *make_guest(void)
 {
     struct nk_console *c;
     nk_semaphore_init(&guest_typed.some, 0);
     guest_typed.count = 0;
-    return console_create(&c, "guest", take_input, &guest_typed) == 0 ? c : NULL;
+    return console_create(&c, "guest", &receiver) == 0 ? c : NULL;
 }
 
 KTEST(console_streams)
 {
     struct nk_console *c = make_guest(), *second;
     ASSERT(c);
-    EXPECT_EQ(console_create(&second, "guest", take_input, &guest_typed), -EEXIST);
-    EXPECT_EQ(console_create(&second, "shell", take_input, &guest_typed), -EEXIST);
+    EXPECT_EQ(console_create(&second, "guest", &receiver), -EEXIST);
+    EXPECT_EQ(console_create(&second, "shell", &receiver), -EEXIST);
     EXPECT_STREQ(console_name(0), "shell");
     EXPECT_STREQ(console_name(1), "guest");
     EXPECT(console_name(2) == NULL);
@@ -160,16 +191,67 @@ KTEST(console_escape)
     console_destroy(c);
 }
 
-/* A writer in the background is never held up, however much it writes. */
+/* What goes with Ctrl-] within a second: a break, the next guest's console. */
+KTEST(console_escape_commands)
+{
+    struct nk_console *c = make_guest(), *other;
+    ASSERT(c);
+    EXPECT_EQ(console_bring_front("guest"), 0);
+    console_inject("\x1d\x02", 2);
+    EXPECT(wait_for_count(&guest_typed, 7));
+    EXPECT(memcmp(guest_typed.bytes, "<break>", 7) == 0);
+    EXPECT_STREQ(console_front_name(), "guest");
+    ASSERT_EQ(console_create(&other, "other", &receiver), 0);
+    console_inject("\x1d\x0e", 2);
+    EXPECT(wait_for_front("other"));
+    console_inject("\x1d\x0e", 2); /* the shell is not among them */
+    EXPECT(wait_for_front("guest"));
+    EXPECT_EQ(console_send_break("other"), 0);
+    EXPECT(wait_for_count(&guest_typed, 14));
+    EXPECT_EQ(console_send_break("shell"), -ENOENT);
+    EXPECT_EQ(console_send_break("nobody"), -ENOENT);
+    console_destroy(other);
+    console_destroy(c);
+}
+
+static void put_line(struct nk_console *c, unsigned number)
+{
+    char line[64];
+    nk_snprintf(line, sizeof(line), "line %06u of a guest that nobody looks at now\n", number);
+    EXPECT_EQ(console_stream_write(c, line, strlen(line)), strlen(line));
+}
+
+/* A writer in the background is never held up, and what it writes is kept. */
 KTEST(console_background_output)
 {
-    static char text[1024];
+    const unsigned line_bytes = sizeof("line 000000 of a guest that nobody looks at now\n") - 1;
+    const unsigned count = 4 * NK_CONSOLE_RING_BYTES / line_bytes;
     struct nk_console *c = make_guest();
+    char line[64], want[64];
+    uint64_t at;
     ASSERT(c);
-    memset(text, '.', sizeof(text));
-    text[sizeof(text) - 1] = '\n';
-    for (unsigned i = 0; i < 2 * NK_CONSOLE_RING_BYTES / sizeof(text); i++) {
-        console_stream_write(c, text, sizeof(text));
+    for (unsigned i = 0; i < count; i++) {
+        put_line(c, i);
     }
+    ASSERT_EQ(console_history_begin("guest", UINT64_MAX, &at), 0);
+    for (unsigned i = 0; i < count; i++) {
+        size_t length =
+            nk_snprintf(want, sizeof(want), "line %06u of a guest that nobody looks at now\n", i);
+        ASSERT_EQ(console_history("guest", &at, line, length), length);
+        ASSERT(memcmp(line, want, length) == 0);
+    }
+    EXPECT_EQ(console_history("guest", &at, line, sizeof(line)), 0);
+    ASSERT_EQ(console_history_begin("guest", 5, &at), 0);
+    EXPECT_EQ(console_history("guest", &at, line, sizeof(line)), 5);
+    EXPECT_EQ(console_history_begin("nobody", 5, &at), -ENOENT);
+    /* Far beyond any limit it still is not held up; then the oldest gives way. */
+    for (unsigned i = 0; i < 2 * NK_CONSOLE_RING_MOST / line_bytes; i++) {
+        put_line(c, i);
+    }
+    ASSERT_EQ(console_history_begin("guest", UINT64_MAX, &at), 0);
+    EXPECT_EQ(console_history("guest", &at, line, sizeof(line)), sizeof(line));
+    EXPECT_EQ(at, 4 * NK_CONSOLE_RING_BYTES / line_bytes * line_bytes +
+                      2 * NK_CONSOLE_RING_MOST / line_bytes * line_bytes - NK_CONSOLE_RING_MOST +
+                      sizeof(line));
     console_destroy(c);
 }

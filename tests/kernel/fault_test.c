@@ -99,8 +99,9 @@ static void take_input(void *arg, const char *s, size_t len)
 
 static int open_stream(void)
 {
+    const struct nk_console_receiver receiver = {.input = take_input};
     struct nk_console *c;
-    int err = console_create(&c, "fault", take_input, NULL);
+    int err = console_create(&c, "fault", &receiver);
     if (err == 0) {
         console_destroy(c);
     }

@@ -24,6 +24,15 @@ static const struct vmm_host_ops *ops(void)
     return vmm_host_ops(no_event);
 }
 
+static void ignore_input(void *arg, const char *s, size_t len)
+{
+    (void)arg;
+    (void)s;
+    (void)len;
+}
+
+static const struct vmm_char_receiver receiver = {.input = ignore_input};
+
 KTEST(vmm_host_table)
 {
     EXPECT_EQ(ops()->abi_size, sizeof(struct vmm_host_ops));
@@ -89,7 +98,7 @@ KTEST(vmm_host_leaks)
     ASSERT_EQ(ops()->pages_alloc(&vm, 3, VMM_PAGE_SIZE, -1, &pages), 0);
     ASSERT_EQ(ops()->timer_create(&vm, never_run, NULL, &timer), 0);
     ASSERT_EQ(ops()->thread_create(&vm, "left", -1, never_run, NULL, &thread), 0);
-    ASSERT_EQ(ops()->chars->open(&vm, "left", NULL, NULL, &stream), 0);
+    ASSERT_EQ(ops()->chars->open(&vm, "left", &receiver, &stream), 0);
 
     EXPECT_LT(vmm_host_vm_close(&vm), 0);
     EXPECT(log_has("vm leaky: destroyed, but 12 KiB in pages and "));
@@ -213,21 +222,14 @@ KTEST(vmm_host_cpus)
     }
 }
 
-static void ignore_input(void *arg, const char *s, size_t len)
-{
-    (void)arg;
-    (void)s;
-    (void)len;
-}
-
 KTEST(vmm_host_files_and_streams)
 {
     const void *data;
     uint64_t size;
     EXPECT_EQ(ops()->files->open(NULL, "no/such/file", &data, &size), -VMM_ENOENT);
     void *stream, *second;
-    ASSERT_EQ(ops()->chars->open(NULL, "stream", ignore_input, NULL, &stream), 0);
-    EXPECT_EQ(ops()->chars->open(NULL, "stream", ignore_input, NULL, &second), -VMM_EEXIST);
+    ASSERT_EQ(ops()->chars->open(NULL, "stream", &receiver, &stream), 0);
+    EXPECT_EQ(ops()->chars->open(NULL, "stream", &receiver, &second), -VMM_EEXIST);
     ops()->chars->write(NULL, stream, "text", 4);
     ops()->chars->close(NULL, stream);
 }

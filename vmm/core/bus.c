@@ -456,6 +456,9 @@ int vmm_devices_load(struct vm *vm, struct vdev_stream *in)
         if (error == 0) {
             vm->ops->lock(vm->host, &dev->lock);
             error = dev->class->load(dev, in);
+            if (error != 0) { /* it may hold what cannot be */
+                dev->class->reset(dev);
+            }
             vm->ops->unlock(vm->host, &dev->lock);
         }
     }

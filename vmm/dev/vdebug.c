@@ -103,7 +103,11 @@ static int vdebug_load(struct vdev *dev, struct vdev_stream *in)
     struct vdebug *d = vdev_state(dev);
     int error = in->transfer(in, d, sizeof(*d));
 
-    return error == 0 && d->length >= LINE_MAX ? -VMM_EINVAL : error;
+    if (d->length >= LINE_MAX) {
+        d->length = 0;
+        return -VMM_EINVAL;
+    }
+    return error;
 }
 
 const struct vdev_class vdebug_class = {

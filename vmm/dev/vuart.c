@@ -1,10 +1,13 @@
 /* A 16550A UART: the guest's serial console on a character stream of the host.
  * Spec: National Semiconductor PC16550D data sheet.
  *
- * There is no baud rate: a byte written is sent at once, and typed bytes wait in a queue behind the
- * receiver's FIFO until the guest makes room, so that the line never overruns. */
+ * There is no baud rate: a byte written is sent at once, if the host's stream takes it, and typed
+ * bytes wait in a queue behind the receiver's FIFO until the guest makes room, so that the line
+ * never overruns. What the stream does not take stays in the transmitter, which is not empty then:
+ * the guest waits as for a slow line, its vCPU does not. */
 #include "core/bus.h"
 #include "core/irq.h"
+#include "core/timer.h"
 #include "core/vm.h"
 #include "dev/platform.h"
 
@@ -50,6 +53,7 @@ enum vuart_register {
 #define LSR_READY     0x01
 #define LSR_OVERRUN   0x02
 #define LSR_ERRORS    0x1e
+#define LSR_FRAMING   0x08
 #define LSR_BREAK     0x10
 #define LSR_THR_EMPTY 0x20
 #define LSR_IDLE      0x40
@@ -63,6 +67,8 @@ enum vuart_register {
 #define FIFO_SIZE  16
 #define QUEUE_SIZE 16384 /* power of two */
 
+#define RETRY_NS 1000000 /* until a stream that was full is tried again */
+
 static const uint8_t trigger_table[4] = {1, 4, 8, 14};
 
 struct vuart {
@@ -71,8 +77,13 @@ struct vuart {
     uint8_t transmit_pending; /* THR empty interrupt: not yet seen in IIR */
     uint8_t fifo[FIFO_SIZE];
     uint8_t fifo_first, fifo_count;
+    uint16_t fifo_breaks; /* which of the FIFO's bytes stand for breaks */
+    uint8_t sent[FIFO_SIZE];
+    uint8_t sent_count; /* bytes that the stream has not taken yet */
     uint32_t queue_first, queue_count;
+    uint32_t break_after;      /* bytes of the queue before a break, and one; 0: none */
     uint8_t queue[QUEUE_SIZE]; /* typed, not yet in the FIFO */
+    struct vmm_timer *retry;
     void *stream;
     bool lost; /* said so already */
 };
@@ -116,8 +127,19 @@ static void update_irq(struct vdev *dev)
 
 /* --- receiver --------------------------------------------------------------------------------- */
 
-static void fifo_put(struct vuart *u, uint8_t byte)
+/* The marks of the byte that is next to be read: data sheet table II, LSR bits 3 and 4. */
+static void fifo_look(struct vuart *u)
 {
+    if (u->fifo_count != 0 && (u->fifo_breaks >> u->fifo_first & 1) != 0) {
+        u->fifo_breaks &= (uint16_t) ~(1u << u->fifo_first);
+        u->lsr |= LSR_BREAK | LSR_FRAMING;
+    }
+}
+
+static void fifo_put(struct vuart *u, uint8_t byte, bool is_break)
+{
+    unsigned at = (u->fifo_first + u->fifo_count) % FIFO_SIZE;
+
     if (u->fifo_count == (fifo_enabled(u) ? FIFO_SIZE : 1)) {
         u->lsr |= LSR_OVERRUN;
         if (!fifo_enabled(u)) { /* without FIFOs the new character replaces the old */
@@ -125,16 +147,32 @@ static void fifo_put(struct vuart *u, uint8_t byte)
         }
         return;
     }
-    u->fifo[(u->fifo_first + u->fifo_count) % FIFO_SIZE] = byte;
+    u->fifo[at] = byte;
+    u->fifo_breaks = (uint16_t)((u->fifo_breaks & ~(1u << at)) | (unsigned)is_break << at);
     u->fifo_count++;
     u->lsr |= LSR_READY;
+    if (u->fifo_count == 1) {
+        fifo_look(u);
+    }
 }
 
 static void fifo_clear(struct vuart *u)
 {
     u->fifo_first = 0;
     u->fifo_count = 0;
+    u->fifo_breaks = 0;
     u->lsr &= (uint8_t)~LSR_READY;
+}
+
+static void queue_take(struct vuart *u)
+{
+    if (u->break_after != 0 && --u->break_after == 0) {
+        fifo_put(u, 0, true); /* a break is received as a zero with its mark */
+        return;
+    }
+    fifo_put(u, u->queue[u->queue_first], false);
+    u->queue_first = (u->queue_first + 1) % QUEUE_SIZE;
+    u->queue_count--;
 }
 
 /* Let typed bytes in as far as there is room; the loop cuts the receiver off from the line. */
@@ -142,10 +180,9 @@ static void fifo_fill(struct vuart *u)
 {
     unsigned room = fifo_enabled(u) ? FIFO_SIZE : 1;
 
-    while ((u->mcr & MCR_LOOP) == 0 && u->queue_count != 0 && u->fifo_count < room) {
-        fifo_put(u, u->queue[u->queue_first]);
-        u->queue_first = (u->queue_first + 1) % QUEUE_SIZE;
-        u->queue_count--;
+    while ((u->mcr & MCR_LOOP) == 0 && (u->queue_count != 0 || u->break_after != 0) &&
+           u->fifo_count < room) {
+        queue_take(u);
     }
 }
 
@@ -170,6 +207,21 @@ static void vuart_input(void *arg, const char *bytes, size_t count)
     dev->vm->ops->unlock(dev->vm->host, &dev->lock);
 }
 
+/* Behind what was typed before it. */
+static void vuart_break(void *arg)
+{
+    struct vdev *dev = arg;
+    struct vuart *u = dev->state;
+
+    dev->vm->ops->lock(dev->vm->host, &dev->lock);
+    if (u->break_after == 0) { /* two that are not apart are one */
+        u->break_after = u->queue_count + 1;
+    }
+    fifo_fill(u);
+    update_irq(dev);
+    dev->vm->ops->unlock(dev->vm->host, &dev->lock);
+}
+
 static uint8_t read_data(struct vdev *dev)
 {
     struct vuart *u = dev->state;
@@ -179,6 +231,7 @@ static uint8_t read_data(struct vdev *dev)
         byte = u->fifo[u->fifo_first];
         u->fifo_first = (u->fifo_first + 1) % FIFO_SIZE;
         u->fifo_count--;
+        fifo_look(u);
         fifo_fill(u);
         if (u->fifo_count == 0) {
             u->lsr &= (uint8_t)~LSR_READY;
@@ -190,17 +243,11 @@ static uint8_t read_data(struct vdev *dev)
 
 /* --- transmitter ------------------------------------------------------------------------------ */
 
-static void write_data(struct vdev *dev, uint8_t byte)
+/* The register emptied: an edge of its own, even if the last one was not looked at yet. */
+static void transmitter_empty(struct vdev *dev)
 {
     struct vuart *u = dev->state;
-    char c = (char)byte;
 
-    if ((u->mcr & MCR_LOOP) != 0) {
-        fifo_put(u, byte);
-    } else if (u->stream != NULL) {
-        dev->vm->ops->chars->write(dev->vm->host, u->stream, &c, 1);
-    }
-    /* Sent already: the register emptied again, which is an edge of its own. */
     if ((u->ier & IER_TRANSMIT) != 0 && u->transmit_pending) {
         vmm_irq_set(dev->vm, PLATFORM_COM1_IRQ, false);
     }
@@ -208,6 +255,64 @@ static void write_data(struct vdev *dev, uint8_t byte)
     if ((u->ier & IER_TRANSMIT) != 0 || (u->mcr & MCR_LOOP) != 0) {
         update_irq(dev);
     }
+}
+
+static void retry_soon(struct vdev *dev)
+{
+    const struct vuart *u = dev->state;
+
+    vmm_timer_arm(u->retry, vmm_clock_ns(dev->vm) + RETRY_NS);
+}
+
+/* Bytes beyond the FIFO are lost, as the data sheet has it; the guest was told that it is full. */
+static void hold_back(struct vdev *dev, uint8_t byte)
+{
+    struct vuart *u = dev->state;
+
+    if (u->sent_count < (fifo_enabled(u) ? FIFO_SIZE : 1)) {
+        u->sent[u->sent_count++] = byte;
+    }
+    u->lsr &= (uint8_t) ~(LSR_THR_EMPTY | LSR_IDLE);
+    u->transmit_pending = 0;
+    update_irq(dev);
+    retry_soon(dev);
+}
+
+static void vuart_retry(struct vdev *dev, void *arg)
+{
+    struct vuart *u = dev->state;
+    size_t taken;
+
+    (void)arg;
+    if (u->sent_count == 0 || u->stream == NULL) {
+        return;
+    }
+    taken =
+        dev->vm->ops->chars->write(dev->vm->host, u->stream, (const char *)u->sent, u->sent_count);
+    u->sent_count -= (uint8_t)taken;
+    __builtin_memmove(u->sent, u->sent + taken, u->sent_count);
+    if (u->sent_count != 0) {
+        retry_soon(dev);
+        return;
+    }
+    u->lsr |= LSR_THR_EMPTY | LSR_IDLE;
+    transmitter_empty(dev);
+}
+
+static void write_data(struct vdev *dev, uint8_t byte)
+{
+    struct vuart *u = dev->state;
+    char c = (char)byte;
+
+    if ((u->mcr & MCR_LOOP) != 0) {
+        fifo_put(u, byte, false);
+    } else if (u->stream != NULL &&
+               (u->sent_count != 0 ||
+                dev->vm->ops->chars->write(dev->vm->host, u->stream, &c, 1) == 0)) {
+        hold_back(dev, byte);
+        return;
+    }
+    transmitter_empty(dev);
 }
 
 /* --- modem lines ------------------------------------------------------------------------------ */
@@ -239,7 +344,7 @@ static void update_modem(struct vuart *u)
 static void write_ier(struct vuart *u, uint8_t value)
 {
     /* Enabling the interrupt while the register is empty raises it (data sheet 8.7.1). */
-    if ((value & ~u->ier & IER_TRANSMIT) != 0) {
+    if ((value & ~u->ier & IER_TRANSMIT) != 0 && u->sent_count == 0) {
         u->transmit_pending = 1;
     }
     u->ier = value & IER_VALID;
@@ -267,8 +372,7 @@ static void write_register(struct vdev *dev, unsigned reg, uint8_t value)
         break;
     case REG_LCR:
         if ((value & ~u->lcr & LCR_BREAK) != 0 && (u->mcr & MCR_LOOP) != 0) {
-            fifo_put(u, 0); /* a break is received as a zero with its mark */
-            u->lsr |= LSR_BREAK;
+            fifo_put(u, 0, true);
         }
         u->lcr = value;
         break;
@@ -378,6 +482,7 @@ static void vuart_reset(struct vdev *dev)
     u->mcr = 0;
     u->scr = 0;
     u->lsr = LSR_THR_EMPTY | LSR_IDLE;
+    u->sent_count = 0;
     u->msr = modem_inputs(u);
     u->transmit_pending = 0;
     u->divisor[0] = 1; /* 115200, as firmware sets it */
@@ -390,13 +495,14 @@ static int vuart_create(struct vdev *dev)
 {
     struct vuart *u = dev->state;
     struct vm *vm = dev->vm;
-    int error;
+    const struct vmm_char_receiver receiver = {vuart_input, vuart_break, dev};
+    int error = vmm_timer_create(dev, vuart_retry, NULL, &u->retry);
 
-    if (vm->ops->chars != NULL) {
-        error = vm->ops->chars->open(vm->host, vm->config.name, vuart_input, dev, &u->stream);
-        if (error != 0) {
-            return error;
-        }
+    if (error == 0 && vm->ops->chars != NULL) {
+        error = vm->ops->chars->open(vm->host, vm->config.name, &receiver, &u->stream);
+    }
+    if (error != 0) {
+        return error;
     }
     vm->console_stream = u->stream;
     return vdev_claim_bytes(dev, PLATFORM_COM1, REG_COUNT, vuart_access);
@@ -410,22 +516,31 @@ static void vuart_destroy(struct vdev *dev)
         dev->vm->ops->chars->close(dev->vm->host, u->stream);
         dev->vm->console_stream = NULL;
     }
+    vmm_timer_destroy(u->retry);
 }
 
 static int vuart_save(struct vdev *dev, struct vdev_stream *out)
 {
-    return out->transfer(out, vdev_state(dev), offsetof(struct vuart, stream));
+    return out->transfer(out, vdev_state(dev), offsetof(struct vuart, retry));
 }
 
 static int vuart_load(struct vdev *dev, struct vdev_stream *in)
 {
     struct vuart *u = dev->state;
-    int error = in->transfer(in, u, offsetof(struct vuart, stream));
+    int error = in->transfer(in, u, offsetof(struct vuart, retry));
 
     u->fifo_first %= FIFO_SIZE;
     u->queue_first %= QUEUE_SIZE;
-    if (error == 0 && (u->fifo_count > FIFO_SIZE || u->queue_count > QUEUE_SIZE)) {
+    if (error == 0 && (u->fifo_count > FIFO_SIZE || u->queue_count > QUEUE_SIZE ||
+                       u->sent_count > FIFO_SIZE || u->break_after > u->queue_count + 1)) {
         error = -VMM_EINVAL;
+    }
+    if (error != 0) { /* nothing that the device cannot hold, even so */
+        fifo_clear(u);
+        u->queue_count = u->break_after = u->sent_count = 0;
+    }
+    if (u->sent_count != 0) {
+        vmm_timer_run_soon(u->retry); /* when everything is loaded */
     }
     return error;
 }
@@ -433,7 +548,7 @@ static int vuart_load(struct vdev *dev, struct vdev_stream *in)
 const struct vdev_class vuart_class = {
     .name = "vuart",
     .state_size = sizeof(struct vuart),
-    .version = 1,
+    .version = 2,
     .create = vuart_create,
     .reset = vuart_reset,
     .destroy = vuart_destroy,

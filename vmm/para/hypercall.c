@@ -34,8 +34,7 @@ static int64_t hc_console_put(struct vcpu *v, const struct arguments *a)
     if (v->vm->console_stream == NULL) {
         return VMM_HC_ENODEV;
     }
-    v->ops->chars->write(v->host, v->vm->console_stream, &byte, 1);
-    return 0;
+    return v->ops->chars->write(v->host, v->vm->console_stream, &byte, 1) == 1 ? 0 : VMM_HC_EAGAIN;
 }
 
 static int64_t hc_console_write(struct vcpu *v, const struct arguments *a)
@@ -51,14 +50,18 @@ static int64_t hc_console_write(struct vcpu *v, const struct arguments *a)
     }
     while (left != 0) {
         uint64_t count = left < sizeof(part) ? left : sizeof(part);
+        size_t taken;
 
         if (vmm_memory_read(v->vm, VMM_GPA(a->rdi + a->rsi - left), part, count) != 0) {
             return VMM_HC_EFAULT;
         }
-        v->ops->chars->write(v->host, v->vm->console_stream, part, count);
-        left -= count;
+        taken = v->ops->chars->write(v->host, v->vm->console_stream, part, count);
+        left -= taken;
+        if (taken < count) { /* it is full */
+            break;
+        }
     }
-    return (int64_t)a->rsi;
+    return (int64_t)(a->rsi - left);
 }
 
 static int64_t hc_info(struct vcpu *v, const struct arguments *a)

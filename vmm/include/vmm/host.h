@@ -27,12 +27,16 @@ struct vmm_host_files {
 };
 
 /* Character streams: consoles of guests. */
+struct vmm_char_receiver { /* what the user types, in thread context */
+    void (*input)(void *arg, const char *bytes, size_t count);
+    void (*send_break)(void *arg); /* a break on the line */
+    void *arg;
+};
 struct vmm_host_chars {
-    /* A stream named `name`; `input(arg, ..)` gets what the user types, in thread context. */
-    int (*open)(void *host, const char *name,
-                void (*input)(void *arg, const char *bytes, size_t count), void *arg,
+    int (*open)(void *host, const char *name, const struct vmm_char_receiver *receiver,
                 void **stream);
-    void (*write)(void *host, void *stream, const char *bytes, size_t count); /* never blocks */
+    /* Never blocks. Returns how many bytes it took; the others are offered again later. */
+    size_t (*write)(void *host, void *stream, const char *bytes, size_t count);
     void (*close)(void *host, void *stream);
 };
 
