@@ -92,6 +92,9 @@ static void simple_moves_decode_alike(void **state)
         unsigned at = 0, available = n % 7 == 0 ? n % 16 : 15;
         struct insn simple = {.mode = 8}, any = {.mode = 8};
 
+        if (n % 3 == 0) {
+            code[at++] = 0x67;
+        }
         if (opsize) {
             code[at++] = 0x66;
         }

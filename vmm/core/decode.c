@@ -226,6 +226,11 @@ static enum parse_result parse_simple(struct insn *i, unsigned available)
     uint8_t rex = 0, modrm;
     int imm_size;
 
+    i->address_size = 8;
+    if (p[at] == 0x67) {
+        i->address_size = 4;
+        at++;
+    }
     if (p[at] == 0x66) {
         i->prefixes = INSN_OPSIZE;
         at++;
@@ -235,7 +240,6 @@ static enum parse_result parse_simple(struct insn *i, unsigned available)
         rex = p[at++];
     }
     i->operand_size = (rex & 8) != 0 ? 8 : (i->prefixes & INSN_OPSIZE) != 0 ? 2 : 4;
-    i->address_size = 8;
     i->segment = INSN_NO_SEG;
     i->map = p[at] == 0x0f ? INSN_MAP_0F : INSN_MAP_1;
     at += p[at] == 0x0f;
