@@ -17,7 +17,7 @@ busybox := $(third-party)/busybox/busybox
 
 # One package, so that drivers and kernel fit.
 $(linux) $(modules) &: | $(build)/.packages
-	$(quiet)tools/bootstrap kernel $(@D)
+	$(quiet)tools/bootstrap kernel linux-image-cloud-amd64 $(@D)
 
 $(busybox): | $(build)/.packages
 	$(quiet)tools/bootstrap extract busybox-static bin/busybox $@

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Print the machine's package sources for one Debian release, with source packages added.
 
-Usage: apt-sources.py <release>
+Usage: apt-sources.py <release> [binary]
 
 Reads /etc/apt/sources.list and /etc/apt/sources.list.d in both formats of apt. Only entries for the
 release itself and its updates and security suites are taken: other suites may carry other versions,
-and other archives may have no sources. The result is in Deb822 format, for use as a private list.
+and other archives may have no sources. With "binary" the release alone, without sources: what another
+architecture's packages are taken from. The result is in Deb822 format, for use as a private list.
 """
 
 import glob
@@ -37,7 +38,9 @@ def stanzas(path):
 
 def main():
     release = sys.argv[1]
-    wanted = re.compile(rf"{release}(-updates|-security|/updates)?$|stable(-updates|-security)?$")
+    binary = sys.argv[2:] == ["binary"]
+    later = "" if binary else "(-updates|-security|/updates)?"
+    wanted = re.compile(rf"({release}|stable){later}$")
     seen = set()
     paths = ["/etc/apt/sources.list"]
     paths += sorted(glob.glob("/etc/apt/sources.list.d/*.list"))
@@ -55,7 +58,7 @@ def main():
             if key in seen:
                 continue
             seen.add(key)
-            print("Types: deb deb-src")
+            print("Types: deb" if binary else "Types: deb deb-src")
             print(f"URIs: {entry['uris']}")
             print(f"Suites: {suites}")
             print("Components: main")

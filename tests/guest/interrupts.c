@@ -134,6 +134,20 @@ static void check_lapic(const char *delivered, const char *priority)
     guest_check(order[0] == VECTOR_HIGH && order[1] == VECTOR_LOW, priority);
 }
 
+/* No other IRET is between them that could end the blocking of the first. */
+static void check_two_nmis(void)
+{
+    interrupts = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        guest_lapic_write(LAPIC_ICR_HIGH, guest_lapic_read(LAPIC_ID));
+        guest_lapic_write(LAPIC_ICR_LOW, 0x4400);
+        for (unsigned n = 0; n < 1000 && interrupts <= i; n++) {
+            guest_delay_us(100);
+        }
+    }
+    guest_check_equal(interrupts, 2, "nmi: to itself, twice");
+}
+
 static void check_nmi(void)
 {
     guest_set_handler(2, on_ipi);
@@ -147,6 +161,7 @@ static void check_nmi(void)
     x86_outb(COM1_IER, 0);
     x86_inb(COM1_IIR);
     guest_ioapic_route(COM1_IRQ, VECTOR, IOAPIC_MASKED);
+    check_two_nmis();
 }
 
 static void check_x2apic(void)

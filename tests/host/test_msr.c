@@ -136,6 +136,8 @@ static void what_linux_reads_has_an_answer(void **state)
     assert_int_equal(read_msr(0xc0011029) & 2, 2);       /* LFENCE serialises */
     refuses_write(0x1d9, 1);
     assert_true(vmm_msr_write(v, 0x79, 0x1234));
+    assert_true(vmm_msr_write(v, 0xc0010007, 0)); /* Xen stops the counters without asking */
+    assert_int_equal(read_msr(0xc0010000), 0);
 }
 
 static void the_lapic_answers_for_its_own(void **state)

@@ -473,7 +473,6 @@ static void events_are_encoded(void **state)
     assert_int_equal(vmcb_event_inj(s->vmcb), 0x80000202);
     vmcb_set_event_inj(s->vmcb, 0);
     assert_false(svm_nmi_allowed(v)); /* until IRET */
-    svm_set_nmi_window(v);
     assert_true((vmcb_intercept_misc1(s->vmcb) & 1 << 20) != 0);
     decode(0x74, 0, 0);
     assert_int_equal(vmcb_intercept_misc1(s->vmcb) & 1 << 20, 0);

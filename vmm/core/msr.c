@@ -353,7 +353,8 @@ static const struct row row_table[] = {
     {VMM_PARA_MSR_FIRST, VMM_PARA_MSR_COUNT, read_para, write_para, 0},
     {0xc0000080, 1, read_efer, write_efer, 0},
     {0xc0000103, 1, read_tsc_aux, write_tsc_aux, 0},
-    {0xc0010010, 1, read_constant, write_ignored, 0},                 /* SYSCFG */
+    {0xc0010000, 8, read_constant, write_ignored, 0}, /* PERF_CTL0 .., PERF_CTR0 ..: idle */
+    {0xc0010010, 1, read_constant, write_ignored, 0}, /* SYSCFG */
     {0xc0010015, 1, read_constant, write_ignored, HWCR_TSC_FREQ_SEL}, /* HWCR */
     {0xc001001a, 1, read_constant, write_ignored, 0},                 /* TOP_MEM */
     {0xc001001d, 1, read_constant, write_ignored, 0},                 /* TOP_MEM2 */

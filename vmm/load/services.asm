@@ -338,7 +338,6 @@ int16:
 .take:  call key
         jz .take
         mov byte [BDA_KEY], 0
-        xor ah, ah
         pop ds
         iret
 
@@ -349,13 +348,13 @@ int16:
         jz .none
         and byte [bp + 6], ~ZERO
         pop bp
-        xor ah, ah
         iret
 .none:  or byte [bp + 6], ZERO
         pop bp
         iret
 
-; The next key to AL, which stays; zero flag: there is none, AX is as it was.
+; The next key to AL, which stays, and to AH its scan code, if it has a key of its own; zero flag: there is
+; none, AX is as it was.
 key:
         push dx
         cmp byte [BDA_KEY], 0
@@ -372,9 +371,23 @@ key:
         cmp byte [BDA_KEY], 0
         je .end
 .there: mov al, [BDA_KEY]
+        xor ah, ah
+        push si
+        mov si, named_keys
+.next:  cmp byte [cs:si], 0
+        je .named
+        cmp al, [cs:si]
+        lea si, [si + 2]
+        jne .next
+        mov ah, [cs:si - 1]
+.named: pop si
         test al, al
 .end:   pop dx
         ret
+
+; Those that a control key would give, too: Escape, Backspace, Tab, Enter.
+named_keys:
+        db 27, 0x01, 8, 0x0e, 9, 0x0f, 13, 0x1c, 0
 
 ; --- 1ah: time ------------------------------------------------------------------------------------
 

@@ -36,9 +36,11 @@ void svm_inject_intr(struct vcpu *v, uint8_t vector)
     inject(svm_vcpu(v), encode(vector, VMM_EVENT_INTR));
 }
 
+/* The IRET has to be seen even if no other NMI waits for it: one that comes later must not. */
 void svm_inject_nmi(struct vcpu *v)
 {
     svm_vcpu(v)->nmi_blocked = true;
+    svm_set_nmi_window(v);
     inject(svm_vcpu(v), encode(2, VMM_EVENT_NMI));
 }
 
