@@ -1,5 +1,5 @@
 # Test programs of the library on the host: one cmocka program per file, each linked with the whole library.
-host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c fixture.c mock_backend.c scripted.c pc.c guest_cpu.c test_device.c xmm.c native.c
+host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c posix_store.c fixture.c mock_backend.c scripted.c pc.c guest_cpu.c test_device.c xmm.c native.c
 
 # instruction emulation, guest page tables, loaders, manifest, paravirtual interface
 host-test-y += test_posix_host.c
@@ -12,6 +12,7 @@ host-test-y += test_vpit.c test_vuart.c test_vrtc.c test_vpm.c test_vi8042.c tes
 host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 
 # core: objects, run loop, policies, guest memory
+host-test-y += test_reclaim.c test_dirty.c test_vballoon.c test_guest_memory.c test_failures.c
 host-test-y += test_memory.c test_cpuid.c test_msr.c test_exits.c test_run.c
 host-test-y += test_checkpoint.c
 host-test-y += test_vm.c test_svm.c test_vmx.c test_protocols.c test_nested.c

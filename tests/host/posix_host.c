@@ -2,6 +2,7 @@
 #include "posix_inner.h"
 
 #include <sanitizer/asan_interface.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +64,7 @@ bool posix_allocation_fails(struct posix_host *h)
     long call = atomic_fetch_add(&h->alloc_calls, 1);
     long from = atomic_load(&h->fail_from);
 
-    return from >= 0 && call >= from;
+    return from >= 0 && call >= from && call < atomic_load(&h->fail_to);
 }
 
 static int host_pages_alloc(void *host, uint64_t count, uint64_t align, int node, hpa_t *out)
@@ -267,6 +268,7 @@ static const struct vmm_host_ops ops_template = {
     .vm_event = host_vm_event,
     .files = &posix_files,
     .chars = &posix_chars,
+    .store = &posix_store,
 };
 
 unsigned posix_leak(const char *what, uint64_t count)
@@ -303,6 +305,7 @@ struct posix_host *posix_host_create(uint64_t arena_bytes, unsigned cpu_count,
     munmap(h->arena + arena_bytes, reserve - arena_bytes - (size_t)(h->arena - base));
     ASAN_POISON_MEMORY_REGION(h->arena, arena_bytes);
     atomic_store(&h->fail_from, -1);
+    atomic_store(&h->stored_limit, UINT64_MAX);
     h->log = posix_must(calloc(1, 1));
     pthread_mutex_init(&h->mutex, NULL);
     posix_threads_init(h);
@@ -314,7 +317,8 @@ unsigned posix_host_destroy(struct posix_host *h)
 {
     unsigned leaks = posix_leak("pages", h->pages_used) + posix_leak("allocations", h->small_used);
 
-    leaks += posix_clock_exit(h) + posix_threads_exit(h) + posix_streams_exit(h);
+    leaks +=
+        posix_clock_exit(h) + posix_threads_exit(h) + posix_streams_exit(h) + posix_store_exit(h);
     ASAN_UNPOISON_MEMORY_REGION(h->arena, h->page_count * VMM_PAGE_SIZE);
     munmap(h->arena, h->page_count * VMM_PAGE_SIZE);
     pthread_mutex_destroy(&h->mutex);
@@ -335,7 +339,16 @@ struct vmm_host_ops *posix_host_ops(struct posix_host *h)
 
 void posix_host_fail_alloc(struct posix_host *h, long n)
 {
+    atomic_store(&h->fail_to, LONG_MAX);
     atomic_store(&h->fail_from, n < 0 ? -1 : atomic_load(&h->alloc_calls) + n);
+}
+
+void posix_host_fail_one(struct posix_host *h, long n)
+{
+    long at = atomic_load(&h->alloc_calls) + n;
+
+    atomic_store(&h->fail_to, at + 1);
+    atomic_store(&h->fail_from, at);
 }
 
 long posix_host_alloc_calls(const struct posix_host *h)

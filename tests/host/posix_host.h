@@ -34,9 +34,17 @@ bool posix_host_next_timer_ns(struct posix_host *h, uint64_t *ns); /* false: non
 /* Memory. The n-th allocation from now on (0: the next), pages or small, fails, and all after it;
  * -1: none fails. */
 void posix_host_fail_alloc(struct posix_host *h, long n);
+void posix_host_fail_one(struct posix_host *h, long n); /* only the n-th */
 long posix_host_alloc_calls(const struct posix_host *h); /* all so far, to find out how many */
 uint64_t posix_host_pages_used(const struct posix_host *h);
 uint64_t posix_host_small_used(const struct posix_host *h); /* allocations, not bytes */
+
+/* The store of pages: how many it takes (at first any number), how many it has, and whether it
+ * loses those it has. A page whose first byte is POSIX_UNWANTED is refused. */
+#define POSIX_UNWANTED 0xee
+void posix_host_store_limit(struct posix_host *h, uint64_t pages);
+uint64_t posix_host_stored(const struct posix_host *h);
+void posix_host_store_lose(struct posix_host *h, bool lose);
 
 /* Files: the bytes must outlive the host. */
 void posix_host_add_file(struct posix_host *h, const char *name, const void *data, uint64_t size);

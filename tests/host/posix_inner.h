@@ -61,7 +61,12 @@ struct posix_host {
     uint64_t *allocation; /* of each page that begins one: its pages */
     uint64_t pages_used;
     _Atomic uint64_t small_used;
-    _Atomic long alloc_calls, fail_from;
+    _Atomic long alloc_calls, fail_from, fail_to;
+
+    uint8_t **stored; /* by slot; NULL: free */
+    uint64_t stored_room;
+    _Atomic uint64_t stored_count, stored_limit;
+    _Atomic bool store_loses;
 
     _Atomic uint64_t virtual_ns;
     uint64_t real_start_ns;
@@ -87,6 +92,7 @@ struct posix_host {
 
 extern const struct vmm_host_files posix_files;
 extern const struct vmm_host_chars posix_chars;
+extern const struct vmm_host_store posix_store;
 
 /* Fills its hooks into h->ops. */
 void posix_threads_init(struct posix_host *h);
@@ -95,6 +101,7 @@ void posix_clock_init(struct posix_host *h);
 unsigned posix_threads_exit(struct posix_host *h);
 unsigned posix_clock_exit(struct posix_host *h);
 unsigned posix_streams_exit(struct posix_host *h);
+unsigned posix_store_exit(struct posix_host *h);
 
 void posix_panic(void *host, const char *why) VMM_NORETURN;
 void *posix_must(void *p); /* for the host's own memory */

@@ -391,7 +391,8 @@ int vmm_acpi_build(struct vm *vm, gpa_t *rsdp, struct vmm_error *err)
     error = vmm_memory_write(vm, *rsdp, w.bytes, w.used);
     vmm_vm_free(vm, w.bytes, ROOM);
     if (error != 0) {
-        return vmm_fail(vm->vmm, err, -error, "%s: no RAM at %llx for ACPI tables", vm->config.name,
+        return vmm_fail(vm->vmm, err, -error, "%s: no %s at %llx for ACPI tables", vm->config.name,
+                        error == -VMM_EFAULT ? "RAM" : "memory behind the guest's RAM",
                         (unsigned long long)PLATFORM_ACPI_BASE);
     }
     return 0;
