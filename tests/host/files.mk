@@ -21,6 +21,6 @@ host-test-y += test_vm.c test_svm.c test_vmx.c test_protocols.c test_nested.c
 host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c ../fuzz/pack.c
 host-test-y += test_fuzz.c
 
-# the container of the ROM
-host-support-y += $(addprefix ../../boot/pack/,pack.c lz4.c crc32c.c slots.c)
-host-test-y += test_pack.c
+# the container of the ROM, and what our loaders share
+host-support-y += $(addprefix ../../boot/pack/,pack.c lz4.c crc32c.c slots.c elf.c mb2.c text.c)
+host-test-y += test_pack.c test_loader.c
