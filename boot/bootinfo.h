@@ -46,8 +46,9 @@ struct bootinfo {
     uint8_t rsdp_copy[36]; /* multiboot 2 gives a copy; length in rsdp_copy_length */
     uint32_t rsdp_copy_length;
     struct bootinfo_framebuffer framebuffer;
-    bool from_rom;     /* our ROM's loader started the kernel, */
-    uint32_t rom_slot; /* from this slot */
+    bool from_rom;         /* our ROM's loader started the kernel, */
+    uint32_t rom_slot;     /* from this slot; */
+    uint32_t rom_watchdog; /* its watchdog's first port, 0: none runs */
 };
 
 /* Fill *info from the loader's record. magic and record are EAX and EBX at entry.

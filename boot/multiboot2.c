@@ -15,7 +15,7 @@ enum mb2_tag_type {
     MB2_FRAMEBUFFER = 8,
     MB2_RSDP_1 = 14,
     MB2_RSDP_2 = 15,
-    MB2_ROM = 0x4d4f524f, /* "OROM": our ROM's loader names the slot */
+    MB2_ROM = 0x4d4f524f, /* "OROM": of our ROM's loader (boot/pack/mb2.h) */
 };
 
 #define MB2_RECORD_MAX NK_MIB(16) /* generous: real ones have a few KiB */
@@ -50,6 +50,11 @@ struct mb2_framebuffer {
     uint32_t pitch, width, height;
     uint8_t bpp, type;
 } NK_PACKED;
+
+struct mb2_rom {
+    struct mb2_tag tag;
+    uint32_t slot, watchdog;
+};
 
 static int read_map(struct bootinfo *info, const struct mb2_tag *tag)
 {
@@ -100,11 +105,13 @@ static int read_framebuffer(struct bootinfo *info, const struct mb2_tag *tag)
 
 static int read_rom(struct bootinfo *info, const struct mb2_tag *tag)
 {
-    if (tag->size < sizeof(*tag) + sizeof(info->rom_slot)) {
+    const struct mb2_rom *rom = (const void *)tag;
+    if (tag->size < sizeof(*rom)) {
         nk_error("boot: multiboot2 ROM tag of %u bytes", tag->size);
         return -EINVAL;
     }
-    memcpy(&info->rom_slot, tag + 1, sizeof(info->rom_slot));
+    info->rom_slot = rom->slot;
+    info->rom_watchdog = rom->watchdog;
     info->from_rom = true;
     return 0;
 }

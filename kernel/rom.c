@@ -24,6 +24,17 @@ static void write_record(const uint8_t bytes[SLOTS_BYTES])
     }
 }
 
+/* ICH9 13.9.5: bit 11 of TCO1_CNT halts the timer. */
+#define TCO_CONTROL 8
+#define TCO_HALT    (1u << 11)
+
+static void stop_watchdog(void)
+{
+    if (nk_bootinfo.rom_watchdog != 0 && nk_bootinfo.rom_watchdog < UINT16_MAX - TCO_CONTROL) {
+        x86_outw((uint16_t)(nk_bootinfo.rom_watchdog + TCO_CONTROL), TCO_HALT);
+    }
+}
+
 void rom_mark_good(void)
 {
     uint8_t bytes[SLOTS_BYTES];
@@ -31,6 +42,7 @@ void rom_mark_good(void)
     if (!nk_bootinfo.from_rom || nk_bootinfo.rom_slot >= SLOTS) {
         return;
     }
+    stop_watchdog();
     read_record(bytes);
     if (!slots_decode(&slots, bytes)) {
         nk_warn("rom: the record of slots in CMOS is gone; slot %c stays unmarked",

@@ -2,6 +2,7 @@
  */
 #pragma once
 
-/* Tell the loader that this kernel got a node ready; nothing to do on other roads.
+/* Tell the loader that this kernel got a node ready, and stop its watchdog; nothing to do on other
+ * roads.
  * Context: once, by the thread that started the node; nobody else uses CMOS by then. */
 void rom_mark_good(void);

@@ -128,6 +128,7 @@ uint32_t mb2_write(void *at, size_t room, const struct mb2_info *info)
     if (info->slot != MB2_NO_SLOT) {
         begin(&w, MB2_ROM_TAG);
         put32(&w, info->slot);
+        put32(&w, info->watchdog);
         end(&w);
     }
     begin(&w, TAG_END);

@@ -5,7 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MB2_ROM_TAG 0x4d4f524f /* "OROM", ours: the slot of the ROM that the kernel is from */
+/* "OROM", ours: the slot of the ROM that the kernel is from, and the first port of the chipset's
+ * watchdog (ICH9's TCO) if it runs, else 0. */
+#define MB2_ROM_TAG 0x4d4f524f
 #define MB2_NO_SLOT 0xffffffff
 
 struct mb2_range {
@@ -30,7 +32,7 @@ struct mb2_info {
     unsigned module_count, range_count;
     const void *rsdp; /* ACPI's root pointer, or NULL */
     uint32_t rsdp_length;
-    uint32_t slot;
+    uint32_t slot, watchdog;
     struct mb2_screen screen;
 };
 

@@ -28,8 +28,22 @@
 #define Q35_PCIEXBAR    0x60 /* 8 bytes; bit 0 enables, bits 2:1 = 0: 256 MiB */
 #define PCIEXBAR_AT     UINT64_C(0xb0000000)
 #define PCIEXBAR_SIZE   NK_MIB(256)
-#define RESERVED        2
+#define ICH9_RCBA       0xf0 /* bit 0 enables */
+#define RCBA_AT         UINT64_C(0xfed1c000)
+#define RCBA_SIZE       NK_KIB(16)
+#define RCBA_GCS        0x3410
+#define GCS_NO_REBOOT   (1u << 5)
 #define FUNCTIONS       8
+
+/* ICH9 13.9: the TCO timer runs out twice, then it resets. */
+#define TCO_BASE     (CHIPSET_PM_BASE + 0x60)
+#define TCO_RELOAD   0x00
+#define TCO_STATUS_1 0x04
+#define TCO_STATUS_2 0x06
+#define TCO_CONTROL  0x08
+#define TCO_HALT     (1u << 11)
+#define TCO_TIMER    0x12
+#define TCO_60_S     100 /* in 0.6 s */
 
 static const uint8_t irq_of_pirq[4] = {10, 10, 11, 11}; /* free on every PC */
 
@@ -65,6 +79,8 @@ static void start_q35(void)
     pci_write(0, Q35_PCIEXBAR + 4, 4, 0);
     pci_write(0, Q35_PCIEXBAR, 4, (uint32_t)PCIEXBAR_AT | 1);
     memory_reserve(PCIEXBAR_AT, PCIEXBAR_SIZE);
+    pci_write(ICH9_LPC, ICH9_RCBA, 4, (uint32_t)RCBA_AT | 1);
+    memory_reserve(RCBA_AT, RCBA_SIZE);
     has_pm = true;
 }
 
@@ -85,6 +101,25 @@ void chipset_start(void)
 bool chipset_has_pm(void)
 {
     return has_pm;
+}
+
+uint16_t chipset_watch(void)
+{
+    volatile uint32_t *gcs = (volatile uint32_t *)(RCBA_AT + RCBA_GCS);
+    if (id != ID_Q35) {
+        return 0;
+    }
+    *gcs &= ~GCS_NO_REBOOT;
+    if (*gcs & GCS_NO_REBOOT) { /* strapped so on this board */
+        return 0;
+    }
+    x86_outw(TCO_BASE + TCO_CONTROL, TCO_HALT);
+    x86_outw(TCO_BASE + TCO_STATUS_1, UINT16_MAX); /* writing ones clears */
+    x86_outw(TCO_BASE + TCO_STATUS_2, UINT16_MAX);
+    x86_outw(TCO_BASE + TCO_TIMER, TCO_60_S);
+    x86_outw(TCO_BASE + TCO_CONTROL, 0);
+    x86_outw(TCO_BASE + TCO_RELOAD, 1);
+    return TCO_BASE;
 }
 
 unsigned chipset_irq(unsigned device, unsigned pin)

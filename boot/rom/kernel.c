@@ -46,7 +46,7 @@ static const char *load(const struct pack *p, const struct pack_entry *e, uint32
     return error;
 }
 
-unsigned kernel_load(const struct pack *p, uint32_t *entry)
+struct rom_kernel kernel_load(const struct pack *p)
 {
     bool usable[SLOTS];
     read_slots();
@@ -74,11 +74,12 @@ unsigned kernel_load(const struct pack *p, uint32_t *entry)
         slots_count_try(&slots, slot);
         write_slots();
         const struct pack_entry *e = pack_kernel(p, slot);
-        const char *error = load(p, e, entry);
+        struct rom_kernel kernel = {.slot = slot, .other = usable[1 - slot]};
+        const char *error = load(p, e, &kernel.entry);
         if (error == NULL) {
             say("kernel %s from slot %c, %s, try %u of %u", e->name, 'A' + slot,
                 slots.good[slot] ? "known to be good" : "new", slots.tries[slot], SLOTS_TRIES);
-            return slot;
+            return kernel;
         }
         say("kernel %s in slot %c: %s", e->name, 'A' + slot, error);
         slots_mark_bad(&slots, slot);

@@ -111,7 +111,6 @@ NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader)
 {
     const uint8_t *flash = (const uint8_t *)(ROM_END - anchor->size);
     struct pack pack;
-    uint32_t entry;
     say("Orthocone, %u KiB of flash", anchor->size >> 10);
     check_flash(anchor, flash, loader);
     memory_find();
@@ -120,6 +119,8 @@ NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader)
     info.rsdp = acpi_start(&info.rsdp_length); /* QEMU's tables tell what PCI has become */
     open_directory(&pack, anchor, flash);
     load_parts(&pack);
-    info.slot = kernel_load(&pack, &entry);
-    rom_enter(entry, write_record());
+    struct rom_kernel kernel = kernel_load(&pack);
+    info.slot = kernel.slot;
+    info.watchdog = kernel.other ? chipset_watch() : 0; /* a reset helps if another one may run */
+    rom_enter(kernel.entry, write_record());
 }

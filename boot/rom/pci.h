@@ -17,5 +17,9 @@ void pci_start(void);
 void chipset_start(void);
 bool chipset_has_pm(void);
 
+/* Start a timer that resets the machine unless the kernel stops it: by bit 11 of the 16-bit
+ * register 8 ports above the returned one. 0: this chipset has none that works. */
+uint16_t chipset_watch(void);
+
 /* The ISA line that INTA (0) to INTD (3) of a device on bus 0 is wired to; 0xff: unknown. */
 unsigned chipset_irq(unsigned device, unsigned pin);

@@ -70,8 +70,14 @@ void cmos_write(uint8_t index, uint8_t value);
 
 /* ---- kernel.c */
 
-/* Put the kernel of the right slot in its place. Returns the slot; stops when there is none. */
-unsigned kernel_load(const struct pack *p, uint32_t *entry);
+struct rom_kernel {
+    unsigned slot;
+    uint32_t entry;
+    bool other; /* there is one in the other slot, too */
+};
+
+/* Put the kernel of the right slot in its place; stops when there is none. */
+struct rom_kernel kernel_load(const struct pack *p);
 
 /* ---- entry.asm */
 

@@ -173,6 +173,7 @@ static const struct mb2_info whole = {
     .rsdp = "RSD PTR 0123456789012345678901234567",
     .rsdp_length = 36,
     .slot = 1,
+    .watchdog = 0x660,
     .screen = {0xe0000000, 4096, 1024, 768},
 };
 
@@ -231,7 +232,10 @@ CHECK(record_has_all)
     assert_int_equal(at[21], 1);
     assert_memory_equal(tag(record, 15, 0, &size), whole.rsdp, 36);
     assert_null(tag(record, 14, 0, &size));
-    assert_int_equal(word(tag(record, MB2_ROM_TAG, 0, &size)), 1);
+    at = tag(record, MB2_ROM_TAG, 0, &size);
+    assert_non_null(at);
+    assert_int_equal(word(at), 1);
+    assert_int_equal(word(at + 4), 0x660);
     assert_non_null(tag(record, 0, 0, &size));
 }
 

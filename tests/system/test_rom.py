@@ -9,6 +9,7 @@ from session import GUEST, SHELL, command, end, guest_shell
 
 ROM = BUILD / "orthocone.rom"
 SMALL = BUILD / "orthocone-small.rom"
+HANGS = b"\xfa\xf4\xeb\xfd"  # cli; hlt; and again
 RESETS = b"\xb0\x06\x66\xba\xf9\x0c\xee\xf4"  # mov al, 6; mov dx, 0xcf9; out dx, al; hlt
 
 
@@ -163,6 +164,21 @@ def test_kernel_that_never_gets_ready(machine, scratch, way):
     node.expect(r"rom: slot B is active but never got ready, slot A is taken")
     node.expect(r"rom: kernel orthocone from slot A, known to be good, try 1 of 3")
     node.expect(SHELL)
+    end(node)
+
+
+def test_kernel_that_hangs(machine, scratch):
+    """The chipset's watchdog resets: its two minutes pass at once, as time is counted in instructions."""
+    arguments = wired(updated(scratch, rom.tiny_kernel(HANGS)), "q35", "bios")
+    arguments["extra"] += ["-global", "ICH9-LPC.noreboot=false", "-icount", "shift=0,sleep=off"]
+    node = machine(**arguments, cpus=1, reboot=True)
+    for number in (1, 2, 3):
+        node.expect(rf"rom: kernel orthocone from slot B, new, try {number} of 3")
+    node.expect(r"rom: slot B is active but never got ready, slot A is taken")
+    node.expect(SHELL)
+    # It does not end a node that got ready: an idle one's time jumps to the next timer, which would be this one.
+    node.sendline("echo still here")
+    node.expect(r"\nstill here")
     end(node)
 
 
