@@ -1,6 +1,0 @@
-#pragma once
-#define CONFIG_NR_CPUS 64
-#define CONFIG_THREAD_STACK_KIB 16
-#define CONFIG_LOG_RING_KIB 64
-#define CONFIG_VMM_SVM 1
-#define CONFIG_VMM_VMX 1

@@ -1,1 +1,0 @@
-#define NK_VERSION "c13c3a7"
