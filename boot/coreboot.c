@@ -102,21 +102,20 @@ static const struct cb_header *header_at(uint64_t physical)
     return table != NULL && checksum(table, h->table_bytes) == h->table_checksum ? h : NULL;
 }
 
-/* A header lies on a 16-byte boundary in the first page or in the BIOS area. */
-static const struct cb_header *find_header(void)
+/* A header lies on a 16-byte boundary in the first page or in the BIOS area. 0: there is none. */
+static uint64_t find_header(void)
 {
     static const struct {
         uint32_t from, to;
     } area[] = {{0x10, 0x1000}, {0xf0000, 0x100000}};
     for (size_t i = 0; i < NK_ARRAY_COUNT(area); i++) {
         for (uint32_t at = area[i].from; at < area[i].to; at += 16) {
-            const struct cb_header *h = header_at(at);
-            if (h != NULL) {
-                return h;
+            if (header_at(at) != NULL) {
+                return at;
             }
         }
     }
-    return NULL;
+    return 0;
 }
 
 static void read_memory(struct bootinfo *info, const struct cb_record *r)
@@ -245,9 +244,9 @@ static int read_table(struct bootinfo *info, const struct cb_header *h,
     return 0;
 }
 
-int coreboot_parse(struct bootinfo *info, bool *found)
+int coreboot_parse_at(struct bootinfo *info, uint64_t physical, bool *found)
 {
-    const struct cb_header *h = find_header();
+    const struct cb_header *h = header_at(physical);
     *found = h != NULL;
     /* A small table in low memory may lead to the full one; there is no third. */
     int err = 0;
@@ -255,4 +254,9 @@ int coreboot_parse(struct bootinfo *info, bool *found)
         err = read_table(info, h, &h);
     }
     return err;
+}
+
+int coreboot_parse(struct bootinfo *info, bool *found)
+{
+    return coreboot_parse_at(info, find_header(), found);
 }

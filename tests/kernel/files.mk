@@ -1,6 +1,7 @@
 # The test image is the kernel with these in place of $(node-y).
 ktest-y += ktest.c ktest_main.c
-ktest-y += memory_functions_test.c mutex_test.c bootinfo_test.c trap_test.c acpi_test.c irq_test.c time_test.c smp_test.c
+ktest-y += memory_functions_test.c mutex_test.c bootinfo_test.c coreboot_test.c
+ktest-y += trap_test.c acpi_test.c irq_test.c time_test.c smp_test.c
 ktest-y += irq_fault_test.c pci_test.c block_test.c net_test.c watchdog_test.c
 ktest-y += format_test.c log_test.c console_test.c keyboard_test.c shell_test.c
 ktest-y += buddy_test.c slab_test.c numa_test.c fault.c fault_test.c fault_node_test.c paging_test.c

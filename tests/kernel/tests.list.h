@@ -35,6 +35,9 @@ TEST(bootinfo_pvh)
 TEST(bootinfo_pvh_malformed)
 TEST(bootinfo_container)
 TEST(bootinfo_container_malformed)
+TEST(coreboot_tables_and_files)
+TEST(coreboot_forward)
+TEST(coreboot_malformed)
 
 /* mm */
 TEST(buddy_map)

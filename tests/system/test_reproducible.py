@@ -7,7 +7,8 @@ import subprocess
 
 from lib.machine import BUILD, TOP
 
-IMAGES = ["orthocone.elf", "libvmm.a", "orthocone.iso", "orthocone.img", "orthocone.rom"]
+IMAGES = ["orthocone.elf", "libvmm.a", "orthocone.iso", "orthocone.img", "orthocone.rom", "orthocone-small.rom",
+          "orthocone.efi"]
 
 
 def lines(*command):
