@@ -55,6 +55,10 @@ struct bootinfo {
  * Context: boot CPU, identity map of the low 4 GiB live. Errors: -EINVAL unknown magic. */
 int bootinfo_parse(struct bootinfo *info, uint32_t magic, uint32_t record);
 
+/* The same from coreboot's tables at an address below 4 GiB. *found: whether there are such.
+ * Errors: -EINVAL malformed. */
+int coreboot_parse_at(struct bootinfo *info, uint64_t physical, bool *found) NK_MUST_CHECK;
+
 /* Value of "key=value" or "" for a bare "key" on the kernel's command line, copied into out.
  * Returns false when the key is absent. */
 bool bootinfo_option(const struct bootinfo *info, const char *key, char *out, size_t out_size);

@@ -29,7 +29,5 @@ int pvh_parse(struct bootinfo *info, uint32_t record) NK_MUST_CHECK;
 /* Add the files in modules that are containers. */
 void record_unfold(struct bootinfo *info);
 
-/* Finds its record itself, or takes the one at an address. *found says whether there is one.
- * Errors: -EINVAL malformed. */
+/* Finds its record itself; *found says whether there is one. Errors: -EINVAL malformed. */
 int coreboot_parse(struct bootinfo *info, bool *found) NK_MUST_CHECK;
-int coreboot_parse_at(struct bootinfo *info, uint64_t physical, bool *found) NK_MUST_CHECK;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/layout.h"
-#include "boot/record.h"
+#include "boot/bootinfo.h"
 #include "tests/kernel/ktest.h"
 
 enum {
