@@ -34,7 +34,7 @@ bool posix_host_next_timer_ns(struct posix_host *h, uint64_t *ns); /* false: non
 /* Memory. The n-th allocation from now on (0: the next), pages or small, fails, and all after it;
  * -1: none fails. */
 void posix_host_fail_alloc(struct posix_host *h, long n);
-void posix_host_fail_one(struct posix_host *h, long n); /* only the n-th */
+void posix_host_fail_one(struct posix_host *h, long n);  /* only the n-th */
 long posix_host_alloc_calls(const struct posix_host *h); /* all so far, to find out how many */
 uint64_t posix_host_pages_used(const struct posix_host *h);
 uint64_t posix_host_small_used(const struct posix_host *h); /* allocations, not bytes */

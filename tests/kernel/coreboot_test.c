@@ -87,7 +87,7 @@ static void add_file(const char *name, uint32_t kind, const char *content, int c
                                       __builtin_bswap32((uint32_t)compression), 0};
         memcpy(file + FILE_HEADER - 16, attribute, sizeof(attribute));
     }
-    memcpy(file + FILE_HEADER, content, length);
+    strcpy((char *)file + FILE_HEADER, content);
     flash_used += (uint32_t)nk_align_up(FILE_HEADER + length, 64);
 }
 
