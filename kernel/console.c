@@ -24,6 +24,7 @@
 #define FRAMEBUFFER_RGB 1                    /* boot/bootinfo.h */
 #define ESCAPE_NS       UINT64_C(1000000000) /* how long what follows Ctrl-] belongs to it */
 #define KEY_BREAK       0x02                 /* Ctrl-B */
+#define KEY_INTERRUPT   0x03                 /* Ctrl-C */
 #define KEY_NEXT        0x0e                 /* Ctrl-N */
 
 struct nk_console {
@@ -286,6 +287,20 @@ int console_getc(void)
         }
         nk_semaphore_down(&console.typed_some);
     }
+}
+
+bool console_take_interrupt(void)
+{
+    bool found = false;
+    char key;
+    uint64_t flags = nk_spin_lock_irqsave(&console.lock);
+    for (uint64_t at = console.typed.tail; !found && at < console.typed.head;) {
+        nk_ring_look(&console.typed, &at, &key, 1);
+        found = key == KEY_INTERRUPT;
+        console.typed.tail = found ? at : console.typed.tail;
+    }
+    nk_spin_unlock_irqrestore(&console.lock, flags);
+    return found;
 }
 
 /* --- front ------------------------------------------------------------------------------------ */

@@ -69,6 +69,8 @@ void console_get_stats(struct nk_console_stats *out);
 /* The shell's input: blocks for the next byte. A form feed (Ctrl-L) comes by itself when the line
  * being edited must be shown again: the shell got the front, or somebody wrote over the line. */
 int console_getc(void);
+/* Has Ctrl-C been typed for the shell? What was typed up to it is forgotten then. */
+bool console_take_interrupt(void);
 
 /* While the shell edits a line, it shows that line by console_edit_write(), and what anybody else
  * gives to console_write() first wipes the line and then asks for it again. */

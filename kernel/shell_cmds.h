@@ -31,6 +31,10 @@ const char *loglevel_candidate(unsigned position, unsigned i);
 const char *log_candidate(unsigned position, unsigned i);
 const char *console_candidate(unsigned position, unsigned i);
 
+/* kernel/shell_cmds_repeat.c */
+int cmd_repeat(int argc, char **argv);
+int cmd_sleep(int argc, char **argv);
+
 /* kernel/native_cmd.c: applications. */
 int cmd_run(int argc, char **argv);
 const char *run_candidate(unsigned position, unsigned i);

@@ -19,6 +19,7 @@ const struct shell_command shell_command_table[] = {
      "vm stop <name>             stop it, whatever the guest does\n"
      "vm destroy <name>          give all that a VM which does not run holds back\n"
      "vm kill <name>             stop and destroy\n"
+     "vm restart <name>          kill it, make it again from its manifest, start it\n"
      "vm console <name>          bring its console to the front\n"
      "vm output <name> [KiB]     the end of what it wrote to its console, 8 KiB\n"
      "vm send-break <name>       a break on its serial line; Ctrl-] Ctrl-B in its console\n"
@@ -71,6 +72,9 @@ const struct shell_command shell_command_table[] = {
     {"date", "", "wall-clock time, UTC", cmd_date, NULL, NULL},
     {"version", "", "what this kernel was built from", cmd_version, NULL, NULL},
     {"echo", "[word...]", "print the words", cmd_echo, NULL, NULL},
+    {"repeat", "<count> <command> [then <command>...]", "run commands again and again", cmd_repeat,
+     "It ends early when one of them fails, or at Ctrl-C.\n", NULL},
+    {"sleep", "<milliseconds>", "wait", cmd_sleep, NULL, NULL},
     {"clear", "", "clear the screen", cmd_clear, NULL, NULL},
     {"reboot", "", "reset the node; VMs are not asked", cmd_reboot, NULL, NULL},
     {"poweroff", "", "power the node off; VMs are not asked", cmd_poweroff, NULL, NULL},

@@ -10,6 +10,8 @@
 #include "kernel/vm_cmd.h"
 #include "kernel/vms.h"
 
+#define VM_MANIFEST_MAX 128 /* the longest name of a boot module that is of use */
+
 /* One of the three: on the VM that the argument names, on that VM with what follows its name, on
  * the arguments themselves. */
 struct vm_action {
@@ -128,6 +130,28 @@ static int action_destroy(struct vm *vm)
     return end_of(vm, "destroy", vms_destroy);
 }
 
+/* The VM is another one afterwards, of the same manifest. */
+static int action_restart(struct vm *vm)
+{
+    struct vmm_error err = {.text = ""};
+    char name[VMM_NAME_MAX], manifest[VM_MANIFEST_MAX];
+    memcpy(name, vm_cmd_name(vm), sizeof(name));
+    strncpy(manifest, vms_manifest(vm), sizeof(manifest) - 1);
+    manifest[sizeof(manifest) - 1] = '\0';
+    int status = vms_kill(vm);
+    if (status < 0) {
+        return vm_cmd_report(name, "kill", status);
+    }
+    status = vms_create(manifest, &vm, &err);
+    if (status == 0) {
+        status = vmm_vm_start(vm, &err);
+    }
+    if (status < 0) {
+        shell_printf("%s\n", err.text);
+    }
+    return status;
+}
+
 static int action_console(struct vm *vm)
 {
     int status = console_bring_front(vm_cmd_name(vm));
@@ -166,6 +190,7 @@ static const struct vm_action action_table[] = {
     {.name = "stop", .plain = action_stop},
     {.name = "kill", .plain = action_kill},
     {.name = "destroy", .plain = action_destroy},
+    {.name = "restart", .plain = action_restart},
     {.name = "console", .plain = action_console},
     {.name = "output", .on_vm = vm_cmd_output},
     {.name = "send-break", .plain = action_break},
