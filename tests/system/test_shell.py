@@ -147,10 +147,10 @@ def test_memory_sizes(machine, memory):
 def test_repeat(machine):
     node = machine(kernel=KERNEL, cpus=1)
     node.expect(SHELL)
-    assert text_of(node, 'repeat 2 echo "a  b" then echo c') == "a  b\nc\na  b\nc"
+    assert text_of(node, 'repeat 2 echo "a  b" then echo c').endswith("a  b\nc\na  b\nc")
     assert text_of(node, "repeat 5 echo x then vm lst").splitlines()[-1] == "repeat: failed in round 1 of 5"
-    assert text_of(node, "repeat 3 repeat 3 echo x").startswith("usage: repeat")
-    assert text_of(node, "repeat x echo y").startswith("usage: repeat")
+    assert "usage: repeat" in text_of(node, "repeat 3 repeat 3 echo x")
+    assert "usage: repeat" in text_of(node, "repeat x echo y")
     node.sendline("repeat 100000 sleep 10")
     node.expect(r"repeat 100000")
     node.send("\x03")
