@@ -80,6 +80,9 @@ bool ktest_check_values(bool ok, int64_t a, int64_t b, const char *file, int lin
 bool ktest_check_string(const char *a, const char *b, const char *file, int line, const char *what);
 void ktest_skip(const char *reason);
 
+/* The time that a test may take begins anew: for one that is long on purpose. */
+void ktest_goes_on(void);
+
 /* A diagnostic line of the running test ("# ..."). */
 void ktest_note(const char *fmt, ...) NK_PRINTF(1, 2);
 

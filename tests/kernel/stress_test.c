@@ -1,17 +1,20 @@
 /* Random operations on threads by several drivers at once; every answer is checked against a model
  * of the slot that the thread is in. Threads meanwhile park, sleep, yield and use a semaphore. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/x86.h"
+#include "kernel/kernel.h"
 #include "mm/buddy.h"
 #include "sched/sync.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
 #include "tests/kernel/ktest.h"
 
-#define SLOTS        16
-#define DRIVERS      3
-#define OPERATIONS   8000 /* of each driver */
+#define SLOTS        64
+#define ROUND        100000 /* then all threads have ended, and everything is checked */
+#define DRIVERS      16     /* most of them wait for something at any time */
+#define OPERATIONS   24000  /* of all drivers; stress=<count> on the command line for more */
 #define MICROSECONDS UINT64_C(1000)
 
 struct slot {
@@ -27,6 +30,7 @@ struct slot {
 static struct slot slot_table[SLOTS];
 static struct nk_semaphore shared;
 static uint64_t ups, downs, joins;
+static uint64_t operations; /* left of a round; atomic */
 
 static uint64_t soon(uint64_t *seed)
 {
@@ -165,7 +169,7 @@ static void operate(struct slot *s, uint64_t r)
 static void drive(void *arg)
 {
     uint64_t seed = (uint64_t)arg * 7919 + 1;
-    for (unsigned i = 0; i < OPERATIONS; i++) {
+    while ((int64_t)__atomic_fetch_sub(&operations, 1, __ATOMIC_RELAXED) > 0) {
         uint64_t r = ktest_random(&seed);
         struct slot *s = &slot_table[r % SLOTS];
         nk_mutex_lock(&s->lock);
@@ -174,18 +178,19 @@ static void drive(void *arg)
     }
 }
 
-KTEST(stress_threads)
+static void run_round(uint64_t count)
 {
     struct nk_thread *t[DRIVERS];
     nk_semaphore_init(&shared, 0);
-    ups = downs = joins = 0;
+    operations = count;
+    ups = downs = 0;
     for (unsigned i = 0; i < SLOTS; i++) {
         slot_table[i] = (struct slot){.thread = NULL};
         nk_mutex_init(&slot_table[i].lock);
     }
     for (unsigned i = 0; i < DRIVERS; i++) {
         struct nk_thread_attr attr = {.name = "driver", .cpu = (int)(i % nk_cpu_count)};
-        ASSERT_EQ(nk_thread_start(&t[i], &attr, drive, (void *)(uint64_t)i), 0);
+        ASSERT_EQ(nk_thread_start(&t[i], &attr, drive, (void *)(count + i)), 0);
     }
     for (unsigned i = 0; i < DRIVERS; i++) {
         EXPECT_EQ(nk_thread_join(t[i]), 0);
@@ -204,6 +209,25 @@ KTEST(stress_threads)
     EXPECT_EQ(downs, ups);
     EXPECT_EQ(shared.count, 0);
     EXPECT_EQ(shared.handover, 0);
-    EXPECT_GT(joins, 0);
     buddy_check();
+}
+
+KTEST(stress_threads)
+{
+    char text[16];
+    const uint64_t begin = nk_now_ns();
+    uint64_t count = OPERATIONS;
+    if (nk_option("stress", text, sizeof(text))) {
+        count = strtoul(text, NULL, 10);
+    }
+    joins = 0;
+    for (uint64_t left = count; left > 0;) {
+        uint64_t round = left < ROUND ? left : ROUND;
+        run_round(round);
+        left -= round;
+        ktest_goes_on();
+    }
+    EXPECT_GT(joins, 0);
+    ktest_note("%lu operations in %lu ms, %lu joins", count, (nk_now_ns() - begin) / 1000000,
+               joins);
 }

@@ -123,7 +123,7 @@ KTEST(wait_any_deadline)
 
 #define TAKERS 3
 #define KINDS  4
-#define UPS    4000
+#define UPS    1600
 
 static struct nk_semaphore many[KINDS];
 static uint64_t taken[KINDS]; /* atomic */
@@ -175,7 +175,7 @@ KTEST(wait_any_random)
     }
     for (unsigned i = 0; i < UPS; i++) {
         nk_semaphore_up(&many[i % KINDS]);
-        if (i % 5 == 0) {
+        if (i % 20 == 0) {
             nk_thread_sleep_ns(MS / 100);
         }
     }

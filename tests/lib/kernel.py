@@ -30,6 +30,7 @@ MACHINES = {
     "2cpu-1g": (2, "1G", "max", []),
     "4cpu-6g": (4, "6G", "max", []),
     "2cpu-1g-plain": (2, "1G", "qemu64", []),
+    "8cpu-512m": (8, "512M", "max", []),
     "4cpu-2nodes": (4, "1G", "max", nodes(["600M", "424M"], [[0, 1], [2, 3]], [[10, 21], [21, 10]])),
     "4cpu-4nodes": (4, "512M", "max", nodes(
         ["128M"] * 4, [[0], [1, 2], [3], []],  # the last has memory only
@@ -81,14 +82,16 @@ DEVICE_MACHINES = {
 
 APPLICATION = ["-initrd", str(BUILD / "native/hello")]
 
-# For some tests: time counted in instructions, so that durations can be asserted; an isolated CPU;
-# idle CPUs that watch memory, which QEMU's CPUs do not advertise (with several they do not sleep).
+# For some tests: time counted in instructions, so that durations can be asserted; an isolated CPU; a
+# million operations on threads; idle CPUs that watch memory, which QEMU's CPUs do not advertise (with
+# several they do not sleep).
 IDLE_TESTS = "idle_*,wait_*,semaphore_*,smp_call,smp_call_others,stealing"
 SPECIAL_MACHINES = {
     "1cpu-exact": (1, "128M", "max", ["-icount", "shift=0,sleep=off"]),
     "2cpu-isolated": (2, "256M", "max", []),
     "2cpu-pci-faults": (2, "256M", "max", PCI_DEVICES + APPLICATION),
     "2cpu-pcie-faults": (2, "256M", "max", PCIE_DEVICES + APPLICATION),
+    "4cpu-stress": (4, "512M", "max", []),
     "1cpu-mwait": (1, "128M", "max", []),
     "2cpu-mwait": (2, "256M", "max", []),
 }
@@ -98,6 +101,7 @@ SPECIAL_LINES = {
     # The drivers come late, when every allocation of theirs has failed once; and then work.
     "2cpu-pci-faults": "ktest=fault_*,block_*,net_*,char_* devices=none",
     "2cpu-pcie-faults": "ktest=fault_driver_*,fault_device_*,block_*,net_* devices=none",
+    "4cpu-stress": "ktest=stress_* stress=1000000",
     "1cpu-mwait": f"ktest={IDLE_TESTS} idle=mwait",
     "2cpu-mwait": f"ktest={IDLE_TESTS} idle=mwait",
 }
