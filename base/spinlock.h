@@ -2,7 +2,7 @@
  *
  * Lock order (outer first): vm control > vcpu > device > thread > run queue > timer queue >
  * slab > page table > buddy > interrupt lines > PCI configuration > log.
- * Debug builds (CONFIG_DEBUG) check ranks. */
+ * Debug builds (CONFIG_DEBUG) check ranks, and report locks that were held too long. */
 #pragma once
 
 #include "base/percpu.h"
@@ -38,6 +38,13 @@ struct nk_spinlock {
 #if defined(CONFIG_DEBUG)
 void nk_spinlock_debug_taken(struct nk_spinlock *lock);
 void nk_spinlock_debug_released(struct nk_spinlock *lock);
+
+/* What a lock may be held for, and which was held longer. */
+extern unsigned nk_spinlock_held_ms;
+extern struct nk_spinlock_held {
+    uint64_t count;    /* atomic */
+    const void *where; /* the last of them was taken */
+} nk_spinlock_held_last;
 #else
 static inline void nk_spinlock_debug_taken(struct nk_spinlock *lock)
 {

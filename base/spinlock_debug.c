@@ -1,5 +1,6 @@
 /* Debug builds: every CPU remembers the spin locks it holds, and a lock of an outer rank taken
- * inside an inner one, or one taken twice, is a panic on the spot instead of a rare deadlock.
+ * inside an inner one, or one taken twice, is a panic on the spot instead of a rare deadlock. One
+ * that was held too long is reported when it is released, with the place where it was taken.
  *
  * An interrupt may come while a lock is held that it never takes, so only locks taken at the same
  * interrupt depth are compared. Locks of equal rank may nest. */
@@ -12,7 +13,15 @@
 struct held_lock {
     const struct nk_spinlock *lock;
     uint32_t irq_depth;
+    uint64_t since; /* TSC */
+    const void *where;
 };
+
+#define MS_PER_S      1000
+#define HELD_REPORTED 16 /* then the log has enough of it */
+
+unsigned nk_spinlock_held_ms = 100; /* longer than any emulator's host keeps a CPU waiting */
+struct nk_spinlock_held nk_spinlock_held_last;
 
 static struct held_lock held_table[CONFIG_NR_CPUS][HELD_MAX];
 
@@ -27,9 +36,21 @@ void nk_spinlock_debug_taken(struct nk_spinlock *lock)
         nk_panic("lock order: %p of rank %u taken inside %p of rank %u", (void *)lock, lock->rank,
                  (const void *)held[depth - 1].lock, held[depth - 1].lock->rank);
     }
-    held[depth] = (struct held_lock){lock, this_cpu->irq_depth};
+    held[depth] =
+        (struct held_lock){lock, this_cpu->irq_depth, x86_rdtsc(), __builtin_return_address(0)};
     this_cpu->debug_lock_depth = depth + 1;
     nk_irq_restore(flags);
+}
+
+/* Called with the lock off the table. The log has a lock itself, of the last rank. */
+static NK_NOINLINE void report_held(const struct held_lock *held, uint64_t ticks)
+{
+    nk_spinlock_held_last.where = held->where;
+    uint64_t count = __atomic_add_fetch(&nk_spinlock_held_last.count, 1, __ATOMIC_RELAXED);
+    if (held->lock->rank != NK_RANK_LOG && count <= HELD_REPORTED) {
+        nk_warn("lock %p, taken at %p, was held for %lu ms", (const void *)held->lock, held->where,
+                ticks * MS_PER_S / nk_tsc_hz);
+    }
 }
 
 /* Locks are mostly, but not always, released in the opposite order. */
@@ -45,9 +66,14 @@ void nk_spinlock_debug_released(struct nk_spinlock *lock)
     if (at == 0) {
         nk_panic("lock %p is released by a CPU that does not hold it", (void *)lock);
     }
+    const struct held_lock released = held[at - 1];
     for (; at < depth; at++) {
         held[at - 1] = held[at];
     }
     this_cpu->debug_lock_depth = depth - 1;
+    uint64_t ticks = x86_rdtsc() - released.since;
+    if (nk_unlikely(ticks * MS_PER_S > nk_spinlock_held_ms * nk_tsc_hz && nk_tsc_hz != 0)) {
+        report_held(&released, ticks);
+    }
     nk_irq_restore(flags);
 }

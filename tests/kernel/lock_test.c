@@ -1,7 +1,10 @@
 /* Lock torture, sequence locks, children. */
+#include <string.h>
+
 #include "base/mcs.h"
 #include "base/seqlock.h"
 #include "base/spinlock.h"
+#include "kernel/symbols.h"
 #include "sched/sync.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
@@ -158,6 +161,57 @@ KTEST(lock_sequence)
     finish_all(t);
     EXPECT_EQ(torn, 0);
     EXPECT_EQ(published.a, 2 * ROUNDS);
+}
+
+/* --- debug builds ------------------------------------------------------------------------------
+ */
+
+static struct nk_spinlock outer = NK_SPINLOCK_INIT(NK_RANK_DEVICE);
+static struct nk_spinlock inner = NK_SPINLOCK_INIT(NK_RANK_BUDDY);
+
+KPANIC(lock_order)
+{
+    nk_spin_lock(&inner);
+    nk_spin_lock(&outer);
+}
+
+KPANIC(lock_of_another)
+{
+    nk_spin_unlock(&outer);
+}
+
+static void hold_for(uint64_t ns)
+{
+    nk_spin_lock(&outer);
+    uint64_t end = x86_rdtsc() + nk_ns_to_tsc(ns);
+    while (x86_rdtsc() < end) {
+        x86_pause();
+    }
+    nk_spin_unlock(&outer);
+}
+
+KTEST(lock_held_too_long)
+{
+#if defined(CONFIG_DEBUG)
+    const unsigned usual = nk_spinlock_held_ms;
+    uint64_t offset, before = nk_spinlock_held_last.count;
+    nk_spinlock_held_ms = 2000;
+    hold_for(MS);
+    EXPECT_EQ(nk_spinlock_held_last.count, before);
+    nk_spinlock_held_ms = 2;
+    bool found = false;
+    for (unsigned i = 0; i < 10 && !found; i++) { /* others' locks may be reported, too */
+        hold_for(3 * MS);
+        const char *name = nk_symbol_lookup((uint64_t)nk_spinlock_held_last.where, &offset);
+        found = name != NULL && strcmp(name, "hold_for") == 0;
+    }
+    nk_spinlock_held_ms = usual;
+    EXPECT(found);
+    EXPECT_GT(nk_spinlock_held_last.count, before);
+#else
+    hold_for(MS);
+    ktest_skip("needs a debug build");
+#endif
 }
 
 /* --- children --------------------------------------------------------------------------------- */
