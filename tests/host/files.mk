@@ -3,11 +3,11 @@ host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c pos
 
 # instruction emulation, guest page tables, loaders, manifest, paravirtual interface
 host-test-y += test_posix_host.c
-host-test-y += test_gwalk.c test_native.c test_emulate.c test_pio.c test_decode.c \
+host-test-y += test_gwalk.c test_native.c test_emulate.c test_emulate_address.c test_pio.c test_decode.c \
 	test_bzimage.c test_firmware.c test_manifest.c test_para.c
 
 # devices, interrupts, timers
-host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vlapic_page.c test_vioapic.c
+host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vlapic_messages.c test_vlapic_timer.c test_vlapic_page.c test_vioapic.c
 host-test-y += test_vpit.c test_vuart.c test_vrtc.c test_vpm.c test_vi8042.c test_vpci.c test_vdebug.c
 host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 

@@ -33,6 +33,11 @@ def test_linux_entries(protocol):
     expect(CODE, "ending: exit", BZIMAGE, "--protocol", protocol, f"--args=end=exit code={CODE}")
 
 
+@pytest.mark.parametrize("emulator", ["bochs-vmx", "bochs-svm"])
+def test_another_machine(emulator):
+    expect(CODE, "ending: exit", BZIMAGE, "--machine", emulator, "--protocol=linux16", f"--args=end=exit code={CODE}")
+
+
 def test_foreign_multiboot_kernel(module):
     expect(CODE, "one two=3", IMAGE, "--args=one two=3", "--module", module, "--cpus=2", "--memory=64M")
 
