@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import lib.bochs  # noqa: E402
+from lib.vm import Tree  # noqa: E402
 
 
 @pytest.fixture
@@ -30,3 +31,16 @@ def machine(scratch):
     yield start
     for started in machines:
         started.close()
+
+
+@pytest.fixture
+def start(machine, scratch):
+    """start(manifest, ...): a machine that starts these VMs; what else is named goes to machine()."""
+
+    def with_vms(*vms, **arguments):
+        tree = Tree(scratch / "tree")
+        for vm in vms:
+            tree.add_vm(vm)
+        return machine(**tree.arguments(), **arguments)
+
+    return with_vms

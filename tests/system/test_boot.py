@@ -5,7 +5,7 @@ from lib import rom
 from lib.machine import BUILD
 from lib.vm import KERNEL, Tree, linux_manifest
 
-from session import GUEST, guest_shell
+from session import GUEST, end, guest_shell
 
 IMAGES = {"iso": BUILD / "orthocone.iso", "disk": BUILD / "orthocone.img"}
 
@@ -18,19 +18,15 @@ def test_image_to_guest_shell_and_off(machine, medium, firmware):
     node.expect(r"boot: multiboot2 by GRUB")
     guest_shell(node)
     assert node.run("uname -s", GUEST) == "Linux"
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
-def test_kernel_option_to_guest_shell_and_off(machine, scratch):
-    tree = Tree(scratch / "tree")
-    tree.add_vm(linux_manifest())
-    node = machine(**tree.arguments())
+def test_kernel_option_to_guest_shell_and_off(start):
+    node = start(linux_manifest())
     node.expect(r"boot: multiboot1 by ")
     guest_shell(node)
     assert node.run("cat /proc/cmdline", GUEST) == "console=ttyS0"
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
 def test_pvh_to_guest_shell_and_off(machine, scratch):
@@ -48,8 +44,7 @@ def test_pvh_to_guest_shell_and_off(machine, scratch):
     node.expect(r"boot: pvh by PVH")
     node.expect(r'boot: command line "loglevel=info"')
     guest_shell(node)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
 def test_ipxe_to_guest_shell_and_off(machine, scratch):
@@ -63,8 +58,7 @@ def test_ipxe_to_guest_shell_and_off(machine, scratch):
     node = machine(extra=net + ["-boot", "n"])
     node.expect(r"boot: multiboot1 by iPXE")
     guest_shell(node)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
 def test_coreboot_payload_to_guest_shell_and_off(machine):
@@ -73,5 +67,4 @@ def test_coreboot_payload_to_guest_shell_and_off(machine):
     node.expect(r"Orthocone \S+")
     node.expect(r"boot: coreboot by ")
     guest_shell(node)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)

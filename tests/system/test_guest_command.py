@@ -75,10 +75,9 @@ def test_make_guest():
     assert result.returncode == 2 and "Error 3" in result.stdout, result.stdout
 
 
-def test_exit_code_of_qemu(machine, scratch):
+def test_exit_code_of_qemu(start):
     """power: node passes the code on to isa-debug-exit, which makes 2 * code + 1 of it; stop keeps it to the VM."""
-    tree = Tree(scratch / "tree")
-    tree.add_vm(manifest("ending", name="other", args="end=exit code=9"))
-    tree.add_vm(manifest("ending", args=f"end=exit code={CODE}", power="node", cpus=(0,)))
-    node = machine(**tree.arguments(), extra=["-device", "isa-debug-exit,iobase=0xf4,iosize=1"])
+    node = start(manifest("ending", name="other", args="end=exit code=9"),
+                 manifest("ending", args=f"end=exit code={CODE}", power="node", cpus=(0,)),
+                 extra=["-device", "isa-debug-exit,iobase=0xf4,iosize=1"])
     assert node.wait() == 2 * CODE + 1

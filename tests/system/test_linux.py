@@ -4,7 +4,7 @@ import hashlib
 import time
 
 import pytest
-from lib.vm import Tree, linux_manifest, manifest
+from lib.vm import linux_manifest, manifest
 
 from session import BANNER, GUEST, LINUX_BOOT, command, end, guest_shell, to_guest, to_node, vm_states
 
@@ -73,10 +73,8 @@ def check_consoles(node):
     node.expect(GUEST)
 
 
-def test_session(machine, scratch):
-    tree = Tree(scratch / "tree")
-    tree.add_vm(linux_manifest())
-    node = machine(**tree.arguments(), stamps=True)
+def test_session(start):
+    node = start(linux_manifest(), stamps=True)
     guest_shell(node)
     check_commands(node)
     check_interrupts(node)
@@ -85,15 +83,12 @@ def test_session(machine, scratch):
     check_paste(node)
     check_consoles(node)
     check_sleep(node)
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
-def test_reboot_and_panic_stay_in_their_vm(machine, scratch):
-    tree = Tree(scratch / "tree")
-    tree.add_vm(manifest("ending", name="other", args="end=halt", cpus=(0,)))
-    tree.add_vm(linux_manifest(args="console=ttyS0 panic=0", power="stop"))
-    node = machine(**tree.arguments())
+def test_reboot_and_panic_stay_in_their_vm(start):
+    node = start(manifest("ending", name="other", args="end=halt", cpus=(0,)),
+                 linux_manifest(args="console=ttyS0 panic=0", power="stop"))
     guest_shell(node)
 
     node.sendline("reboot")
@@ -116,11 +111,9 @@ def test_reboot_and_panic_stay_in_their_vm(machine, scratch):
     end(node)
 
 
-def test_two_linux_guests_at_once(machine, scratch):
-    tree = Tree(scratch / "tree")
-    tree.add_vm(linux_manifest("first", cpus=(0,), power="stop"))
-    tree.add_vm(linux_manifest("second", cpus=(1,), power="stop", lazy_memory=True))
-    node = machine(**tree.arguments())
+def test_two_linux_guests_at_once(start):
+    node = start(linux_manifest("first", cpus=(0,), power="stop"),
+                 linux_manifest("second", cpus=(1,), power="stop", lazy_memory=True))
     guest_shell(node)  # the second one is in front
     node.run("hostname second", GUEST)
     to_node(node)
@@ -139,10 +132,8 @@ def test_two_linux_guests_at_once(machine, scratch):
     end(node)
 
 
-def test_two_vcpus_and_memory_above_4_gib(machine, scratch):
-    tree = Tree(scratch / "tree")
-    tree.add_vm(linux_manifest(memory=4096, cpus=(0, 1)))
-    node = machine(**tree.arguments(), memory="6G")
+def test_two_vcpus_and_memory_above_4_gib(start):
+    node = start(linux_manifest(memory=4096, cpus=(0, 1)), memory="6G")
     guest_shell(node)
     assert node.run("nproc", GUEST) == "2"
     memory = int(node.run("awk '/MemTotal/ {print $2}' /proc/meminfo", GUEST))
@@ -151,18 +142,15 @@ def test_two_vcpus_and_memory_above_4_gib(machine, scratch):
     assert all(int(count) > 0 for count in counts)
     assert node.run("dd if=/dev/zero bs=1M count=16 2>/dev/null | md5sum", GUEST).split()[0] == \
         hashlib.md5(bytes(16 << 20)).hexdigest()
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
 @pytest.mark.parametrize("cpus", [(0, 1) * 4, None], ids=["8_pinned", "16_floating"])
-def test_more_vcpus_than_cpus(machine, scratch, cpus):
-    tree = Tree(scratch / "tree")
+def test_more_vcpus_than_cpus(start, cpus):
     vm = linux_manifest(memory=512, cpus=cpus or (0,) * 16)
     if not cpus:
         del vm["cpus"]
-    tree.add_vm(vm)
-    node = machine(**tree.arguments())
+    node = start(vm)
     guest_shell(node)
     count = vm["machine-config"]["vcpu_count"]
     assert int(node.run("nproc", GUEST)) == count
@@ -172,5 +160,4 @@ def test_more_vcpus_than_cpus(machine, scratch, cpus):
     counts = node.run("grep LOC: /proc/interrupts", GUEST, LINUX_BOOT).split()[1:count + 1]
     assert all(int(n) > 0 for n in counts)
     assert node.run("dmesg | grep -iE 'stall|lockup'", GUEST) == ""
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)

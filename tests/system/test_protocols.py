@@ -45,8 +45,7 @@ def test_linux_by_pvh(machine, scratch):
     node.sendline("cat /proc/cmdline; free -m")
     node.expect(r"console=ttyS0")
     node.expect(r"Mem: +2\d\d")
-    node.sendline("poweroff")
-    assert node.wait() == 0
+    end(node)
 
 
 def test_own_kernel_by_multiboot_2(machine, scratch):

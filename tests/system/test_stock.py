@@ -16,7 +16,7 @@ KERNELS = {  # kernel, initial RAM disk, what uname -m says
 }
 
 
-def start(machine, scratch, kernel, *, module=None, args="", vcpus=1, memory=64, power="stop", **more):
+def boot(machine, scratch, kernel, *, module=None, args="", vcpus=1, memory=64, power="stop", **more):
     tree = Tree(scratch / "tree")
     source = {"kernel_image_path": "kernel", "boot_args": args}
     tree.add("kernel", kernel)
@@ -40,7 +40,7 @@ def leave(node, state="running"):
                                         ("686-pae", 2), ("686", 1)])
 def test_linux(machine, scratch, name, vcpus):
     kernel, initrd, architecture = KERNELS[name]
-    node = start(machine, scratch, kernel, module=initrd, args="console=ttyS0", vcpus=vcpus, memory=256, power="node")
+    node = boot(machine, scratch, kernel, module=initrd, args="console=ttyS0", vcpus=vcpus, memory=256, power="node")
     guest_shell(node)
     assert node.run("uname -m", GUEST) == architecture
     assert int(node.run("nproc", GUEST)) == vcpus
@@ -51,7 +51,7 @@ def test_linux(machine, scratch, name, vcpus):
 
 def test_memtest86(machine, scratch):
     """Its own page tables, relocation and start of the second CPU; through all tests of the memory there is."""
-    node = start(machine, scratch, STOCK / "memtest", args="console=ttyS0", vcpus=2, memory=8)
+    node = boot(machine, scratch, STOCK / "memtest", args="console=ttyS0", vcpus=2, memory=8)
     node.expect(r"Memtest86\+ v6")
     node.expect(r"2 Cores 2 Threads")
     node.expect(r"#10 \[Bit fade test", LINUX_BOOT)  # the last, which waits for minutes
@@ -61,7 +61,7 @@ def test_memtest86(machine, scratch):
 
 def test_ipxe(machine, scratch):
     """A real-mode program with BIOS calls for all it does."""
-    node = start(machine, scratch, STOCK / "ipxe")
+    node = boot(machine, scratch, STOCK / "ipxe")
     node.expect(r"iPXE initialising devices\.\.\.ok")
     node.expect(r"iPXE .* Open Source Network Boot Firmware")
     node.expect(r"Press Ctrl-B for the iPXE command line")
@@ -74,7 +74,7 @@ def test_ipxe(machine, scratch):
 
 def test_grub(machine, scratch):
     """Entered by multiboot; goes back to real mode for each BIOS call."""
-    node = start(machine, scratch, STOCK / "grub")
+    node = boot(machine, scratch, STOCK / "grub")
     node.expect(r"Welcome to GRUB!")
     node.expect(r"grub> ")
     node.sendline("lsmmap")
@@ -88,7 +88,7 @@ def test_grub(machine, scratch):
 
 def test_xen(machine, scratch):
     """By multiboot 2, with a Linux kernel to make its first domain of, which the emulator's paging keeps from starting."""
-    node = start(machine, scratch, STOCK / "xen", module=STOCK / "linux-amd64", vcpus=2, memory=256,
+    node = boot(machine, scratch, STOCK / "xen", module=STOCK / "linux-amd64", vcpus=2, memory=256,
                  args="xen com1=115200,8n1 console=com1 loglvl=all noreboot dom0_mem=64M")
     for line in (r"\(XEN\) Xen version 4\.\d+", r"\(XEN\) Bootloader: Orthocone",
                  r"\(XEN\) SMP: Allowing 2 CPUs", r"\(XEN\) ENABLING IO-APIC IRQs", r"\(XEN\) TSC deadline timer enabled",

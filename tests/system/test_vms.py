@@ -11,15 +11,8 @@ from session import command, end, free_kib, to_node, vm_states
 RESTARTS = 20
 
 
-def start(machine, scratch, *vms):
-    tree = Tree(scratch / "tree")
-    for vm in vms:
-        tree.add_vm(vm)
-    return machine(**tree.arguments())
-
-
-def test_hello_sees_its_machine(machine, scratch):
-    node = start(machine, scratch, manifest("hello", args="one two=3", memory=96))
+def test_hello_sees_its_machine(start):
+    node = start(manifest("hello", args="one two=3", memory=96))
     node.expect(r'hello: command line "one two=3"')
     node.expect(r"hello: memory 0x0-0x")
     node.expect(r"hello: ram (\d+) KiB")
@@ -30,8 +23,8 @@ def test_hello_sees_its_machine(machine, scratch):
     end(node)
 
 
-def test_triple_fault_is_reported_and_contained(machine, scratch):
-    node = start(machine, scratch, manifest("ending", args="end=triple"))
+def test_triple_fault_is_reported_and_contained(start):
+    node = start(manifest("ending", args="end=triple"))
     node.expect(r"ending: triple")
     node.expect(r"vm ending: crashed: ")
     state, reason = vm_states(node)["ending"]
@@ -47,8 +40,8 @@ def test_triple_fault_is_reported_and_contained(machine, scratch):
 
 
 @pytest.mark.parametrize("way", ["i8042", "cf9"])
-def test_guest_restarts_itself(machine, scratch, way):
-    node = start(machine, scratch, manifest("ending", args=f"end={way}"))
+def test_guest_restarts_itself(start, way):
+    node = start(manifest("ending", args=f"end={way}"))
     for _ in range(3):
         node.expect(rf"ending: {way}")
     to_node(node)
@@ -58,8 +51,8 @@ def test_guest_restarts_itself(machine, scratch, way):
     end(node)
 
 
-def test_guest_that_never_exits(machine, scratch):
-    node = start(machine, scratch, manifest("ending", name="spin", args="end=spin"))
+def test_guest_that_never_exits(start):
+    node = start(manifest("ending", name="spin", args="end=spin"))
     node.expect(r"ending: spin")
     to_node(node)
     for action, state in (("pause", "paused"), ("resume", "running"), ("stop", "stopped"), ("start", "running")):
@@ -80,8 +73,8 @@ def test_guest_that_never_exits(machine, scratch):
     end(node)
 
 
-def test_reset_and_wrong_steps(machine, scratch):
-    node = start(machine, scratch, manifest("ending", name="halt", args="end=halt"))
+def test_reset_and_wrong_steps(start):
+    node = start(manifest("ending", name="halt", args="end=halt"))
     node.expect(r"ending: halt")
     to_node(node)
 
@@ -104,8 +97,8 @@ def test_reset_and_wrong_steps(machine, scratch):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_random_accesses_are_survived(machine, scratch, seed):
-    node = start(machine, scratch, manifest("fuzzlet", args=f"seed={seed}"))
+def test_random_accesses_are_survived(start, seed):
+    node = start(manifest("fuzzlet", args=f"seed={seed}"))
     node.expect(r"fuzzlet: seed \d+")
     node.expect([r"fuzzlet: survived", r"unexpected vector", r"vm fuzzlet: \S+: "])
     assert node.console.match[0] == b"fuzzlet: survived"
@@ -113,8 +106,8 @@ def test_random_accesses_are_survived(machine, scratch, seed):
     end(node)
 
 
-def test_two_vms_at_once(machine, scratch):
-    node = start(machine, scratch, manifest("exits", name="a", cpus=(0,)), manifest("exits", name="b", cpus=(1,)))
+def test_two_vms_at_once(start):
+    node = start(manifest("exits", name="a", cpus=(0,)), manifest("exits", name="b", cpus=(1,)))
     for _ in range(2):
         node.expect(r"vm (a|b): (stopped|crashed): ")
     assert {state for state, _ in vm_states(node).values()} == {"stopped"}
@@ -126,8 +119,8 @@ def test_two_vms_at_once(machine, scratch):
     end(node)
 
 
-def test_restarts_leak_nothing(machine, scratch):
-    node = start(machine, scratch, manifest("hello"))
+def test_restarts_leak_nothing(start):
+    node = start(manifest("hello"))
     node.expect(r"vm hello: stopped: ")
     free = []
     for _ in range(RESTARTS):
