@@ -8,6 +8,7 @@
 ; an exception may come: that path finds the record through the GDTR, which is always the host's.
 ; Spec: AMD APM vol. 2 chapter 8 "Exceptions and Interrupts".
 
+%include "base/registers.inc"
 %include "kernel_offsets.inc"
 
 bits 64
@@ -24,25 +25,6 @@ SELECTOR_DATA equ 0x10
 MSR_GS_BASE   equ 0xc0000101
 
 section .text
-
-; The general registers of struct nk_trap_frame.
-%macro PUSH_ALL 0
-    push rax
-    push rcx
-    push rdx
-    push rbx
-    push rbp
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push r12
-    push r13
-    push r14
-    push r15
-%endmacro
 
 ; A vector whose exception pushes no error code gets a zero in its place.
 %macro TRAP 1
@@ -109,7 +91,7 @@ trap_stubs:
     align STUB_SIZE
 
 trap_common:
-    PUSH_ALL
+    PUSH_REGISTERS
     cld
     sub rsp, 16
     sgdt [rsp]
@@ -132,21 +114,7 @@ trap_return:
     mov eax, r12d
     mov edx, r13d
     wrmsr
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rbp
-    pop rbx
-    pop rdx
-    pop rcx
-    pop rax
+    POP_REGISTERS
     add rsp, 16                     ; vector and error code
     iretq
 
@@ -201,7 +169,7 @@ nk_panic:
     push qword [rax - 8]            ; and where it goes on
     push 0
     push 0
-    PUSH_ALL
+    PUSH_REGISTERS
     mov rsi, rsp
     call panic_call
 

@@ -1,5 +1,6 @@
 ; Entry points of a test guest and its interrupt stubs.
 
+%include "base/registers.inc"
 %include "tests/guest/lib/layout.inc"
 
         extern guest_start, guest_interrupt, guest_bss, guest_bss_end
@@ -130,42 +131,14 @@ stub_%1:
 
 ; void guest_interrupt(struct guest_frame *frame)
 stub_common:
-        push rax
-        push rcx
-        push rdx
-        push rbx
-        push rbp
-        push rsi
-        push rdi
-        push r8
-        push r9
-        push r10
-        push r11
-        push r12
-        push r13
-        push r14
-        push r15
+        PUSH_REGISTERS
         cld
         mov rdi, rsp
         mov rbp, rsp
         and rsp, -16
         call guest_interrupt
         mov rsp, rbp
-        pop r15
-        pop r14
-        pop r13
-        pop r12
-        pop r11
-        pop r10
-        pop r9
-        pop r8
-        pop rdi
-        pop rsi
-        pop rbp
-        pop rbx
-        pop rdx
-        pop rcx
-        pop rax
+        POP_REGISTERS
         add rsp, 16
         iretq
 
