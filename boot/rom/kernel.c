@@ -5,6 +5,8 @@
 #include "boot/pack/elf.h"
 #include "boot/pack/slots.h"
 
+#define WORKING_ROOM NK_MIB(1) /* what a kernel without files needs to get ready */
+
 static struct slots slots;
 
 static void read_slots(void)
@@ -27,7 +29,7 @@ static void write_slots(void)
 
 static const char *load(const struct pack *p, const struct pack_entry *e, uint32_t *entry)
 {
-    uint64_t top = memory.top; /* the packed image's place is free again afterwards */
+    uint64_t top = memory.top; /* the unpacked image's place is free again afterwards */
     void *image = memory_take(e->unpacked, NK_PAGE_SIZE);
     const char *error = image == NULL ? "there is no RAM to unpack it" : pack_read(p, e, image);
     struct elf_plan plan;
@@ -41,6 +43,7 @@ static const char *load(const struct pack *p, const struct pack_entry *e, uint32
     if (error == NULL) {
         elf_place(image, &plan, (void *)plan.base);
         *entry = plan.entry;
+        memory.bottom = nk_align_up(plan.end, NK_PAGE_SIZE) + WORKING_ROOM;
     }
     memory.top = top;
     return error;

@@ -91,20 +91,27 @@ static void load_parts(const struct pack *p)
     }
 }
 
-/* Returns its address. */
-static uint32_t write_record(void)
+static void *take_record(void)
 {
     void *at = memory_take(RECORD_MAX, NK_PAGE_SIZE);
+    if (at == NULL) {
+        say("there is no RAM for the boot record");
+        stop();
+    }
+    return at;
+}
+
+static void write_record(void *at)
+{
     info.cmdline = cmdline;
     info.loader = info.slot == 0 ? "Orthocone ROM, slot A" : "Orthocone ROM, slot B";
     info.module = module;
     info.range = memory.range;
     info.range_count = memory.count;
-    if (at == NULL || mb2_write(at, RECORD_MAX, &info) == 0) {
-        say("there is no RAM for the boot record");
+    if (mb2_write(at, RECORD_MAX, &info) == 0) {
+        say("the boot record is too long");
         stop();
     }
-    return (uint32_t)(uint64_t)at;
 }
 
 NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader)
@@ -118,9 +125,12 @@ NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader)
     pci_start();
     info.rsdp = acpi_start(&info.rsdp_length); /* QEMU's tables tell what PCI has become */
     open_directory(&pack, anchor, flash);
-    load_parts(&pack);
+    void *record =
+        take_record(); /* this and the kernel before files, which may take all there is */
     struct rom_kernel kernel = kernel_load(&pack);
+    load_parts(&pack);
     info.slot = kernel.slot;
     info.watchdog = kernel.other ? chipset_watch() : 0; /* a reset helps if another one may run */
-    rom_enter(kernel.entry, write_record());
+    write_record(record);
+    rom_enter(kernel.entry, (uint32_t)(uint64_t)record);
 }

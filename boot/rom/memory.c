@@ -159,7 +159,7 @@ bool memory_is_ram(uint64_t base, uint64_t length)
 
 void *memory_take(uint64_t size, uint64_t align)
 {
-    if (size > memory.top - memory.bottom) {
+    if (memory.top < memory.bottom || size > memory.top - memory.bottom) {
         return NULL;
     }
     uint64_t at = nk_align_down(memory.top - size, align);

@@ -43,7 +43,7 @@ def test_sizes():
 
 
 @pytest.mark.parametrize("arguments", [
-    {"cpus": 1, "memory": "8M"},
+    {"cpus": 1, "memory": "3M"},
     {"cpus": 8, "memory": "6G"},
     {"cpus": 2, "memory": "512M", "cpu": "qemu64"},  # checksums without SSE 4.2
 ], ids=["least", "many", "old"])
@@ -52,6 +52,19 @@ def test_small_image_to_shell(machine, arguments):
     node.expect(rf"cpu: {arguments['cpus']} of {arguments['cpus']} online")
     node.expect(SHELL)
     end(node)
+
+
+def test_files_too_large_for_ram(machine):
+    node = machine(**wired(ROM, "pc", "bios"), cpus=1, memory="12M")
+    node.expect(r"rom: file linux/vmlinuz: there is no RAM for it; it is left out")
+    node.expect(r"vm: not created: vms/linux.json: .*256 MiB asked")
+    node.expect(SHELL)
+    end(node)
+
+
+def test_cpu_without_long_mode(machine):
+    node = machine(**wired(SMALL, "pc", "bios"), cpus=1, memory="64M", cpu="qemu32")
+    node.expect(r"rom: this CPU has no 64-bit mode; the machine stops here")
 
 
 def test_devices_behind_bridges(machine, scratch):
