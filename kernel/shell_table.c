@@ -31,6 +31,8 @@ const struct shell_command shell_command_table[] = {
      "vm inject-nmi <name> [vcpu]        as its NMI button would\n"
      "vm balloon <name> [size]   memory it holds; have the guest give so much (64M, 1G) back\n"
      "vm swap <name> [size]      squeeze so much of its memory aside until it is touched\n"
+     "vm add-memory <name> <address> <size>           RAM where nothing is\n"
+     "vm remove-memory <name> <address>               and away again, by where it begins\n"
      "vm checkpoint <name> [<image>|block:<device>]    write all of it there; it goes on\n"
      "vm restore <name> [<image>|block:<device>]       and back, made anew if it is gone\n"
      "vm images                  checkpoints in memory\n"

@@ -203,6 +203,8 @@ static const struct vm_action action_table[] = {
     {.name = "inject-nmi", .on_vm = action_nmi},
     {.name = "balloon", .on_vm = vm_cmd_balloon},
     {.name = "swap", .on_vm = vm_cmd_swap},
+    {.name = "add-memory", .on_vm = vm_cmd_add_memory},
+    {.name = "remove-memory", .on_vm = vm_cmd_remove_memory},
     {.name = "checkpoint", .on_vm = vm_cmd_checkpoint},
     {.name = "restore", .on_words = vm_cmd_restore},
     {.name = "images", .on_words = vm_cmd_images},

@@ -23,6 +23,8 @@ int vm_cmd_mem(struct vm *vm, int argc, char **argv);
 
 int vm_cmd_balloon(struct vm *vm, int argc, char **argv);
 int vm_cmd_swap(struct vm *vm, int argc, char **argv);
+int vm_cmd_add_memory(struct vm *vm, int argc, char **argv);    /* <address> <size> */
+int vm_cmd_remove_memory(struct vm *vm, int argc, char **argv); /* <address> */
 
 int vm_cmd_checkpoint(struct vm *vm, int argc, char **argv);
 int vm_cmd_restore(int argc, char **argv); /* <name> [where] */

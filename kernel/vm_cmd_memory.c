@@ -1,4 +1,4 @@
-/* The shell's actions on a running VM's memory: vm balloon, vm swap. */
+/* The shell's actions on a running VM's memory: vm balloon, swap, add-memory, remove-memory. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -77,5 +77,41 @@ int vm_cmd_swap(struct vm *vm, int argc, char **argv)
     shell_printf("vm %s: %llu KiB swapped out%s\n", vm_cmd_name(vm),
                  (unsigned long long)(moved >> 10),
                  status == -VMM_ENOSPC ? "; the node has no memory to keep more" : "");
+    return status;
+}
+
+static const char *why(int status)
+{
+    return status == -VMM_EEXIST   ? "something is there"
+           : status == -VMM_ENOENT ? "no region begins there"
+           : status == -VMM_EINVAL ? "address and size are to be whole pages"
+           : status == -VMM_ENOSPC ? "it has too many regions"
+                                   : "no memory";
+}
+
+int vm_cmd_add_memory(struct vm *vm, int argc, char **argv)
+{
+    uint64_t address, bytes;
+    if (argc != 2 || !vm_cmd_number(argv[0], UINT64_MAX, &address) ||
+        !parse_size(argv[1], &bytes)) {
+        return shell_usage("vm");
+    }
+    int status = vmm_vm_add_memory(vm, address, bytes, NULL);
+    if (status < 0) {
+        shell_printf("vm %s: no memory added: %s\n", vm_cmd_name(vm), why(status));
+    }
+    return status;
+}
+
+int vm_cmd_remove_memory(struct vm *vm, int argc, char **argv)
+{
+    uint64_t address;
+    if (argc != 1 || !vm_cmd_number(argv[0], UINT64_MAX, &address)) {
+        return shell_usage("vm");
+    }
+    int status = vmm_vm_remove_memory(vm, address);
+    if (status < 0) {
+        shell_printf("vm %s: no memory removed: %s\n", vm_cmd_name(vm), why(status));
+    }
     return status;
 }

@@ -6,7 +6,7 @@ from lib.jobs import Job
 from lib.machine import TOP
 
 TIMEOUT = 120
-GUESTS = ["exits", "timers", "interrupts", "smp", "para"]
+GUESTS = ["exits", "timers", "interrupts", "smp", "para", "pages"]
 
 # Machines of the whole tier, one or more for each back end: QEMU's -cpu of the node, or Bochs.
 MACHINES = ["max", "bochs-svm", "bochs-vmx"]
@@ -17,6 +17,7 @@ MORE_RUNS = [
     ("timers", "bare", "max", ""),
     ("interrupts", "bare", "max", ""),
     ("smp", "bare", "max", ""),
+    ("pages", "bare", "max", ""),
     ("exits", "vm", "qemu64,+svm,+npt", ""),
     ("exits", "vm", "EPYC", ""),
     ("exits", "vm", "bochs-svm", "svm.features=-nrip"),
