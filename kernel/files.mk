@@ -1,6 +1,6 @@
 # Traps, interrupts, time, CPUs, power.
 kernel-y += entry.asm trap.c panic.c symbols.c cpu.c memory.c acpi.c acpi_tables.c acpi_numa.c
-kernel-y += lapic.c lapic_timer.c ioapic.c pic.c time.c rtc.c
+kernel-y += lapic.c lapic_timer.c ioapic.c pic.c time.c
 kernel-y += irq.c irq_dispatch.c irq_msi.c irq_thread.c watchdog.c
 kernel-y += smp_entry.asm smp.c smp_call.c idle.c power.c
 
@@ -9,7 +9,7 @@ kernel-y += main.c cpu_list.c report.c version.c rom.c
 kernel-y += format.c log.c log_keep.c ring.c console.c console_screen.c module.c
 kernel-y += newlib.c newlib_malloc.c
 kernel-y += line_edit.c shell.c shell_words.c shell_pipe.c shell_table.c shell_cmds_info.c shell_cmds_cpu.c shell_cmds_node.c
-kernel-y += shell_cmds_mem.c shell_cmds_repeat.c shell_cmds_devices.c
+kernel-y += shell_cmds_mem.c shell_cmds_time.c shell_cmds_repeat.c shell_cmds_devices.c
 
 # gdb on the second serial port.
 kernel-y += gdb.c gdb_packet.c

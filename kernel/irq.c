@@ -156,12 +156,27 @@ void nk_irq_detach(unsigned irq, nk_irq_handler fn, void *arg)
     }
     nk_spin_unlock_irqrestore(&irq_lock, flags);
 
-    /* Either a dispatch is seen running here, or it saw the list without the action. */
+    nk_irq_synchronize(irq); /* or the dispatch saw the list without the action */
+    kfree(action);
+}
+
+void nk_irq_synchronize(unsigned irq)
+{
+    const struct irq_line *line = find_line(irq);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&line->running, __ATOMIC_ACQUIRE) != 0) {
+    while (line != NULL && __atomic_load_n(&line->running, __ATOMIC_ACQUIRE) != 0) {
         x86_pause();
     }
-    kfree(action);
+}
+
+bool nk_irq_edge_input(unsigned irq, unsigned *gsi)
+{
+    const struct irq_line *line = find_line(irq);
+    if (line == NULL || line->chip != &ioapic_chip || line->level) {
+        return false;
+    }
+    *gsi = line->gsi;
+    return true;
 }
 
 int nk_irq_set_affinity(unsigned irq, unsigned cpu)

@@ -45,6 +45,12 @@ void nk_irq_detach_thread(struct nk_irq_thread *t); /* not from the handler itse
  * controller does not reach that CPU. */
 int nk_irq_set_affinity(unsigned irq, unsigned cpu) NK_MUST_CHECK;
 
+/* On return no handler of the line is running that was called before. Context: thread. */
+void nk_irq_synchronize(unsigned irq);
+
+/* The IOAPIC input of an edge-triggered line; false: the line has none. */
+bool nk_irq_edge_input(unsigned irq, unsigned *gsi);
+
 /* Not counted: one unmask undoes any number of masks, and what the kernel itself masked because of
  * a fault. Context: any but NMI. */
 void nk_irq_mask(unsigned irq);

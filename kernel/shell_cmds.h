@@ -4,6 +4,8 @@
 /* kernel/shell_cmds_info.c: what the node is and does. */
 int cmd_ps(int argc, char **argv);
 int cmd_mem(int argc, char **argv);
+const char *date_candidate(unsigned position, unsigned i);
+const char *timers_candidate(unsigned position, unsigned i);
 const char *mem_candidate(unsigned position, unsigned i);
 int cmd_modules(int argc, char **argv);
 int cmd_uptime(int argc, char **argv);

@@ -1,4 +1,4 @@
-/* Commands about CPUs and what is due on them. */
+/* Commands about CPUs and the work on them: cpu, work. */
 #include <errno.h>
 #include <string.h>
 
@@ -8,7 +8,6 @@
 #include "kernel/kernel.h"
 #include "kernel/shell.h"
 #include "kernel/shell_cmds.h"
-#include "kernel/symbols.h"
 #include "sched/sched.h"
 #include "sched/timer.h"
 #include "sched/work.h"
@@ -112,26 +111,6 @@ int cmd_cpu(int argc, char **argv)
 const char *cpu_candidate(unsigned position, unsigned i)
 {
     return position == 1 && i == 0 ? "features" : NULL;
-}
-
-int cmd_timers(int argc, char **argv)
-{
-    if (argc > 1) {
-        return shell_usage(argv[0]);
-    }
-    shell_printf("CPU     NEXT us  CALLS\n");
-    for (unsigned i = 0; i < nk_cpu_count; i++) {
-        uint64_t deadline, offset, now = x86_rdtsc();
-        void (*fn)(struct nk_timer *);
-        if (!nk_timer_next(i, &deadline, &fn)) {
-            shell_printf("%3u           -  -\n", i);
-            continue;
-        }
-        const char *name = nk_symbol_lookup((uint64_t)fn, &offset);
-        uint64_t left = deadline > now ? nk_tsc_to_ns(deadline - now) / 1000 : 0;
-        shell_printf("%3u %11llu  %s\n", i, (unsigned long long)left, name ? name : "?");
-    }
-    return 0;
 }
 
 static void print_cpus(uint64_t cpus)

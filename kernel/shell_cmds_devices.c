@@ -14,11 +14,8 @@
 
 #define DUMP_WIDTH 16 /* bytes of a line */
 
-int cmd_irq(int argc, char **argv)
+static int list_lines(void)
 {
-    if (argc > 1) {
-        return shell_usage(argv[0]);
-    }
     shell_printf("IRQ GSI VECTOR CPU KIND            COUNT  UNHANDLED STORMS WORST us NAME\n");
     struct nk_irq_info info;
     for (unsigned irq = 0; irq < NK_IRQ_COUNT; irq++) {
@@ -42,6 +39,47 @@ int cmd_irq(int argc, char **argv)
         shell_printf(info.masked ? ")\n" : "\n");
     }
     return 0;
+}
+
+static bool parse_number(const char *text, unsigned *out)
+{
+    char *end;
+    *out = (unsigned)strtoul(text, &end, 0);
+    return end != text && *end == '\0';
+}
+
+static int move_line(unsigned irq, const char *cpu_text)
+{
+    unsigned cpu;
+    int err = parse_number(cpu_text, &cpu) ? nk_irq_set_affinity(irq, cpu) : -EINVAL;
+    if (err == -ENOTSUP) {
+        shell_printf("irq: line %u cannot reach CPU %u: its controller serves CPU 0 only\n", irq,
+                     cpu);
+    } else if (err != 0) {
+        shell_printf("irq: there is no CPU %s\n", cpu_text);
+    }
+    return err;
+}
+
+int cmd_irq(int argc, char **argv)
+{
+    if (argc == 1) {
+        return list_lines();
+    }
+    unsigned irq;
+    struct nk_irq_info info;
+    if (!parse_number(argv[1], &irq) || !nk_irq_get_info(irq, &info)) {
+        shell_printf("irq: nobody is attached to a line %s\n", argv[1]);
+        return -ENOENT;
+    }
+    if (argc == 4 && strcmp(argv[2], "cpu") == 0) {
+        return move_line(irq, argv[3]);
+    }
+    if (argc == 3 && strcmp(argv[2], "open") == 0) {
+        nk_irq_unmask(irq);
+        return 0;
+    }
+    return shell_usage(argv[0]);
 }
 
 static const char *class_text(const struct pci_function *f)

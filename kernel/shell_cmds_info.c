@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/percpu.h"
 #include "base/platform.h"
@@ -62,19 +61,6 @@ int cmd_uptime(int argc, char **argv)
     shell_printf("%llu days %02llu:%02llu:%02llu.%03llu\n", (unsigned long long)(ms / 86400000),
                  (unsigned long long)(ms / 3600000 % 24), (unsigned long long)(ms / 60000 % 60),
                  (unsigned long long)(ms / 1000 % 60), (unsigned long long)(ms % 1000));
-    return 0;
-}
-
-int cmd_date(int argc, char **argv)
-{
-    if (argc > 1) {
-        return shell_usage(argv[0]);
-    }
-    time_t seconds = (time_t)(nk_wall_clock_ns() / 1000000000);
-    struct tm t;
-    gmtime_r(&seconds, &t);
-    shell_printf("%04d-%02d-%02d %02d:%02d:%02d UTC\n", t.tm_year + 1900, t.tm_mon + 1, t.tm_mday,
-                 t.tm_hour, t.tm_min, t.tm_sec);
     return 0;
 }
 

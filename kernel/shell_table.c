@@ -53,12 +53,18 @@ const struct shell_command shell_command_table[] = {
      mem_candidate},
     {"cpu", "[features]", "CPUs: what they run, interrupts, idle time; what they can do", cmd_cpu,
      NULL, cpu_candidate},
-    {"timers", "", "each CPU's next timer", cmd_timers, NULL, NULL},
+    {"timers", "[check]", "each CPU's next timer; compare the clocks", cmd_timers,
+     "timers check: sleep 100 ms by the HPET and show what the TSC makes of it.\n",
+     timers_candidate},
     {"work", "[cpus <list>]", "queues of work for the service threads; where those run", cmd_work,
      "  Drivers and virtual machines leave to the service threads what may take long.\n"
      "  work cpus 2,3   they run on CPUs 2 and 3 from now on (services=2,3 at boot)\n",
      work_candidate},
-    {"irq", "", "interrupt lines: vector, CPU, counts, worst latency", cmd_irq, NULL, NULL},
+    {"irq", "[<line> cpu <n>|open]", "interrupt lines: vector, CPU, counts, worst latency", cmd_irq,
+     "irq                        the lines that somebody is attached to\n"
+     "irq <line> cpu <n>         deliver the line to another CPU from now on\n"
+     "irq <line> open            unmask a line that was masked because of a fault\n",
+     NULL},
     {"pci", "[address]", "PCI functions; all about one, such as 00:1f.2", cmd_pci, NULL, NULL},
     {"block", "[read <device> <sector>]", "block devices; the bytes of a sector", cmd_block, NULL,
      NULL},
@@ -71,7 +77,10 @@ const struct shell_command shell_command_table[] = {
      "Levels: error, warn, info, debug. The log itself keeps all of them.\n", loglevel_candidate},
     {"modules", "", "files that came with the kernel", cmd_modules, NULL, NULL},
     {"uptime", "", "time since boot", cmd_uptime, NULL, NULL},
-    {"date", "", "wall-clock time, UTC", cmd_date, NULL, NULL},
+    {"date", "[set <day> <time>|alarm <seconds>]", "wall-clock time, UTC", cmd_date,
+     "date set 2026-11-20 15:04:05    set the node's clock and the CMOS clock\n"
+     "date alarm <seconds>            a line in the log when the CMOS clock gets there\n",
+     date_candidate},
     {"version", "", "what this kernel was built from", cmd_version, NULL, NULL},
     {"echo", "[word...]", "print the words", cmd_echo, NULL, NULL},
     {"repeat", "<count> <command> [then <command>...]", "run commands again and again", cmd_repeat,

@@ -5,8 +5,9 @@
 
 #include "base/platform.h"
 #include "base/x86.h"
+#include "drivers/hpet.h"
+#include "drivers/rtc.h"
 #include "kernel/acpi.h"
-#include "mm/paging.h"
 #include "sched/timer.h"
 
 #define SAMPLE_TRIES    8
@@ -16,14 +17,7 @@
 #define TRIES_AT_LAST   8
 #define STUCK_TICKS     (UINT64_C(1) << 33) /* seconds of TSC without the counter reaching a goal */
 
-#define HPET_CAPABILITIES 0x000
-#define HPET_CONFIG       0x010
-#define HPET_COUNTER      0x0f0
-#define HPET_SIZE         1024
-#define HPET_ENABLE       UINT64_C(1)
-#define FEMTOSECONDS      UINT64_C(1000000000000000)
-#define HPET_PERIOD_MAX   UINT64_C(100000000) /* 1.0a section 2.3.4: at least 10 MHz */
-
+#define NS_PER_S    UINT64_C(1000000000)
 #define PM_TIMER_HZ 3579545
 #define PIT_HZ      1193182
 #define PIT_CHANNEL 0x40
@@ -34,8 +28,7 @@
 uint64_t nk_tsc_hz;
 
 static const char *source_name = "none";
-static uint64_t wall_base_ns, wall_base_tsc;
-static volatile uint8_t *hpet;
+static uint64_t wall_at_zero_ns; /* the wall clock when the TSC was 0; wraps */
 
 struct sample {
     uint64_t tsc, width; /* middle and width of the bracket */
@@ -108,9 +101,9 @@ bool time_measure(const struct time_counter *c, uint64_t *tsc_ticks, uint64_t *c
     }
 }
 
-static uint64_t read_hpet_32(void)
+static uint64_t read_hpet(void)
 {
-    return *(volatile uint32_t *)(hpet + HPET_COUNTER);
+    return hpet_read();
 }
 
 static uint64_t read_pm_timer(void)
@@ -126,25 +119,12 @@ static uint64_t read_pit(void)
     return 0x10000 - (high << 8 | low); /* it counts down */
 }
 
-/* Its low 32 bits are enough for every span, and are read alike on all HPETs. */
 static bool open_hpet(struct time_counter *c)
 {
-    if (acpi.hpet_address == 0) {
+    if (!hpet_open()) {
         return false;
     }
-    if (hpet == NULL) {
-        hpet = paging_map_mmio(NK_PA(acpi.hpet_address), HPET_SIZE);
-    }
-    if (hpet == NULL) {
-        return false;
-    }
-    uint64_t period = *(volatile uint32_t *)(hpet + HPET_CAPABILITIES + 4);
-    if (period == 0 || period > HPET_PERIOD_MAX) {
-        nk_warn("time: HPET with a period of %lu fs was left out", period);
-        return false;
-    }
-    *(volatile uint32_t *)(hpet + HPET_CONFIG) |= HPET_ENABLE;
-    *c = (struct time_counter){"hpet", read_hpet_32, UINT32_MAX, FEMTOSECONDS / period};
+    *c = (struct time_counter){"hpet", read_hpet, UINT32_MAX, hpet_hz()};
     return true;
 }
 
@@ -192,14 +172,22 @@ static void calibrate_tsc(void)
 void time_init(void)
 {
     calibrate_tsc();
-    wall_base_ns = rtc_read_seconds() * UINT64_C(1000000000);
-    wall_base_tsc = x86_rdtsc();
+    uint64_t seconds = 0;
+    if (rtc_get(&seconds) != 0) {
+        nk_warn("time: the CMOS clock tells no time; the date is wrong");
+    }
+    nk_wall_clock_set(seconds * NS_PER_S);
     nk_info("time: TSC at %lu kHz by %s", nk_tsc_hz / 1000, source_name);
+}
+
+void nk_wall_clock_set(uint64_t ns)
+{
+    __atomic_store_n(&wall_at_zero_ns, ns - nk_tsc_to_ns(x86_rdtsc()), __ATOMIC_RELAXED);
 }
 
 uint64_t nk_wall_clock_ns(void)
 {
-    return wall_base_ns + nk_tsc_to_ns(x86_rdtsc() - wall_base_tsc);
+    return __atomic_load_n(&wall_at_zero_ns, __ATOMIC_RELAXED) + nk_tsc_to_ns(x86_rdtsc());
 }
 
 const char *nk_time_source(void)

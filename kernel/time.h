@@ -5,6 +5,7 @@
 
 void time_init(void);            /* calibrates the TSC, sets nk_tsc_hz; reads the RTC once */
 uint64_t nk_wall_clock_ns(void); /* UTC since 1970-01-01 */
+void nk_wall_clock_set(uint64_t ns);
 const char *
 nk_time_source(void); /* what the TSC was calibrated against: "hpet", "pmtimer", "pit" */
 void nk_udelay(uint64_t us);
@@ -24,6 +25,3 @@ bool time_measure(const struct time_counter *c, uint64_t *tsc_ticks, uint64_t *c
 /* The i-th clock a TSC can be calibrated against, made to run; false when the machine has none. */
 #define TIME_SOURCE_COUNT 3
 bool time_source_open(unsigned i, struct time_counter *out) NK_MUST_CHECK;
-
-/* Seconds since 1970-01-01 by the CMOS clock, which is taken to hold UTC (rtc.c). */
-uint64_t rtc_read_seconds(void);

@@ -54,6 +54,7 @@ KTEST(fault_shell_commands)
         "modules",
         "uptime",
         "date",
+        "timers check",
         "version",
         "log error",
         "loglevel",

@@ -4,8 +4,13 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/percpu.h"
+#include "drivers/rtc.h"
+#include "kernel/format.h"
+#include "kernel/irq.h"
 #include "kernel/line_edit.h"
 #include "kernel/module.h"
+#include "kernel/time.h"
 #include "tests/kernel/ktest.h"
 
 static int run(const char *text)
@@ -48,8 +53,56 @@ KTEST(shell_commands_run)
     EXPECT_EQ(run("pci nonsense"), -ENOENT);
     EXPECT_EQ(run("block read none 0"), -ENOENT);
     EXPECT_EQ(run("block write"), -EINVAL);
+    EXPECT_EQ(run("irq 255 cpu 0"), -ENOENT);
+    EXPECT_EQ(run("irq timer cpu 0"), -ENOENT);
+    EXPECT_EQ(run("date tomorrow"), -EINVAL);
+    EXPECT_EQ(run("date set 2026-02-29 12:00"), -EINVAL);
+    EXPECT_EQ(run("date set 2026-02-28 12"), -EINVAL);
+    EXPECT_EQ(run("date alarm soon"), -EINVAL);
+    EXPECT_EQ(run("date alarm 86400"), -EINVAL);
+    EXPECT_EQ(run("timers now"), -EINVAL);
     EXPECT_EQ(run("vm"), -EINVAL);
     EXPECT_EQ(run("vm lsit"), -EINVAL);
+}
+
+/* A line goes to another CPU, and what cannot be is refused in words. */
+KTEST(shell_moves_a_line)
+{
+    struct nk_irq_info info;
+    char line[40];
+    unsigned irq = 0;
+    while (irq < NK_IRQ_COUNT && !nk_irq_get_info(irq, &info)) {
+        irq++;
+    }
+    KTEST_SKIP_UNLESS(irq < NK_IRQ_COUNT && nk_irq_set_affinity(irq, nk_cpu_count - 1) == 0,
+                      "no line that can be moved");
+    EXPECT_EQ(nk_irq_set_affinity(irq, 0), 0);
+    nk_snprintf(line, sizeof(line), "irq %u cpu %u", irq, nk_cpu_count - 1);
+    EXPECT_EQ(run(line), 0);
+    ASSERT(nk_irq_get_info(irq, &info));
+    EXPECT_EQ(info.cpu, nk_cpu_count - 1);
+    nk_snprintf(line, sizeof(line), "irq %u cpu %u", irq, nk_cpu_count);
+    EXPECT_EQ(run(line), -EINVAL);
+    nk_snprintf(line, sizeof(line), "irq %u open", irq);
+    EXPECT_EQ(run(line), 0);
+    nk_snprintf(line, sizeof(line), "irq %u cpu 0", irq);
+    EXPECT_EQ(run(line), 0);
+}
+
+/* The clock goes on from what it was set to. */
+KTEST(shell_sets_the_date)
+{
+    uint64_t before = nk_wall_clock_ns() / 1000000000;
+    struct rtc_date d = rtc_to_date(before);
+    char line[64];
+    EXPECT_EQ(run("date set 2030-12-31 23:59:58"), 0);
+    uint64_t now = nk_wall_clock_ns() / 1000000000;
+    EXPECT_GE(now, 1925006398);
+    EXPECT_LT(now, 1925006398 + 100);
+    nk_snprintf(line, sizeof(line), "date set %u-%u-%u %u:%u:%u", d.year, d.month, d.day, d.hours,
+                d.minutes, d.seconds);
+    EXPECT_EQ(run(line), 0);
+    EXPECT_GE(nk_wall_clock_ns() / 1000000000, before);
 }
 
 KTEST(shell_pipes)
