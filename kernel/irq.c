@@ -122,6 +122,8 @@ int nk_irq_attach(unsigned irq, const char *name, nk_irq_handler fn, void *arg)
         __atomic_store_n(end, action, __ATOMIC_RELEASE);
         if (first) {
             line->mask_reasons = 0;
+            line->count = line->unhandled = line->worst_ticks = 0;
+            line->storm_count = 0;
             line->unhandled_in_a_row = line->window_count = 0;
             line->window_start = x86_rdtsc();
             irq_line_update(line);

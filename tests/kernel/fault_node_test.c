@@ -54,7 +54,6 @@ KTEST(fault_shell_commands)
         "modules",
         "uptime",
         "date",
-        "timers check",
         "version",
         "log error",
         "loglevel",
@@ -65,6 +64,10 @@ KTEST(fault_shell_commands)
     for (unsigned i = 0; i < NK_ARRAY_COUNT(command_table); i++) {
         command_line = command_table[i];
         fault_each(command_line, run_command, FAULT_TOLERATED);
+    }
+    command_line = "timers check";
+    if (run_command() == 0) { /* there is an HPET with an interrupt */
+        fault_each(command_line, run_command, FAULT_REPORTED);
     }
     command_line = "block read vd0 0";
     if (nk_block_get(0) != NULL) {
