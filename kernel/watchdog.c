@@ -26,6 +26,7 @@ struct watched {
     uint64_t seen_count[KINDS]; /* interrupts served, at the last look */
     unsigned looks[KINDS];      /* at which one was due and none had been served */
     uint32_t state;             /* atomic; enum watch_state */
+    bool nmi_due;               /* atomic: one was sent and has not come, however late */
     struct nk_backtrace_entry trace[TRACE_DEPTH];
     unsigned trace_depth;
 };
@@ -95,6 +96,7 @@ static void look_at(const struct nk_cpu *cpu, struct watched *w)
     bool stuck = is_stuck(cpu, w);
     uint32_t state = __atomic_load_n(&w->state, __ATOMIC_ACQUIRE);
     if (state == WATCH_FINE && stuck) {
+        __atomic_store_n(&w->nmi_due, true, __ATOMIC_RELAXED);
         __atomic_store_n(&w->state, WATCH_ASKED, __ATOMIC_RELEASE);
         lapic_send_nmi(cpu->apic_id);
     } else if (state == WATCH_ANSWERED || (state == WATCH_ASKED && stuck)) {
@@ -119,8 +121,12 @@ static void look(struct nk_timer *t)
 bool watchdog_nmi(const struct nk_trap_frame *f)
 {
     struct watched *w = &watched[this_cpu->id];
-    if (__atomic_load_n(&w->state, __ATOMIC_ACQUIRE) != WATCH_ASKED) {
+    uint32_t state = __atomic_load_n(&w->state, __ATOMIC_ACQUIRE);
+    if (!__atomic_exchange_n(&w->nmi_due, false, __ATOMIC_ACQ_REL)) {
         return false;
+    }
+    if (state != WATCH_ASKED) {
+        return true; /* it comes too late for the report, but is the watchdog's */
     }
     w->trace_depth = nk_backtrace_collect(f->rip, f->rbp, w->trace, TRACE_DEPTH);
     __atomic_store_n(&w->state, WATCH_ANSWERED, __ATOMIC_RELEASE);
