@@ -41,8 +41,11 @@ const char *shell_suggest(const char *word, const char *(*candidate)(unsigned i)
     const char *best = NULL, *name;
     size_t length = strlen(word);
     /* One edit in a short word, two in a longer one: more would suggest what nobody meant. */
-    unsigned best_distance = length <= 3 ? 2 : 3;
+    unsigned best_distance = length <= 4 ? 2 : 3;
     for (unsigned i = 0; length <= WORD_MAX && (name = candidate(i)) != NULL; i++) {
+        if (length > 1 && strncmp(name, word, length) == 0) {
+            return name; /* the word is its beginning */
+        }
         unsigned distance = strlen(name) <= WORD_MAX ? edit_distance(word, name) : best_distance;
         if (distance < best_distance && distance < length) {
             best = name;

@@ -50,8 +50,8 @@ static int target(const char *name, const struct vm_image_info *info, struct vm 
     }
     *made = true;
     if (strcmp(vm_cmd_name(*out), name) != 0) {
-        nk_snprintf(err->text, sizeof(err->text), "%s: this manifest, of the image, makes a VM %s",
-                    info->manifest, vm_cmd_name(*out));
+        nk_snprintf(err->text, sizeof(err->text), "no VM %s, and the image is of VM %s (%s)", name,
+                    vm_cmd_name(*out), info->manifest);
         return -EINVAL;
     }
     return 0;

@@ -129,6 +129,7 @@ KTEST(shell_suggestions)
     EXPECT_STREQ(shell_suggest("powerof", candidate), "poweroff");
     EXPECT_STREQ(shell_suggest("rebbot", candidate), "reboot");
     EXPECT_STREQ(shell_suggest("mme", candidate), "mem");
+    EXPECT_STREQ(shell_suggest("power", candidate), "poweroff");
     EXPECT(shell_suggest("zzzzzz", candidate) == NULL);
     EXPECT(shell_suggest("x", candidate) == NULL);
     EXPECT(shell_suggest("", candidate) == NULL);
