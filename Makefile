@@ -196,7 +196,7 @@ distclean: ## remove all that was built, fetched and configured
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(filter Makefile %.mk,$(MAKEFILE_LIST)) | expand -t 16
 	@echo 'Variables: V=1 shows commands; CC=clang; QEMU=<binary>; VMS="<manifest of configs/vms>...";'
 	@echo '  for guest CPUS=<n>; MEM=<size>; PROTOCOL=<as in a manifest>; ADDRESS=<of a flat image>; MACHINE=;'
 	@echo '  CMDLINE="<of the kernel>"; TESTS="<tier or part of a test name>..."'

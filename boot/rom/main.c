@@ -7,8 +7,9 @@
 #include "boot/rom/cpus.h"
 #include "boot/rom/pci.h"
 
-#define CMDLINE_MAX 256
-#define RECORD_MAX  NK_KIB(16) /* 50 modules and 64 ranges take half of it */
+#define CMDLINE_MAX   256
+#define LOADER_HEADER 16         /* entry.asm: magic, size, checksum, entry */
+#define RECORD_MAX    NK_KIB(16) /* 50 modules and 64 ranges take half of it */
 
 static struct mb2_module module[PACK_ENTRIES_MAX];
 static struct mb2_info info;
@@ -25,12 +26,14 @@ static void check_flash(const struct rom_anchor *anchor, const uint8_t *flash, u
         say("boot block: its checksum is wrong; it still works");
     }
     for (unsigned i = 0; i < ROM_LOADERS; i++) {
-        const uint32_t *loader = (const void *)(flash + anchor->loader[i]);
-        uint32_t size = loader[1];
-        if (anchor->loader[i] == running) {
+        uint32_t at = anchor->loader[i];
+        const uint32_t *loader = (const void *)(flash + at);
+        if (at == running) {
             continue;
         }
-        if (size < 16 || size > anchor->size - anchor->loader[i] ||
+        bool inside = at % 4 == 0 && at < anchor->size && anchor->size - at >= LOADER_HEADER;
+        uint32_t size = inside ? loader[1] : 0;
+        if (size < LOADER_HEADER || size > anchor->size - at ||
             crc32c(crc32c(crc32c(0, loader, 8), &zero, 4), loader + 3, size - 12) != loader[2]) {
             say("loader, copy %u: its checksum is wrong; the other one runs", i + 1);
         }

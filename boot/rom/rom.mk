@@ -65,7 +65,7 @@ rom: $(build)/orthocone.rom $(build)/orthocone-small.rom ## build the flash imag
 MACHINE_TYPE ?= pc
 ROM_AS       ?= bios
 rom-drive = $(if $(filter pflash,$(ROM_AS)),-M $(MACHINE_TYPE)$(comma)max-fw-size=$(shell expr $(ROM_SIZE) '*' 1024) \
-	-drive if=pflash$(comma)format=raw$(comma)file=$(build)/orthocone.rom,-M $(MACHINE_TYPE) -bios $(build)/orthocone.rom)
+	-drive if=pflash$(comma)format=raw$(comma)readonly=on$(comma)file=$(build)/orthocone.rom,-M $(MACHINE_TYPE) -bios $(build)/orthocone.rom)
 comma := ,
 
 .PHONY: run-rom

@@ -10,7 +10,7 @@
     X(checkpoint) /* a saved state of all devices */                                               \
     X(manifest)                                                                                    \
     X(bzimage) /* a Linux kernel file */                                                           \
-    X(pack)    /* a ROM's container, an LZ4 block */
+    X(pack)    /* a ROM's container, an LZ4 block, a kernel */
 
 #define X(name) void fuzz_##name(const uint8_t *data, size_t size);
 FUZZ_TARGETS(X)

@@ -1,9 +1,10 @@
 /* A ROM's container: the first byte chooses whether the checksums are made right, so that what lies
- * behind them is reached, too; and whether the rest is an LZ4 block instead. */
+ * behind them is reached, too; and whether the rest is an LZ4 block or an ELF image instead. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "boot/pack/crc32c.h"
+#include "boot/pack/elf.h"
 #include "boot/pack/lz4.h"
 #include "boot/pack/pack.h"
 #include "fuzz.h"
@@ -19,6 +20,26 @@ static void unpack_block(const uint8_t *data, size_t size)
         abort();
     }
     free(out);
+}
+
+static void check_image(const uint8_t *data, size_t size)
+{
+    uint8_t *image = malloc(size + 1); /* aligned, which the input need not be */
+    struct elf_plan plan;
+
+    if (image == NULL) {
+        return;
+    }
+    memcpy(image, data, size);
+    if (elf_check(image, size, &plan) == NULL && plan.end - plan.base < (1 << 20)) {
+        uint8_t *memory = malloc(plan.end - plan.base + 1);
+
+        if (memory != NULL) {
+            elf_place(image, &plan, memory);
+        }
+        free(memory);
+    }
+    free(image);
 }
 
 static void seal(uint8_t *image, size_t size)
@@ -63,6 +84,10 @@ void fuzz_pack(const uint8_t *data, size_t size)
     }
     if (data[0] & 2) {
         unpack_block(data + 1, size - 1);
+        return;
+    }
+    if (data[0] & 4) {
+        check_image(data + 1, size - 1);
         return;
     }
     image = calloc(1, whole);

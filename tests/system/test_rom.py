@@ -139,6 +139,17 @@ def test_flipped_bit(machine, scratch, part):
     end(node)
 
 
+@pytest.mark.parametrize("field", [12, 16, 20, 24], ids=["loader-1", "loader-2", "directory-1", "directory-2"])
+def test_flipped_bit_in_the_anchor(machine, scratch, field):
+    """What the boot block says of where things are: the other copy is found."""
+    image = small_rom(scratch)
+    rom.flip(image, image.stat().st_size - 4096 + 0xfc0 + field + 3, 7)  # far outside
+    node = machine(**wired(image, "pc", "bios"), cpus=1)
+    node.expect(r"rom: boot block: its checksum is wrong; it still works")
+    node.expect(SHELL)
+    end(node)
+
+
 @pytest.mark.parametrize("parts, line", [
     (["directory, copy 1", "directory, copy 2"], r"rom: no copy of the directory is good"),
     (["loader, copy 1", "loader, copy 2"], r"rom: both copies of the loader are damaged"),
