@@ -203,11 +203,13 @@ static uint64_t read_field(void *arg, uint32_t field)
     return a->field[field];
 }
 
-static void report(void *arg, const char *field, uint64_t value, const char *rule)
+static void report(void *arg, const char *section, const char *field, uint64_t value,
+                   const char *rule)
 {
     struct audited *a = arg;
 
     (void)value;
+    assert_int_equal(strncmp(section, "27.", 3), 0);
     if (a->wanted_name != NULL && strcmp(field, a->wanted_name) == 0 &&
         strstr(rule, a->wanted_rule) != NULL) {
         a->found = true;
@@ -226,6 +228,8 @@ static struct audited *good(void)
     assert_int_equal(vmx_caps_read(&a->caps, read_msr, &m, NULL, &lacks), 0);
     a->field[VMCS_ID_PROC2_CONTROLS] = a->caps.proc2;
     a->field[VMCS_ID_PROC_CONTROLS] = a->caps.proc;
+    a->field[VMCS_ID_PIN_CONTROLS] = a->caps.pin;
+    a->field[VMCS_ID_EXIT_CONTROLS] = a->caps.exit;
     a->field[VMCS_ID_ENTRY_CONTROLS] = a->caps.entry | ENTRY_IA32E;
     a->field[VMCS_ID_EPT_POINTER] = 0x100000 | 0x5e;
     a->field[VMCS_ID_VPID] = 1;
@@ -264,6 +268,17 @@ static void each_rule_names_its_field(void **state)
         uint64_t value;
         const char *name, *rule;
     } wrong_table[] = {
+        {VMCS_ID_PIN_CONTROLS, 0, "PIN_CONTROLS", "must be 1"},
+        {VMCS_ID_PIN_CONTROLS, 0x116, "PIN_CONTROLS", "must be 0"},
+        {VMCS_ID_PIN_CONTROLS, 0x36, "PIN_CONTROLS", "virtual NMIs need NMI exiting"},
+        {VMCS_ID_PIN_CONTROLS, 0x9f, "PIN_CONTROLS", "posted interrupts need virtual ones"},
+        {VMCS_ID_PROC_CONTROLS, 0, "PROC_CONTROLS", "must be 1"},
+        {VMCS_ID_PROC2_CONTROLS, PROC2_UNRESTRICTED, "PROC2_CONTROLS", "needs EPT"},
+        {VMCS_ID_PROC2_CONTROLS, PROC2_EPT | PROC2_X2APIC | PROC2_APIC_ACCESS, "PROC2_CONTROLS",
+         "not virtualised both"},
+        {VMCS_ID_EXIT_CONTROLS, 0, "EXIT_CONTROLS", "must be 1"},
+        {VMCS_ID_ENTRY_CONTROLS, UINT32_MAX, "ENTRY_CONTROLS", "must be 0"},
+        {VMCS_ID_VIRTUAL_APIC, 0x80, "VIRTUAL_APIC", "aligned"},
         {VMCS_ID_EPT_POINTER, 0x100040, "EPT_POINTER", "walk length"},
         {VMCS_ID_VPID, 0, "VPID", "not 0"},
         {VMCS_ID_MSR_BITMAP, 0x1001, "MSR_BITMAP", "aligned"},

@@ -314,6 +314,8 @@ TEST(vmm_host_timers)
 TEST(vmm_host_cpus)
 TEST(vmm_host_files_and_streams)
 TEST(vmm_svm_disabled_by_firmware)
+TEST(vmm_vmx_locked_by_firmware)
+TEST(vmm_runs_a_guest)
 
 #undef TEST
 #undef BENCH

@@ -9,6 +9,7 @@
 #include "base/x86.h"
 #include "kernel/cpu.h"
 #include "kernel/log.h"
+#include "sched/thread.h"
 #include "tests/kernel/ktest.h"
 
 static void no_event(void *host, void *vm_cookie, int state, int reason)
@@ -256,4 +257,99 @@ KTEST(vmm_svm_disabled_by_firmware)
     EXPECT_EQ(vmm_create(&disabled, NULL, &vmm, &err), -VMM_ENODEV);
     EXPECT(strcmp(err.text, "no hardware virtualisation: AMD SVM is disabled by firmware "
                             "(VM_CR.SVMDIS)") == 0);
+}
+
+/* As firmware leaves IA32_FEATURE_CONTROL that does not want VMX: locked, and nothing enabled. */
+static int rdmsr_locked(void *host, uint32_t msr, uint64_t *value)
+{
+    if (msr == 0x3a) {
+        *value = 1;
+        return 0;
+    }
+    return ops()->rdmsr_safe(host, msr, value);
+}
+
+static bool has_vmx(void)
+{
+    return (x86_cpuid(1, 0).ecx & 1u << 5) != 0;
+}
+
+KTEST(vmm_vmx_locked_by_firmware)
+{
+    KTEST_SKIP_UNLESS(has_vmx(), "the processor has no VMX");
+    struct vmm_host_ops locked = *ops();
+    locked.rdmsr_safe = rdmsr_locked;
+    struct vmm_error err;
+    struct vmm *vmm = NULL;
+    EXPECT_EQ(vmm_create(&locked, NULL, &vmm, &err), -VMM_ENODEV);
+    EXPECT(strcmp(err.text, "no hardware virtualisation: Intel VMX is locked off by firmware "
+                            "(IA32_FEATURE_CONTROL 0x1)") == 0);
+}
+
+/* A guest of a few bytes in real mode: it ends the VM with a code. */
+static const uint8_t tiny_guest[] = {
+    0xb0, 0x2a, /* mov al, 42 */
+    0xe6, 0xf4, /* out 0xf4, al */
+    0xf4,       /* hlt */
+};
+
+static int open_tiny(void *host, const char *name, const void **data, uint64_t *size)
+{
+    (void)host;
+    (void)name;
+    *data = tiny_guest;
+    *size = sizeof(tiny_guest);
+    return 0;
+}
+
+static void close_tiny(void *host, const char *name, const void *data)
+{
+    (void)host;
+    (void)name;
+    (void)data;
+}
+
+static void ignore_event(void *host, void *cookie, int state, int reason)
+{
+    (void)host;
+    (void)cookie;
+    (void)state;
+    (void)reason;
+}
+
+/* In this debug build VMX audits what it enters for the first time. */
+KTEST(vmm_runs_a_guest)
+{
+    static const struct vmm_host_files files = {.open = open_tiny, .close = close_tiny};
+    struct vmm_host_ops mine = *ops();
+    mine.files = &files;
+    mine.vm_event = ignore_event;
+    struct vmm_error err;
+    struct vmm *vmm = NULL;
+    int error = vmm_create(&mine, NULL, &vmm, &err);
+    KTEST_SKIP_UNLESS(error != -VMM_ENODEV, "the processor virtualises nothing");
+    ASSERT_EQ(error, 0);
+    struct vm_config config = {.name = "tiny",
+                               .vcpu_count = 1,
+                               .mem_bytes = 4 << 20,
+                               .cpu = {-1},
+                               .node = -1,
+                               .protocol = VM_PROTOCOL_FLAT16,
+                               .kernel_path = "tiny",
+                               .load_address = 0x7c00};
+    struct vm *vm;
+    error = vmm_vm_create(vmm, &config, &vm, &err);
+    if (error != 0) {
+        nk_error("%s", err.text);
+    }
+    ASSERT_EQ(error, 0);
+    EXPECT_EQ(vmm_vm_start(vm, &err), 0);
+    for (unsigned i = 0; i < 1000 && vmm_vm_state(vm) == VM_RUNNING; i++) {
+        nk_thread_sleep_ns(10000000);
+    }
+    EXPECT_EQ(vmm_vm_state(vm), VM_STOPPED);
+    EXPECT_EQ(vmm_vm_reason(vm), VM_REASON_EXIT);
+    EXPECT_EQ(vmm_vm_exit_code(vm), 42u);
+    EXPECT_EQ(vmm_vm_kill(vm), 0);
+    EXPECT_EQ(vmm_destroy(vmm), 0);
 }

@@ -90,6 +90,8 @@ SPECIAL_MACHINES = {
     "1cpu-exact": (1, "128M", "max", ["-icount", "shift=0,sleep=off"]),
     "2cpu-isolated": (2, "256M", "max", []),
     "1cpu-hpet-messages": (1, "128M", "max", ["-global", "hpet.msi=on"]),
+    "2cpu-bochs-vmx": (2, "256M", "bochs-vmx", []),
+    "2cpu-bochs-svm": (2, "256M", "bochs-svm", []),
     "2cpu-pci-faults": (2, "256M", "max", PCI_DEVICES + APPLICATION),
     "2cpu-pcie-faults": (2, "256M", "max", PCIE_DEVICES + APPLICATION),
     "4cpu-stress": (4, "512M", "max", []),
@@ -99,6 +101,8 @@ SPECIAL_MACHINES = {
 SPECIAL_LINES = {
     "1cpu-exact": "ktest=partition_*,deadline_* exact",
     "1cpu-hpet-messages": "ktest=hpet_events,fault_shell_commands",
+    "2cpu-bochs-vmx": "ktest=vmm_*",
+    "2cpu-bochs-svm": "ktest=vmm_runs_*,vmm_svm_*",
     "2cpu-isolated": "ktest=isolated_*,wait_*,affinity_* isolate=1",
     # The drivers come late, when every allocation of theirs has failed once; and then work.
     "2cpu-pci-faults": "ktest=fault_*,block_*,net_*,char_* devices=none",

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from lib.machine import BUILD
-from lib.vm import Tree, linux_manifest, manifest
+from lib.vm import KERNEL, Tree, linux_manifest, manifest
 
 from session import GUEST, command, guest_shell, to_node, vm_states
 
@@ -70,6 +70,33 @@ def test_guest_with_interrupts_off_is_preempted(machine, scratch, kind):
     assert vm_states(node)["spin"][0] == "running"
     command(node, "vm stop spin")
     assert vm_states(node)["spin"][0] == "stopped"
+    finish(node)
+
+
+RESTRICTED = "vmx.features=-unrestricted"
+
+
+@pytest.mark.parametrize("kind", ["bochs-vmx"])
+def test_protected_mode_without_unrestricted_guest(machine, scratch, kind):
+    """Our own kernel as the guest enters in protected mode without paging, and turns paging and long mode on itself."""
+    tree = Tree(scratch / "tree")
+    tree.add("inner.elf", KERNEL)
+    tree.add_vm({"name": "inner", "cpus": [0], "power": "stop",
+                 "boot-source": {"kernel_image_path": "inner.elf"},
+                 "machine-config": {"vcpu_count": 1, "mem_size_mib": 64}})
+    node = machine(kind, cpus=1, memory="256M", timeout=SECONDS, command_line=RESTRICTED, **tree.arguments())
+    node.expect(r"no hardware virtualisation")
+    node.expect(r"orthocone>")
+    node.sendline("poweroff")
+    node.expect(r"vm inner: stopped: powered off")
+    finish(node)
+
+
+def test_real_mode_without_unrestricted_guest_is_refused(machine, scratch):
+    """The second CPU begins in real mode: that VM ends with a line that says why, and the node goes on."""
+    node = start_guest(machine, scratch, "bochs-vmx", manifest("smp", cpus=(0, 0)), RESTRICTED)
+    node.expect(r"smp: vCPU 1: real mode needs an \"unrestricted guest\"")
+    node.expect(r"vm smp: crashed: ")
     finish(node)
 
 

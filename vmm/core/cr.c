@@ -48,6 +48,16 @@ static bool write_cr0(struct vcpu *v, uint64_t value)
     return true;
 }
 
+/* Mostly only bits that guests do not have cause an exit. */
+static bool write_cr4(struct vcpu *v, uint64_t value)
+{
+    if (((value ^ v->backend->get_sysreg(v, VMM_CR4)) & ~v->cr4_free) != 0) {
+        return false;
+    }
+    v->backend->set_sysreg(v, VMM_CR4, value);
+    return true;
+}
+
 bool vmm_write_cr(struct vcpu *v, unsigned number, uint64_t value)
 {
     switch (number) {
@@ -56,8 +66,8 @@ bool vmm_write_cr(struct vcpu *v, unsigned number, uint64_t value)
     case 3:
         v->backend->set_sysreg(v, VMM_CR3, value & ~(UINT64_C(1) << 63)); /* "no flush" of PCIDs */
         return true;
-    case 4: /* only bits that guests do not have cause an exit */
-        return false;
+    case 4:
+        return write_cr4(v, value);
     default:
         return false;
     }

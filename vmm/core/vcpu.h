@@ -179,7 +179,8 @@ struct vcpu {
 
     struct vmm_event event;
     bool nmi_pending;
-    bool intr_shadow; /* after STI / MOV SS, mirrored at exits */
+    uint64_t cr4_free; /* bits of CR4 that a write which exits may change */
+    bool intr_shadow;  /* after STI / MOV SS, mirrored at exits */
     uint64_t xcr0;
     uint32_t xsave_size; /* of the XSAVE area for xcr0: CPUID 0xD */
     uint32_t tsc_aux;

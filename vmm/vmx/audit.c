@@ -22,7 +22,8 @@ struct audit {
     const struct vmx_caps *caps;
     vmx_field_reader read;
     void *arg;
-    void (*report)(void *arg, const char *field, uint64_t value, const char *rule);
+    vmx_audit_report report;
+    const char *section; /* of the manual, whose rules are looked at */
     unsigned broken;
     uint64_t cr0, cr4, rflags;
     bool long_mode, unrestricted;
@@ -37,7 +38,7 @@ static void check(struct audit *a, bool holds, const char *field, uint64_t value
 {
     if (!holds) {
         a->broken++;
-        a->report(a->arg, field, value, rule);
+        a->report(a->arg, a->section, field, value, rule);
     }
 }
 
@@ -64,23 +65,87 @@ static bool pat_valid(uint64_t pat)
 /* --- sections 27.2.1 and 27.2.2 ----------------------------------------------------------------
  */
 
+static bool has(struct audit *a, uint32_t field, uint32_t control)
+{
+    return (get(a, field) & control) != 0;
+}
+
+/* What a control needs to be set as well. */
+static const struct {
+    uint32_t field, control, other_field, other;
+    const char *name, *rule;
+} needs_table[] = {
+#define NEEDS(where, control, other_where, other, rule)                                            \
+    {                                                                                              \
+        VMCS_ID_##where##_CONTROLS, control, VMCS_ID_##other_where##_CONTROLS, other,              \
+            #where "_CONTROLS", rule                                                               \
+    }
+    NEEDS(PIN, PIN_VIRTUAL_NMIS, PIN, PIN_NMI, "virtual NMIs need NMI exiting"),
+    NEEDS(PROC, PROC_NMI_WINDOW, PIN, PIN_VIRTUAL_NMIS, "an NMI window needs virtual NMIs"),
+    NEEDS(PROC2, PROC2_UNRESTRICTED, PROC2, PROC2_EPT, "unrestricted guest needs EPT"),
+    NEEDS(PROC2, PROC2_PML, PROC2, PROC2_EPT, "page-modification logging needs EPT"),
+    NEEDS(PROC2, PROC2_X2APIC, PROC, PROC_TPR_SHADOW, "x2APIC mode needs the TPR shadow"),
+    NEEDS(PROC2, PROC2_APIC_REGS, PROC, PROC_TPR_SHADOW, "APIC registers need the TPR shadow"),
+    NEEDS(PROC2, PROC2_VIRTUAL_INTR, PROC, PROC_TPR_SHADOW,
+          "virtual interrupts need the TPR shadow"),
+    NEEDS(PROC2, PROC2_VIRTUAL_INTR, PIN, PIN_INTR, "virtual interrupts need interrupt exiting"),
+    NEEDS(PIN, PIN_POSTED, PROC2, PROC2_VIRTUAL_INTR, "posted interrupts need virtual ones"),
+    NEEDS(PIN, PIN_POSTED, EXIT, EXIT_ACK_INTR, "posted interrupts need acknowledgement at exits"),
+#undef NEEDS
+};
+
+/* Bits that capability MSRs want set or clear. */
+static void allowed(struct audit *a, uint32_t field, const char *name, uint64_t capability)
+{
+    uint64_t value = get(a, field);
+
+    check(a, (value & (uint32_t)capability) == (uint32_t)capability, name, value,
+          "reserved bits that must be 1 (capability MSR)");
+    check(a, (value & ~(capability >> 32)) == 0, name, value,
+          "reserved bits that must be 0 (capability MSR)");
+}
+
 static void controls(struct audit *a)
 {
-    uint64_t proc2 = get(a, VMCS_ID_PROC2_CONTROLS);
+    const struct vmx_caps *c = a->caps;
+    bool ept = has(a, VMCS_ID_PROC2_CONTROLS, PROC2_EPT);
+    bool shadow = has(a, VMCS_ID_PROC_CONTROLS, PROC_TPR_SHADOW);
     uint64_t eptp = get(a, VMCS_ID_EPT_POINTER);
 
+    a->section = "27.2.1.1";
+    allowed(a, VMCS_ID_PIN_CONTROLS, "PIN_CONTROLS", c->pin_allowed);
+    allowed(a, VMCS_ID_PROC_CONTROLS, "PROC_CONTROLS", c->proc_allowed);
+    allowed(a, VMCS_ID_PROC2_CONTROLS, "PROC2_CONTROLS", c->proc2_allowed);
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(needs_table); i++) {
+        check(a,
+              !has(a, needs_table[i].field, needs_table[i].control) ||
+                  has(a, needs_table[i].other_field, needs_table[i].other),
+              needs_table[i].name, get(a, needs_table[i].field), needs_table[i].rule);
+    }
+    check(a, get(a, VMCS_ID_CR3_TARGET_COUNT) <= 4, FIELD(CR3_TARGET_COUNT), "at most 4");
     check(a, (get(a, VMCS_ID_MSR_BITMAP) & 0xfff) == 0, FIELD(MSR_BITMAP), "4 KiB aligned");
-    check(a, (proc2 & PROC2_EPT) == 0 || (eptp & 7) == 6, FIELD(EPT_POINTER),
-          "memory type is write-back");
-    check(a, (proc2 & PROC2_EPT) == 0 || (eptp >> 3 & 7) == 3, FIELD(EPT_POINTER),
-          "walk length is 4");
-    check(a, (proc2 & PROC2_EPT) != 0 || (proc2 & PROC2_UNRESTRICTED) == 0, FIELD(PROC2_CONTROLS),
-          "unrestricted guest needs EPT");
-    check(a, (proc2 & PROC2_VPID) == 0 || get(a, VMCS_ID_VPID) != 0, FIELD(VPID), "not 0");
+    check(a, !shadow || (get(a, VMCS_ID_VIRTUAL_APIC) & 0xfff) == 0, FIELD(VIRTUAL_APIC),
+          "4 KiB aligned");
     check(a,
-          (get(a, VMCS_ID_PROC_CONTROLS) & PROC_TPR_SHADOW) == 0 ||
-              (get(a, VMCS_ID_VIRTUAL_APIC) & 0xfff) == 0,
-          FIELD(VIRTUAL_APIC), "4 KiB aligned");
+          !has(a, VMCS_ID_PROC2_CONTROLS, PROC2_APIC_ACCESS) ||
+              !has(a, VMCS_ID_PROC2_CONTROLS, PROC2_X2APIC),
+          FIELD(PROC2_CONTROLS), "APIC accesses and x2APIC mode are not virtualised both");
+    check(a,
+          !has(a, VMCS_ID_PROC2_CONTROLS, PROC2_APIC_ACCESS) ||
+              (get(a, VMCS_ID_APIC_ACCESS) & 0xfff) == 0,
+          FIELD(APIC_ACCESS), "4 KiB aligned");
+    check(a,
+          !has(a, VMCS_ID_PROC2_CONTROLS, PROC2_PML) || (get(a, VMCS_ID_PML_ADDRESS) & 0xfff) == 0,
+          FIELD(PML_ADDRESS), "4 KiB aligned");
+    check(a, !has(a, VMCS_ID_PROC2_CONTROLS, PROC2_VPID) || get(a, VMCS_ID_VPID) != 0, FIELD(VPID),
+          "not 0");
+    check(a, !ept || (eptp & 7) == 6, FIELD(EPT_POINTER), "memory type is write-back");
+    check(a, !ept || (eptp >> 3 & 7) == 3, FIELD(EPT_POINTER), "walk length is 4");
+    check(a, !ept || (eptp & 0xf80) == 0, FIELD(EPT_POINTER), "bits 11:7 are 0");
+    a->section = "27.2.1.2";
+    allowed(a, VMCS_ID_EXIT_CONTROLS, "EXIT_CONTROLS", c->exit_allowed);
+    a->section = "27.2.1.3";
+    allowed(a, VMCS_ID_ENTRY_CONTROLS, "ENTRY_CONTROLS", c->entry_allowed);
 }
 
 static void event(struct audit *a)
@@ -90,6 +155,7 @@ static void event(struct audit *a)
     bool error = (info & INTR_INFO_HAS_ERROR) != 0;
     uint64_t blocked = get(a, VMCS_ID_GUEST_INTERRUPTIBILITY);
 
+    a->section = "27.2.1.3";
     if ((info & INTR_INFO_VALID) == 0) {
         return;
     }
@@ -116,6 +182,7 @@ static void host(struct audit *a)
     uint64_t cr0 = get(a, VMCS_ID_HOST_CR0);
     uint64_t cr4 = get(a, VMCS_ID_HOST_CR4);
 
+    a->section = "27.2.2";
     check(a, (cr0 & c->cr0_fixed0) == c->cr0_fixed0 && (cr0 & ~c->cr0_fixed1) == 0, FIELD(HOST_CR0),
           "fixed bits (IA32_VMX_CR0_FIXED0, FIXED1)");
     check(a, (cr4 & c->cr4_fixed0) == c->cr4_fixed0 && (cr4 & ~c->cr4_fixed1) == 0, FIELD(HOST_CR4),
@@ -143,6 +210,7 @@ static void control_registers(struct audit *a)
     uint64_t need = c->cr0_fixed0 & ~free;
     uint64_t efer = get(a, VMCS_ID_GUEST_EFER);
 
+    a->section = "27.3.1.1";
     check(a, (a->cr0 & need) == need && (a->cr0 & ~c->cr0_fixed1) == 0, FIELD(GUEST_CR0),
           "fixed bits (IA32_VMX_CR0_FIXED0, FIXED1)");
     check(a, (a->cr0 & X86_CR0_PG) == 0 || (a->cr0 & X86_CR0_PE) != 0, FIELD(GUEST_CR0),
@@ -199,6 +267,7 @@ static void code_segment(struct audit *a)
     uint64_t rights = get(a, cs.rights);
     unsigned type = RIGHTS_TYPE(rights);
 
+    a->section = "27.3.1.2";
     usable(a, &cs, rights);
     check(a, (rights & RIGHTS_S) != 0, FIELD(GUEST_CS_RIGHTS), "S is 1");
     check(a, type == 9 || type == 11 || type == 13 || type == 15 || (type == 3 && a->unrestricted),
@@ -214,6 +283,7 @@ static void data_segments(struct audit *a)
                                                      SEGMENT(FS), SEGMENT(GS)};
     uint64_t ss = get(a, VMCS_ID_GUEST_SS_RIGHTS);
 
+    a->section = "27.3.1.2";
     check(a, (a->cr0 & X86_CR0_PE) != 0 || RIGHTS_DPL(ss) == 0, FIELD(GUEST_SS_RIGHTS),
           "DPL is 0 in real mode");
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(data_table); i++) {
@@ -239,6 +309,7 @@ static void system_segments(struct audit *a)
     uint64_t rights = get(a, tr.rights);
     unsigned type = RIGHTS_TYPE(rights);
 
+    a->section = "27.3.1.2";
     usable(a, &tr, rights);
     check(a, (rights & RIGHTS_UNUSABLE) == 0, FIELD(GUEST_TR_RIGHTS), "usable");
     check(a, (rights & RIGHTS_S) == 0 && (type == 11 || (type == 3 && !a->long_mode)),
@@ -252,6 +323,7 @@ static void system_segments(struct audit *a)
               "an LDT");
         check(a, canonical(get(a, ldtr.base)), FIELD(GUEST_LDTR_BASE), "canonical");
     }
+    a->section = "27.3.1.3";
     check(a, canonical(get(a, VMCS_ID_GUEST_GDTR_BASE)), FIELD(GUEST_GDTR_BASE), "canonical");
     check(a, canonical(get(a, VMCS_ID_GUEST_IDTR_BASE)), FIELD(GUEST_IDTR_BASE), "canonical");
     check(a, get(a, VMCS_ID_GUEST_GDTR_LIMIT) <= 0xffff, FIELD(GUEST_GDTR_LIMIT),
@@ -267,11 +339,13 @@ static void rest(struct audit *a)
     uint64_t shadow = blocked & (BLOCKED_STI | BLOCKED_MOV_SS);
     bool code64 = a->long_mode && (get(a, VMCS_ID_GUEST_CS_RIGHTS) & RIGHTS_L) != 0;
 
+    a->section = "27.3.1.4";
     check(a, code64 || rip >> 32 == 0, FIELD(GUEST_RIP), "bits 63:32 are 0 outside 64-bit code");
     check(a, (a->rflags & RFLAGS_FIXED0) == 0 && (a->rflags & X86_RFLAGS_FIXED) != 0,
           FIELD(GUEST_RFLAGS), "reserved bits");
     check(a, !a->long_mode || (a->rflags & RFLAGS_VM) == 0, FIELD(GUEST_RFLAGS),
           "VM is 0 in \"IA-32e mode guest\"");
+    a->section = "27.3.1.5";
     check(a, get(a, VMCS_ID_GUEST_ACTIVITY) == 0, FIELD(GUEST_ACTIVITY), "active");
     check(a, shadow != (BLOCKED_STI | BLOCKED_MOV_SS), FIELD(GUEST_INTERRUPTIBILITY),
           "STI and MOV SS do not both block");
@@ -281,7 +355,7 @@ static void rest(struct audit *a)
 }
 
 unsigned vmx_audit(const struct vmx_caps *caps, vmx_field_reader read, void *arg,
-                   void (*report)(void *arg, const char *field, uint64_t value, const char *rule))
+                   vmx_audit_report report)
 {
     struct audit audit = {.caps = caps, .read = read, .arg = arg, .report = report};
     struct audit *a = &audit;

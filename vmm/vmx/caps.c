@@ -97,38 +97,35 @@ static void read_fixed(struct vmx_caps *caps, vmx_msr_reader read, void *arg, co
     caps->invept_single = (caps->ept_vpid & EPT_INVEPT_SINGLE) != 0;
 }
 
-static void choose_pin(struct vmx_caps *caps, uint64_t capability, uint64_t misc,
-                       const char *without)
+static void choose_timer(struct vmx_caps *caps, uint64_t misc, const char *without)
 {
-    uint32_t may = (uint32_t)(capability >> 32);
-
     caps->timer_shift = (unsigned)(misc & MISC_TIMER_SHIFT);
-    if ((may & PIN_TIMER) != 0 && wanted(without, "timer")) {
+    if ((caps->pin_allowed >> 32 & PIN_TIMER) != 0 && wanted(without, "timer")) {
         caps->pin |= PIN_TIMER;
     }
 }
 
 /* The log is of dirty bits. */
-static void choose_pml(struct vmx_caps *caps, uint64_t capability, const char *without)
+static void choose_pml(struct vmx_caps *caps, const char *without)
 {
     caps->proc2_offered = caps->proc2;
-    if ((capability >> 32 & PROC2_PML) != 0 && caps->ept_ad && wanted(without, "pml")) {
+    if ((caps->proc2_allowed >> 32 & PROC2_PML) != 0 && caps->ept_ad && wanted(without, "pml")) {
         caps->proc2_offered |= PROC2_PML;
     }
 }
 
-static void choose_apicv(struct vmx_caps *caps, uint64_t capability, const char *without)
+static void choose_apicv(struct vmx_caps *caps, const char *without)
 {
-    caps->apicv = (capability >> 32 & PROC2_APICV) == PROC2_APICV &&
+    caps->apicv = (caps->proc2_allowed >> 32 & PROC2_APICV) == PROC2_APICV &&
                   (caps->proc & PROC_TPR_SHADOW) != 0 && wanted(without, "apicv");
 }
 
 /* CR8: either the TPR shadow, or exits. */
-static uint32_t choose_proc(struct vmx_caps *caps, uint64_t capability, const char *without)
+static uint32_t choose_proc(struct vmx_caps *caps, const char *without)
 {
-    bool shadow = (capability >> 32 & PROC_TPR_SHADOW) != 0 && wanted(without, "tpr");
+    bool shadow = (caps->proc_allowed >> 32 & PROC_TPR_SHADOW) != 0 && wanted(without, "tpr");
 
-    return vmx_controls(capability,
+    return vmx_controls(caps->proc_allowed,
                         PROC_NEEDED | (shadow ? PROC_TPR_SHADOW : PROC_CR8_LOAD | PROC_CR8_STORE),
                         0, &caps->proc);
 }
@@ -139,14 +136,19 @@ int vmx_caps_read(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const c
     uint32_t at = (read(arg, MSR_BASIC) & BASIC_TRUE_CONTROLS) != 0 ? TRUE_DISTANCE : 0;
 
     *lacks = NULL;
-    if (vmx_controls(read(arg, MSR_PIN + at), PIN_NEEDED, 0, &caps->pin) != 0) {
+    caps->pin_allowed = read(arg, MSR_PIN + at);
+    caps->proc_allowed = read(arg, MSR_PROC + at);
+    caps->proc2_allowed = read(arg, MSR_PROC2);
+    caps->exit_allowed = read(arg, MSR_EXIT + at);
+    caps->entry_allowed = read(arg, MSR_ENTRY + at);
+    if (vmx_controls(caps->pin_allowed, PIN_NEEDED, 0, &caps->pin) != 0) {
         *lacks = "virtual NMIs";
-    } else if (choose_proc(caps, read(arg, MSR_PROC + at), without) != 0) {
+    } else if (choose_proc(caps, without) != 0) {
         *lacks = "secondary controls or MSR bitmaps";
-    } else if ((read(arg, MSR_PROC2) >> 32 & PROC2_EPT) == 0) {
+    } else if ((caps->proc2_allowed >> 32 & PROC2_EPT) == 0) {
         *lacks = "nested paging (EPT)";
-    } else if (vmx_controls(read(arg, MSR_EXIT + at), EXIT_NEEDED, 0, &caps->exit) != 0 ||
-               vmx_controls(read(arg, MSR_ENTRY + at), ENTRY_NEEDED, 0, &caps->entry) != 0) {
+    } else if (vmx_controls(caps->exit_allowed, EXIT_NEEDED, 0, &caps->exit) != 0 ||
+               vmx_controls(caps->entry_allowed, ENTRY_NEEDED, 0, &caps->entry) != 0) {
         *lacks = "controls that switch EFER and PAT";
     }
     if (*lacks != NULL) {
@@ -157,9 +159,9 @@ int vmx_caps_read(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const c
         *lacks = "a form of EPT that is needed: four levels, write-back, 2 MiB pages, INVEPT";
         return -VMM_ENOTSUP;
     }
-    vmx_controls(read(arg, MSR_PROC2), PROC2_EPT, secondary_like(caps, without), &caps->proc2);
-    choose_pin(caps, read(arg, MSR_PIN + at), read(arg, MSR_MISC), without);
-    choose_apicv(caps, read(arg, MSR_PROC2), without);
-    choose_pml(caps, read(arg, MSR_PROC2), without);
+    vmx_controls(caps->proc2_allowed, PROC2_EPT, secondary_like(caps, without), &caps->proc2);
+    choose_timer(caps, read(arg, MSR_MISC), without);
+    choose_apicv(caps, without);
+    choose_pml(caps, without);
     return 0;
 }

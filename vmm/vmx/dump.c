@@ -17,18 +17,19 @@ static const struct {
 static uint64_t read_field(void *arg, uint32_t field)
 {
     uint64_t flags = vmx_acquire(arg);
-    uint64_t value = vmcs_read_id(field);
+    uint64_t value = vmcs_read_if_there(field);
 
     vmx_release(flags);
     return value;
 }
 
-static void report(void *arg, const char *field, uint64_t value, const char *rule)
+static void report(void *arg, const char *section, const char *field, uint64_t value,
+                   const char *rule)
 {
     struct vcpu *v = arg;
 
-    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  VMCS: %s is 0x%llx, which breaks the rule: %s", field,
-               (ull)value, rule);
+    vmm_vm_log(v->vm, VMM_LOG_ERROR, "  VMCS: %s is 0x%llx, SDM vol. 3 section %s wants: %s", field,
+               (ull)value, section, rule);
 }
 
 /* The entry's event is gone from the VMCS once it was refused: it counts as it was. */
@@ -47,7 +48,8 @@ void vmx_dump(struct vcpu *v)
                    (ull)read_field(v, field_table[i].id), field_table[i + 1].name,
                    (ull)read_field(v, field_table[i + 1].id));
     }
-    if (v->exit_last != NULL && v->exit_last->kind == VMM_EXIT_entry_failed) {
+    if (v->exit_last != NULL && v->exit_last->kind == VMM_EXIT_entry_failed &&
+        !vmx_vcpu(v)->cannot_run) {
         vmx_audit(&vmx_vcpu(v)->vmx->caps, read_as_entered, v, report);
     }
 }

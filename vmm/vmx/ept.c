@@ -42,6 +42,9 @@ static void free_arch(struct vm *vm, struct vmx_vm *arch)
 {
     const struct vmx *vmx = vm->vmm->arch;
 
+    if (arch->flat_page.v != 0) {
+        vm->ops->pages_free(vm->host, arch->flat_page, 1);
+    }
     if (arch->apic_page.v != 0) {
         vm->ops->pages_free(vm->host, arch->apic_page, 1);
     }
@@ -66,6 +69,11 @@ int vmx_ept_create(struct vm *vm)
     if (error != 0) {
         free_arch(vm, arch);
         return error;
+    }
+    if ((vmx->caps.proc2 & PROC2_UNRESTRICTED) == 0 && vmx_flat_create(vm, arch) != 0) {
+        vmm_nested_destroy(vm);
+        free_arch(vm, arch);
+        return -VMM_ENOMEM;
     }
     /* No CPU has seen the first generation: another VM's tables may have been at the same place. */
     vm->nested.flush_generation = 1;

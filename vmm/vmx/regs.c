@@ -132,11 +132,21 @@ static uint64_t guest_cr0(const struct vmx_caps *caps)
     return (vmcs_readn(VMCS_GUEST_CR0) & ~owned) | (vmcs_readn(VMCS_CR0_SHADOW) & owned);
 }
 
-static uint64_t guest_cr4(const struct vmx_caps *caps)
+uint64_t vmx_cr4_loaded(const struct vmx_vcpu *x)
 {
-    uint64_t owned = vmx_cr4_owned(caps);
+    uint64_t owned = x->flat ? UINT64_MAX : vmx_cr4_owned(&x->vmx->caps);
 
     return (vmcs_readn(VMCS_GUEST_CR4) & ~owned) | (vmcs_readn(VMCS_CR4_SHADOW) & owned);
+}
+
+static uint64_t guest_cr3(const struct vmx_vcpu *x)
+{
+    return x->flat ? x->flat_cr3 : vmcs_readn(VMCS_GUEST_CR3);
+}
+
+static uint64_t guest_efer(const struct vmx_vcpu *x)
+{
+    return x->flat ? x->flat_efer : vmcs_read64(VMCS_GUEST_EFER);
 }
 
 /* With EPT the processor takes PAE's four entries from the VMCS; it loads them itself when the
@@ -163,32 +173,57 @@ static void load_pdptes(struct vcpu *v)
     vmx_release(flags);
 }
 
-static void set_cr0(struct vmx_vcpu *x, uint64_t value)
+static void set_cr0(struct vcpu *v, struct vmx_vcpu *x, uint64_t value)
 {
     const struct vmx_caps *caps = &x->vmx->caps;
     uint64_t real = value & ~(X86_CR0_NW | X86_CR0_CD);
+    bool restricted = (caps->proc2 & PROC2_UNRESTRICTED) == 0;
+    bool flat = restricted && (value & (X86_CR0_PE | X86_CR0_PG)) == X86_CR0_PE;
 
-    x->cannot_run = (caps->proc2 & PROC2_UNRESTRICTED) == 0 &&
-                    (value & (X86_CR0_PE | X86_CR0_PG)) != (X86_CR0_PE | X86_CR0_PG);
+    x->cannot_run = restricted && (value & X86_CR0_PE) == 0;
+    if (flat && !x->flat) {
+        vmx_flat_enter(v, x);
+    } else if (!flat && x->flat) {
+        vmx_flat_leave(v, x);
+    }
     vmcs_writen(VMCS_GUEST_CR0, (real | cr0_fixed(caps) | X86_CR0_NE) & caps->cr0_fixed1);
     vmcs_writen(VMCS_CR0_SHADOW, value);
 }
 
-static void set_cr4(struct vmx_vcpu *x, uint64_t value)
+void vmx_set_cr4(struct vmx_vcpu *x, uint64_t value)
 {
     const struct vmx_caps *caps = &x->vmx->caps;
 
-    vmcs_writen(VMCS_GUEST_CR4, (value | caps->cr4_fixed0) & caps->cr4_fixed1);
     vmcs_writen(VMCS_CR4_SHADOW, value);
+    value = x->flat ? vmx_flat_cr4(value) : value;
+    vmcs_writen(VMCS_GUEST_CR4, (value | caps->cr4_fixed0) & caps->cr4_fixed1);
 }
 
 /* "IA-32e mode guest" has to agree with EFER.LMA; an exit updates it, too. */
-static void set_efer(uint64_t value)
+void vmx_load_efer(uint64_t value)
 {
     uint32_t entry = vmcs_read32(VMCS_ENTRY_CONTROLS) & ~ENTRY_IA32E;
 
     vmcs_write64(VMCS_GUEST_EFER, value);
     vmcs_write32(VMCS_ENTRY_CONTROLS, entry | ((value & X86_EFER_LMA) != 0 ? ENTRY_IA32E : 0));
+}
+
+static void set_efer(struct vmx_vcpu *x, uint64_t value)
+{
+    if (x->flat) {
+        x->flat_efer = value;
+    } else {
+        vmx_load_efer(value);
+    }
+}
+
+static void set_cr3(struct vmx_vcpu *x, uint64_t value)
+{
+    if (x->flat) {
+        x->flat_cr3 = value;
+    } else {
+        vmcs_writen(VMCS_GUEST_CR3, value);
+    }
 }
 
 static uint64_t get_loaded(struct vmx_vcpu *x, enum vmm_sysreg which)
@@ -197,11 +232,11 @@ static uint64_t get_loaded(struct vmx_vcpu *x, enum vmm_sysreg which)
     case VMM_CR0:
         return guest_cr0(&x->vmx->caps);
     case VMM_CR3:
-        return vmcs_readn(VMCS_GUEST_CR3);
+        return guest_cr3(x);
     case VMM_CR4:
-        return guest_cr4(&x->vmx->caps);
+        return vmx_cr4_loaded(x);
     case VMM_EFER:
-        return vmcs_read64(VMCS_GUEST_EFER);
+        return guest_efer(x);
     case VMM_DR7:
         return vmcs_readn(VMCS_GUEST_DR7);
     case VMM_MSR_SYSENTER_CS:
@@ -217,20 +252,22 @@ static uint64_t get_loaded(struct vmx_vcpu *x, enum vmm_sysreg which)
     }
 }
 
-static void set_loaded(struct vmx_vcpu *x, enum vmm_sysreg which, uint64_t value)
+static void set_loaded(struct vcpu *v, enum vmm_sysreg which, uint64_t value)
 {
+    struct vmx_vcpu *x = vmx_vcpu(v);
+
     switch (which) {
     case VMM_CR0:
-        set_cr0(x, value);
+        set_cr0(v, x, value);
         break;
     case VMM_CR3:
-        vmcs_writen(VMCS_GUEST_CR3, value);
+        set_cr3(x, value);
         break;
     case VMM_CR4:
-        set_cr4(x, value);
+        vmx_set_cr4(x, value);
         break;
     case VMM_EFER:
-        set_efer(value);
+        set_efer(x, value);
         break;
     case VMM_DR7:
         vmcs_writen(VMCS_GUEST_DR7, value);
@@ -335,7 +372,7 @@ void vmx_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value)
         vmx_lazy_msr_write(v, lazy, value);
     } else {
         flags = vmx_acquire(v);
-        set_loaded(x, which, value);
+        set_loaded(v, which, value);
         vmx_release(flags);
     }
     if (which == VMM_CR0 || which == VMM_CR3 || which == VMM_CR4 || which == VMM_EFER) {
@@ -369,13 +406,13 @@ unsigned vmx_cpl(struct vcpu *v)
 
 void vmx_get_address_mode(struct vcpu *v, struct vmm_address_mode *out)
 {
-    const struct vmx_caps *caps = &vmx_vcpu(v)->vmx->caps;
+    const struct vmx_vcpu *x = vmx_vcpu(v);
     uint64_t flags = vmx_acquire(v);
 
-    out->cr0 = guest_cr0(caps);
-    out->cr3 = vmcs_readn(VMCS_GUEST_CR3);
-    out->cr4 = guest_cr4(caps);
-    out->efer = vmcs_read64(VMCS_GUEST_EFER);
+    out->cr0 = guest_cr0(&x->vmx->caps);
+    out->cr3 = guest_cr3(x);
+    out->cr4 = vmx_cr4_loaded(x);
+    out->efer = guest_efer(x);
     out->cs_base = vmcs_readn(VMCS_GUEST_CS_BASE);
     out->cs_limit = vmcs_read32(VMCS_GUEST_CS_LIMIT);
     out->cs_attributes = vmx_attributes(vmcs_read32(VMCS_GUEST_CS_RIGHTS));

@@ -211,8 +211,8 @@ static void follow_tpr(struct vcpu *v, struct vmx_vcpu *x)
 static void refuse_mode(struct vcpu *v, struct vmm_exit *e)
 {
     vmm_vm_log(v->vm, VMM_LOG_ERROR,
-               "vCPU %u: real mode and paging off need an \"unrestricted guest\", which this "
-               "processor does not have",
+               "vCPU %u: real mode needs an \"unrestricted guest\", which this processor does not "
+               "have; guests that start in protected or 64-bit mode, with one vCPU, run",
                v->id);
     e->kind = VMM_EXIT_entry_failed;
     e->code = EXIT_GUEST_STATE;
@@ -254,8 +254,12 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
     if (vmm_likely(x->apicv)) {
         give_interrupts(v, x);
     }
-    v = vmx_switch(v, &x->host_rsp, x->launched, &x->fail);
-    x = vmx_vcpu(v);
+    if (vmm_unlikely(!x->launched) && !vmx_audit_launch(v)) {
+        x->fail = true;
+    } else {
+        v = vmx_switch(v, &x->host_rsp, x->launched, &x->fail);
+        x = vmx_vcpu(v);
+    }
     save_state(v, x);
     if (vmm_likely(x->apicv)) {
         take_interrupts(v, x);

@@ -222,6 +222,7 @@ static void reset_rest(struct vmx_vcpu *x)
     x->cr2 = 0;
     x->dr6 = DR6_RESET;
     x->dr_loaded = false;
+    x->flat = false;
 }
 
 void vmx_vcpu_reset(struct vcpu *v)
@@ -246,6 +247,7 @@ void vmx_vcpu_reset(struct vcpu *v)
     for (unsigned i = 0; i < VMX_LAZY_MSRS; i++) {
         vmx_lazy_msr_write(v, i, 0);
     }
+    v->cr4_free = 0;
     v->rip = 0xfff0;
     v->rflags = X86_RFLAGS_FIXED;
 }

@@ -167,6 +167,15 @@ static inline uint64_t vmcs_read_id(uint32_t id)
     return value;
 }
 
+/* A field that the processor may not have: 0 then. */
+static inline uint64_t vmcs_read_if_there(uint32_t id)
+{
+    uint64_t value = 0;
+
+    __asm__ volatile("vmread %1, %0" : "+r"(value) : "r"((uint64_t)id) : "cc");
+    return value;
+}
+
 static inline void vmcs_write_id(uint32_t id, uint64_t value)
 {
     __asm__ volatile("vmwrite %0, %1" ::"r"(value), "r"((uint64_t)id) : "cc");
@@ -200,6 +209,8 @@ VMCS_ACCESS(n, uint64_t)
 #define PROC_HLT         (UINT32_C(1) << 7)
 #define PROC_MWAIT       (UINT32_C(1) << 10)
 #define PROC_RDPMC       (UINT32_C(1) << 11)
+#define PROC_CR3_LOAD    (UINT32_C(1) << 15)
+#define PROC_CR3_STORE   (UINT32_C(1) << 16)
 #define PROC_CR8_LOAD    (UINT32_C(1) << 19)
 #define PROC_CR8_STORE   (UINT32_C(1) << 20)
 #define PROC_TPR_SHADOW  (UINT32_C(1) << 21)

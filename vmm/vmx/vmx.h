@@ -18,6 +18,7 @@ struct vmx_caps {
     uint32_t revision;
     uint32_t pin, proc, proc2, exit, entry; /* controls as vCPUs have them at reset */
     uint32_t proc2_offered;                 /* with those that come and go */
+    uint64_t pin_allowed, proc_allowed, proc2_allowed, exit_allowed, entry_allowed; /* the MSRs */
     uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     uint64_t ept_vpid;
     bool page_1g, ept_ad, invept_single;
@@ -50,6 +51,7 @@ struct vmx {
 /* Of one VM, vm->arch. */
 struct vmx_vm {
     bool logging;          /* atomic: of writes, by PML */
+    hpa_t flat_page;       /* page directory of flat.c; 0: guests are unrestricted */
     hpa_t apic_page;       /* where the LAPIC's window leads to while all vCPUs use it; 0: none */
     bool apic_page_mapped; /* under the memory's lock */
     uint64_t ept_seen[];   /* by CPU: the nested tables' flush generation when it last flushed */
@@ -87,6 +89,10 @@ struct vmx_vcpu {
     hpa_t pml_pa;
     bool logging; /* the controls are for that */
     bool dr_loaded;
+    /* Protected mode without paging, which only an unrestricted guest may have: it runs with pages
+     * that map all addresses to themselves (flat.c), and these are the guest's own values. */
+    bool flat;
+    uint64_t flat_cr3, flat_efer;
     bool cannot_run; /* CR0 is one that only an unrestricted guest may have */
     bool fail;       /* the last entry ended at VMLAUNCH or VMRESUME itself */
 };
@@ -249,12 +255,33 @@ uint64_t vmx_cr4_owned(const struct vmx_caps *caps);
 /* Pure: common attributes to access rights and back. */
 uint32_t vmx_rights(enum vmm_segment which, uint16_t attributes, uint32_t limit);
 uint16_t vmx_attributes(uint32_t rights);
+/* The VMCS is loaded. */
+void vmx_load_efer(uint64_t value);                /* and the entry controls that go with it */
+uint64_t vmx_cr4_loaded(const struct vmx_vcpu *x); /* as the guest sees it */
+void vmx_set_cr4(struct vmx_vcpu *x, uint64_t value);
 void vmx_dump(struct vcpu *v);
+
+/* --- flat.c ----------------------------------------------------------------------------------- */
+
+/* The VM's page directory, where processors lack "unrestricted guest". Errors: -VMM_ENOMEM. */
+int vmx_flat_create(struct vm *vm, struct vmx_vm *arch);
+/* The VMCS is loaded. */
+void vmx_flat_enter(struct vcpu *v, struct vmx_vcpu *x);
+void vmx_flat_leave(struct vcpu *v, struct vmx_vcpu *x);
+uint64_t vmx_flat_cr4(uint64_t value); /* what the processor gets for it */
 
 /* --- audit.c: pure ---------------------------------------------------------------------------- */
 
 typedef uint64_t (*vmx_field_reader)(void *arg, uint32_t field);
-/* Which rule of SDM vol. 3 sections 27.2 and 27.3 do these fields break? `report` gets a line for
- * each: field, value, rule. Returns how many. */
+typedef void (*vmx_audit_report)(void *arg, const char *section, const char *field, uint64_t value,
+                                 const char *rule);
+/* Which rules of SDM vol. 3 sections 27.2 and 27.3 do these fields break? `report` gets each with
+ * its section. Returns how many. */
 unsigned vmx_audit(const struct vmx_caps *caps, vmx_field_reader read, void *arg,
-                   void (*report)(void *arg, const char *field, uint64_t value, const char *rule));
+                   vmx_audit_report report);
+
+/* --- audit_launch.c, in debug builds; audit_trust.c in others ----------------------------------
+ */
+
+/* Before the first entry on a CPU, the VMCS loaded and complete: would it be refused? */
+bool vmx_audit_launch(struct vcpu *v);
