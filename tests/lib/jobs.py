@@ -18,7 +18,7 @@ class Job:
     """One process that runs one or several tests.
 
     command   what to run; its output goes to a log file
-    timeout   seconds; a job that takes longer is a hang and fails
+    timeout   seconds, see lib.patience; a job that takes longer is a hang and fails
     judge     (exit status, output text) -> list of Result
     weight    jobs with a high weight start first
     machine   what MACHINE= selects: "qemu", or one of lib.bochs.MODELS

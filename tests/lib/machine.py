@@ -12,11 +12,14 @@ import subprocess
 import pexpect
 import pexpect.fdpexpect
 
+from lib.patience import Limit
+
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = TOP / "build"
 OVMF = "/usr/share/ovmf/OVMF.fd"
 
 LAST_OUTPUT = 3000  # bytes of the serial line shown with a failure
+ENDING = 60  # seconds from the end of the serial line to that of the process
 PR_SET_PDEATHSIG = 1
 
 
@@ -41,7 +44,7 @@ class Machine:
     com2      what the second serial port leads to, as QEMU names it
     stamps    have QEMU stamp each byte of the first serial port with the host's time, for sent_lines()
     extra     further arguments for QEMU
-    timeout   seconds that expect() waits unless told otherwise
+    timeout   seconds that expect() waits unless told otherwise; a busy host's do not count, see lib.patience
     """
 
     def __init__(self, scratch, *, iso=None, disk=None, kernel=None, command_line="", modules=(),
@@ -108,12 +111,22 @@ class Machine:
         compiled = [p.encode() if isinstance(p, str) else p for p in patterns]
         seconds = self.timeout if timeout is None else timeout
         try:
-            return self.console.expect(compiled, timeout=seconds)
+            return self.console_expect(compiled, seconds)
         except pexpect.TIMEOUT:
             raise self.error(f"no {patterns} within {seconds} s") from None
         except (pexpect.EOF, ConnectionResetError):
-            status = self.process.wait(10)
+            status = self.process.wait(ENDING)
             raise self.error(f"no {patterns}: the machine ended with status {status}") from None
+
+    def console_expect(self, patterns, seconds):
+        limit = Limit(seconds, lambda: [self.process.pid])
+        while True:
+            left = limit.left()
+            try:
+                return self.console.expect(patterns, timeout=left)
+            except pexpect.TIMEOUT:
+                if left == 0:
+                    raise
 
     @property
     def before(self):
@@ -158,13 +171,13 @@ class Machine:
         """Wait until the machine ends by itself; QEMU's exit status. It is an error if it says `unless` before."""
         seconds = self.timeout if timeout is None else timeout
         try:
-            if self.console.expect([pexpect.EOF] + ([unless.encode()] if unless else []), timeout=seconds) == 1:
+            if self.console_expect([pexpect.EOF] + ([unless.encode()] if unless else []), seconds) == 1:
                 raise self.error(f"the machine said {text(self.console.match[0])}")
         except pexpect.TIMEOUT:
             raise self.error(f"the machine did not end within {seconds} s") from None
         except ConnectionResetError:
             pass
-        return self.process.wait(10)
+        return self.process.wait(ENDING)
 
     def close(self):
         """End the machine, whatever it does."""
