@@ -2,7 +2,6 @@
 
 import subprocess
 
-import pytest
 from lib import rom
 from lib.machine import BUILD, TOP
 from lib.vm import KERNEL, Tree, manifest
@@ -69,15 +68,10 @@ def test_kernel_beside_it(machine, scratch):
     end(node)
 
 
-@pytest.mark.parametrize("damage, line", [
-    (lambda b: b[:100] + bytes([b[100] ^ 4]) + b[101:], r"efi: orthocone.pack: its checksum is wrong; it is left out"),
-    (lambda b: b[:-5000], r"efi: orthocone.pack: its header is malformed; it is left out"),
-    (lambda b: b"text", r"efi: orthocone.pack: it lies outside; it is left out"),
-], ids=["flipped", "cut", "text"])
-def test_damaged_container_beside_it(machine, scratch, damage, line):
-    files = {"orthocone.pack": damage(pack(scratch / "beside", *hello(scratch)))}
+def test_damaged_container_beside_it(machine, scratch):
+    files = {"orthocone.pack": pack(scratch / "beside", *hello(scratch))[:-5000]}
     node = machine(**volume(scratch, application(scratch, "--kernel", f"A={KERNEL}", "--cmdline", "inside"), files))
-    node.expect(line)
+    node.expect(r"efi: orthocone.pack: its header is malformed; it is left out")
     node.expect(r'boot: command line "inside"')
     node.expect(SHELL)
     end(node)
