@@ -122,7 +122,7 @@ struct svm_exit_entry {
     uint8_t kind;   /* enum vmm_exit_kind */
     uint8_t length; /* of the instruction's opcode, if it is to be skipped, else 0 */
     bool detail;    /* EXITINFO has something to add */
-    uint8_t pad;    /* to a size that addresses can be scaled by */
+    uint8_t : 8;    /* to a size that addresses can be scaled by */
 };
 extern const struct svm_exit_entry svm_exit_table[VMCB_EXIT_TABLE_END];
 
