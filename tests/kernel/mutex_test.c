@@ -6,7 +6,7 @@
 #include "tests/kernel/ktest.h"
 
 #define MS      UINT64_C(1000000) /* ns */
-#define PATIENT (2000 * MS)       /* what never happens is given up then */
+#define PATIENT (20000 * MS)      /* what never happens is given up then */
 
 enum { LOW = 2, NEXT = 3, MIDDLE = 5, HIGH = 7 };
 
@@ -50,9 +50,11 @@ static void finish(struct nk_thread *t)
     EXPECT_EQ(nk_thread_destroy(t), 0);
 }
 
+/* Or done. */
 static void await_blocked(const struct nk_thread *t)
 {
-    while (nk_thread_get_state(t) != NK_THREAD_BLOCKED) {
+    while (nk_thread_get_state(t) != NK_THREAD_BLOCKED &&
+           nk_thread_get_state(t) != NK_THREAD_DONE) {
         nk_thread_sleep_ns(MS / 10);
     }
 }
@@ -245,37 +247,41 @@ KTEST(mutex_lends_deadline)
     EXPECT_EQ(low_after, LOW);
 }
 
-static volatile uint64_t overrun_end;
+static struct nk_deadline_info overrun_info; /* when it gives the mutex back */
 
 /* Uses its slice up while it holds the mutex. */
 static void overrun(void *arg)
 {
     (void)arg;
-    const struct nk_deadline d = {.period_ns = 4000 * MS, .slice_ns = 5 * MS};
+    const struct nk_deadline d = {.period_ns = 3000 * MS, .slice_ns = 5 * MS};
     nk_mutex_lock(&first);
     EXPECT_EQ(nk_thread_set_deadline(&d), 0);
     nk_event_set(&low_holds);
-    for (uint64_t end = in_ms(20); x86_rdtsc() < end;) {
+    do {
         x86_pause();
-    }
-    overrun_end = x86_rdtsc();
+        nk_thread_deadline_info(&overrun_info);
+    } while (overrun_info.exhausted == 0);
     nk_mutex_unlock(&first);
 }
 
-/* Who rests until its next period goes on for somebody who waits for its mutex. */
+/* Who rests until its next period goes on for somebody who waits for its mutex. On a machine that
+ * is stopped for that long the next period may come first: then it is tried again. */
 KTEST(mutex_ends_a_rest)
 {
     const unsigned cpu = nk_cpu_count - 1;
-    reset();
-    uint64_t begin = x86_rdtsc();
-    struct nk_thread *o = start(overrun, NULL, LOW, cpu);
-    nk_event_wait(&low_holds);
-    await_blocked(o);
-    struct nk_thread *h = start(high, &first, HIGH, cpu);
-    finish(h);
-    EXPECT(high_done);
-    EXPECT_LT(nk_tsc_to_ns(overrun_end - begin), 3900 * MS); /* not only in the next period */
-    finish(o);
+    bool in_first = false;
+    for (unsigned i = 0; i < 10 && !in_first; i++) {
+        reset();
+        struct nk_thread *o = start(overrun, NULL, LOW, cpu);
+        nk_event_wait(&low_holds);
+        await_blocked(o);
+        struct nk_thread *h = start(high, &first, HIGH, cpu);
+        finish(h);
+        EXPECT(high_done);
+        finish(o);
+        in_first = overrun_info.jobs == 1;
+    }
+    EXPECT(in_first);
 }
 
 static void lock_both(void *arg)
