@@ -289,6 +289,18 @@ int console_getc(void)
     }
 }
 
+bool console_getc_until(int *c, uint64_t tsc)
+{
+    char byte;
+    while (!ring_take(&console.typed, &byte, 1)) {
+        if (!nk_semaphore_down_until(&console.typed_some, tsc)) {
+            return false;
+        }
+    }
+    *c = (unsigned char)byte;
+    return true;
+}
+
 bool console_take_interrupt(void)
 {
     bool found = false;

@@ -69,6 +69,7 @@ void console_get_stats(struct nk_console_stats *out);
 /* The shell's input: blocks for the next byte. A form feed (Ctrl-L) comes by itself when the line
  * being edited must be shown again: the shell got the front, or somebody wrote over the line. */
 int console_getc(void);
+bool console_getc_until(int *c, uint64_t tsc); /* no form feeds; false: the deadline passed */
 /* Has Ctrl-C been typed for the shell? What was typed up to it is forgotten then. */
 bool console_take_interrupt(void);
 

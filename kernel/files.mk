@@ -15,7 +15,7 @@ kernel-y += shell_cmds_mem.c shell_cmds_time.c shell_cmds_repeat.c shell_cmds_de
 kernel-y += gdb.c gdb_packet.c
 
 # Native applications.
-kernel-y += native.asm native.c native_load.c native_heap.c native_exports.c native_cmd.c
+kernel-y += native.asm native.c native_load.c native_heap.c native_input.c native_exports.c native_cmd.c
 
 # Virtual machines.
 kernel-y += vmm_host.c vms.c vm_image.c vm_cmd.c vm_cmd_inspect.c vm_cmd_image.c vm_cmd_memory.c squeeze.c

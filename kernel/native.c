@@ -14,7 +14,9 @@
 #include "mm/slab.h"
 #include "sched/timer.h"
 
-#define FAULT_STATUS (128 + 64) /* and the exception's number */
+#define FAULT_STATUS       (128 + 64) /* and the exception's number */
+#define INTERRUPTED_STATUS 130        /* 128 + SIGINT, as shells have it */
+#define INTERRUPT_LOOK_NS  100000000  /* how often Ctrl-C is looked for while an application runs */
 
 struct native_app {
     struct native_image image;
@@ -27,6 +29,7 @@ struct native_app {
     bool ending;
     int status;
     struct nk_event over;
+    struct native_input input;
     int argc;
     char **argv;
 };
@@ -240,6 +243,24 @@ static void end(struct native_app *app, int status)
     }
 }
 
+void native_yield(struct native_thread *self)
+{
+    leave_if_ending(self);
+    nk_thread_yield();
+}
+
+size_t native_read(struct native_thread *self, char *out, size_t max)
+{
+    struct native_app *app = self->app;
+    size_t count;
+    leave_if_ending(self);
+    if (!native_input_read(&app->input, &app->ending, out, max, &count)) {
+        end(app, INTERRUPTED_STATUS);
+    }
+    leave_if_ending(self);
+    return count;
+}
+
 void native_exit(struct native_thread *self, int status)
 {
     end(self->app, status);
@@ -341,6 +362,11 @@ static void enter(struct native_thread *self, void *arg)
     __builtin_unreachable();
 }
 
+static uint64_t interrupt_look(void)
+{
+    return x86_rdtsc() + nk_ns_to_tsc(INTERRUPT_LOOK_NS);
+}
+
 static int run(struct native_app *app, int argc, char **argv)
 {
     app->argc = argc;
@@ -353,8 +379,10 @@ static int run(struct native_app *app, int argc, char **argv)
     nk_spin_unlock(&apps.lock);
     const struct nk_thread_attr attr = {.name = argv[0], .cpu = NK_CPU_ANY, .fp = true};
     int err = start_thread(app, &attr, NATIVE_STACK_DEFAULT, enter, NULL);
-    if (err == 0) {
-        nk_event_wait(&app->over);
+    while (err == 0 && !nk_event_wait_until(&app->over, interrupt_look())) {
+        if (console_take_interrupt()) {
+            end(app, INTERRUPTED_STATUS);
+        }
     }
     struct nk_list *link;
     while ((link = nk_list_pop_front(&app->ended)) != NULL) {
@@ -416,6 +444,7 @@ int native_run(int argc, char **argv, int *status)
     nk_list_init(&app->waiters);
     nk_list_init(&app->ended);
     nk_event_init(&app->over);
+    native_input_init(&app->input);
     int err = load_and_run(app, &module, argc, argv);
     *status = app->status;
     kfree(app);

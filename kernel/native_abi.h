@@ -18,6 +18,13 @@ struct native_thread;
 /* (ends) Text to the console. */
 void native_write(struct native_thread *self, const char *s, size_t len);
 
+/* (ends) A line of what is typed, or the rest of one; 0: the end of the input. Ctrl-C ends the
+ * application. */
+size_t native_read(struct native_thread *self, char *out, size_t max);
+
+/* (ends) Let others run. */
+void native_yield(struct native_thread *self);
+
 /* (ends) Move the end of the heap; returns where it was, NULL: no memory. Memory is zeroed when it
  * is given first and stays the application's until it has ended. */
 void *native_grow(struct native_thread *self, ptrdiff_t increment) NK_MUST_CHECK;

@@ -24,6 +24,8 @@ static const struct {
     uint64_t address;
 } export_table[] = {
     EXPORT(native_write),
+    EXPORT(native_read),
+    EXPORT(native_yield),
     EXPORT(native_grow),
     EXPORT(native_thread_create),
     EXPORT(native_wait),

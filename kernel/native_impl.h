@@ -36,6 +36,20 @@ void native_image_unload(struct native_image *image);
 /* Name of the application's symbol at or before va; NULL: none. */
 const char *native_image_symbol(const struct native_image *image, uint64_t va, uint64_t *offset);
 
+/* kernel/native_input.c: what is typed, by lines. */
+struct native_input {
+    struct nk_mutex lock; /* all below */
+    char text[256];
+    size_t length, taken;
+    bool complete; /* a line is there, of which `taken` bytes have been read */
+};
+
+void native_input_init(struct native_input *in);
+/* Waits for a line, and gives what is left of it, at most max bytes; none at the input's end, or
+ * when *ending is set meanwhile. False: Ctrl-C was typed. */
+bool native_input_read(struct native_input *in, const bool *ending, char *out, size_t max,
+                       size_t *count) NK_MUST_CHECK;
+
 /* kernel/native_exports.c: address of a function applications may use, 0: there is none. */
 uint64_t native_export(const char *name);
 

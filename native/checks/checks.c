@@ -1,8 +1,10 @@
 /* What the runtime promises, checked from the inside; tests/system/test_native.py runs it.
- * Arguments choose an end: "fault", "abort", "exit" with threads that wait or sleep. */
+ * Arguments choose an end: "fault", "abort", "exit" with threads that wait or sleep, "echo" of what
+ * is typed, "spin". */
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +143,80 @@ static void timeouts(void)
     CHECK((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 >= 19);
 }
 
+static pthread_mutex_t recursive, checking;
+static int inside;
+
+static void *recursion(void *arg)
+{
+    for (int i = 0; i < ROUNDS; i++) {
+        CHECK(pthread_mutex_lock(&recursive) == 0);
+        CHECK(pthread_mutex_trylock(&recursive) == 0);
+        CHECK(pthread_mutex_lock(&recursive) == 0);
+        CHECK(inside++ == 0);
+        CHECK(pthread_mutex_unlock(&recursive) == 0);
+        CHECK(pthread_mutex_unlock(&recursive) == 0);
+        if (i % 10 == 0) {
+            usleep(10);
+        }
+        CHECK(--inside == 0);
+        CHECK(pthread_mutex_unlock(&recursive) == 0);
+    }
+    CHECK(pthread_mutex_unlock(&recursive) == EPERM);
+    CHECK(pthread_mutex_lock(&checking) == 0);
+    CHECK(pthread_mutex_lock(&checking) == EDEADLK);
+    CHECK(pthread_mutex_trylock(&checking) == EBUSY);
+    CHECK(pthread_mutex_unlock(&checking) == 0);
+    return (void *)((long)arg * (long)arg);
+}
+
+static void *holder(void *arg)
+{
+    CHECK(pthread_mutex_trylock(&recursive) == EBUSY);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    CHECK(pthread_mutex_timedlock(&recursive, &now) == ETIMEDOUT);
+    CHECK(pthread_mutex_unlock(&recursive) == EPERM);
+    return arg;
+}
+
+static void mutex_kinds(void)
+{
+    pthread_mutexattr_t attr;
+    pthread_t thread[THREADS];
+    int type;
+    CHECK(pthread_mutexattr_init(&attr) == 0);
+    CHECK(pthread_mutexattr_settype(&attr, 17) == EINVAL);
+    CHECK(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE) == 0);
+    CHECK(pthread_mutexattr_gettype(&attr, &type) == 0 && type == PTHREAD_MUTEX_RECURSIVE);
+    CHECK(pthread_mutex_init(&recursive, &attr) == 0);
+    CHECK(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ERRORCHECK) == 0);
+    CHECK(pthread_mutex_init(&checking, &attr) == 0);
+    start_all(thread, recursion);
+    join_all(thread);
+    CHECK(pthread_mutex_lock(&recursive) == 0);
+    CHECK(pthread_mutex_destroy(&recursive) == EBUSY);
+    CHECK(pthread_create(&thread[0], NULL, holder, NULL) == 0);
+    CHECK(pthread_join(thread[0], NULL) == 0);
+    struct timespec deadline;
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    CHECK(pthread_cond_timedwait(&cond, &recursive, &deadline) == ETIMEDOUT);
+    CHECK(pthread_mutex_unlock(&recursive) == 0);
+    CHECK(pthread_mutex_destroy(&recursive) == 0);
+}
+
+/* What is typed comes back line by line, until the end. */
+static int echo_lines(void)
+{
+    char line[100];
+    int count = 0;
+    printf("type\n");
+    while (fgets(line, sizeof(line), stdin)) {
+        printf("line %d: %s", ++count, line);
+    }
+    printf("%d lines, end %d\n", count, feof(stdin) != 0);
+    return count;
+}
+
 static void *detached(void *arg)
 {
     pthread_mutex_lock(&mutex);
@@ -220,6 +296,13 @@ int main(int argc, char **argv)
         abort();
     } else if (strcmp(end, "exit") == 0) {
         end_with_threads();
+    } else if (strcmp(end, "echo") == 0) {
+        return echo_lines();
+    } else if (strcmp(end, "spin") == 0) {
+        printf("spinning\n");
+        for (;;) {
+            sched_yield();
+        }
     }
     pthread_t thread[THREADS];
     atexit(at_exit);
@@ -236,6 +319,7 @@ int main(int argc, char **argv)
     CHECK(stage == THREADS * ROUNDS);
     start_all(thread, numbers);
     join_all(thread);
+    mutex_kinds();
     timeouts();
     detaching();
     memory();

@@ -78,6 +78,20 @@ static struct rt_thread **find(pthread_t id)
     return *link ? link : NULL;
 }
 
+/* The lowest number that is free: the kernel allows no more threads than it has bits. Lock held. */
+static uint32_t free_slot(void)
+{
+    uint64_t used[NATIVE_THREADS_MAX / 64 + 1] = {1u << RT_SLOT_NONE | 1u << RT_SLOT_MAIN};
+    for (const struct rt_thread *t = threads.list; t; t = t->next) {
+        used[t->slot / 64] |= UINT64_C(1) << t->slot % 64;
+    }
+    uint32_t slot = 0;
+    while (slot < 64 * NK_ARRAY_COUNT(used) && used[slot / 64] >> slot % 64 & 1) {
+        slot++;
+    }
+    return slot;
+}
+
 static void thread_main(struct native_thread *self, void *arg)
 {
     struct rt_thread *t = arg;
@@ -95,6 +109,12 @@ int pthread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(voi
     t->arg = arg;
     t->detached = attr && attr->detachstate == PTHREAD_CREATE_DETACHED;
     rt_lock(&threads.lock);
+    t->slot = free_slot();
+    if (t->slot >= RT_SLOTS) { /* of threads that nobody has joined */
+        rt_unlock(&threads.lock);
+        free(t);
+        return EAGAIN;
+    }
     *id = t->id = ++threads.last_id;
     t->next = threads.list;
     threads.list = t;

@@ -1,58 +1,9 @@
-/* POSIX threads: mutexes, condition variables, barriers, each in the 32 bits newlib's types have.
- * Mutexes are of the normal kind: relocking deadlocks, as POSIX says. */
+/* POSIX threads: condition variables and barriers, each in the 32 bits newlib's types have. */
 #include <errno.h>
 #include <pthread.h>
 #include <time.h>
 
-#include "kernel/time.h"
 #include "native/lib/runtime.h"
-#include "sched/timer.h"
-
-/* A time of CLOCK_REALTIME in nk_now_ns(). */
-static uint64_t deadline_of(const struct timespec *t)
-{
-    uint64_t wanted = (uint64_t)t->tv_sec * 1000000000 + (uint64_t)t->tv_nsec;
-    uint64_t now = nk_wall_clock_ns();
-    return nk_now_ns() + (wanted > now ? wanted - now : 0);
-}
-
-/* --- mutexes ---------------------------------------------------------------------------------- */
-
-int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attr)
-{
-    if (attr && attr->recursive) {
-        return ENOTSUP;
-    }
-    *mutex = RT_LOCK_FREE;
-    return 0;
-}
-
-int pthread_mutex_destroy(pthread_mutex_t *mutex)
-{
-    return __atomic_load_n(mutex, __ATOMIC_RELAXED) == RT_LOCK_FREE ? 0 : EBUSY;
-}
-
-int pthread_mutex_lock(pthread_mutex_t *mutex)
-{
-    rt_lock(mutex);
-    return 0;
-}
-
-int pthread_mutex_trylock(pthread_mutex_t *mutex)
-{
-    return rt_lock_try(mutex) ? 0 : EBUSY;
-}
-
-int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *deadline)
-{
-    return rt_lock_until(mutex, deadline_of(deadline)) ? 0 : ETIMEDOUT;
-}
-
-int pthread_mutex_unlock(pthread_mutex_t *mutex)
-{
-    rt_unlock(mutex);
-    return 0;
-}
 
 /* --- condition variables ---------------------------------------------------------------------- */
 
@@ -74,9 +25,12 @@ int pthread_cond_destroy(pthread_cond_t *cond)
 static int cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, uint64_t deadline_ns)
 {
     uint32_t seen = __atomic_load_n(cond, __ATOMIC_RELAXED);
-    rt_unlock(mutex);
-    int err = rt_wait(cond, seen, deadline_ns);
-    rt_lock(mutex);
+    int err = pthread_mutex_unlock(mutex);
+    if (err != 0) {
+        return err;
+    }
+    err = rt_wait(cond, seen, deadline_ns);
+    pthread_mutex_lock(mutex);
     return err == -ETIMEDOUT ? ETIMEDOUT : 0;
 }
 
@@ -88,7 +42,7 @@ int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                            const struct timespec *deadline)
 {
-    return cond_wait(cond, mutex, deadline_of(deadline));
+    return cond_wait(cond, mutex, rt_deadline(deadline));
 }
 
 static int cond_wake(pthread_cond_t *cond, unsigned max)

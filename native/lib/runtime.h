@@ -6,7 +6,10 @@
 #include "base/types.h"
 #include "kernel/native_abi.h"
 
-#define RT_KEYS_MAX 64
+#define RT_KEYS_MAX  64
+#define RT_SLOT_NONE 0
+#define RT_SLOT_MAIN 1
+#define RT_SLOTS     (NATIVE_THREADS_MAX + 64)
 
 /* A thread of the application. Its place is kept in the kernel thread's slot for C library state,
  * so `reent` comes first. */
@@ -17,6 +20,7 @@ struct rt_thread {
     void *(*start)(void *);
     void *arg, *result;
     uint32_t id;
+    uint32_t slot; /* a number that no other living thread has, from 1 */
     uint32_t done; /* 1: it will not touch this record again */
     bool detached;
     void *specific[RT_KEYS_MAX];
@@ -26,6 +30,10 @@ struct rt_thread *rt_current(void);
 struct native_thread *rt_self(void); /* what calls of the kernel want */
 void rt_thread_begin(struct rt_thread *t, struct native_thread *self);
 void rt_run_destructors(struct rt_thread *t); /* of thread-specific data */
+
+/* A time of CLOCK_REALTIME in nk_now_ns(). */
+struct timespec;
+uint64_t rt_deadline(const struct timespec *t);
 
 static inline int rt_wait(const uint32_t *word, uint32_t value, uint64_t deadline_ns)
 {

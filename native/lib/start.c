@@ -20,7 +20,7 @@
 int main(int argc, char **argv);
 NK_NORETURN void native_start(struct native_thread *self, int argc, char **argv);
 
-static struct rt_thread main_thread = {.id = 1};
+static struct rt_thread main_thread = {.id = 1, .slot = RT_SLOT_MAIN};
 
 struct rt_thread *rt_current(void)
 {
@@ -70,12 +70,12 @@ _READ_WRITE_RETURN_TYPE write(int fd, const void *data, size_t len)
     return (_READ_WRITE_RETURN_TYPE)len;
 }
 
-/* Standard input is at its end: what is typed belongs to the shell. */
 _READ_WRITE_RETURN_TYPE read(int fd, void *data, size_t len)
 {
-    (void)data;
-    (void)len;
-    return fd == STDIN_FILENO ? 0 : fail(EBADF);
+    if (fd != STDIN_FILENO) {
+        return fail(EBADF);
+    }
+    return (_READ_WRITE_RETURN_TYPE)native_read(rt_self(), data, len);
 }
 
 int isatty(int fd)
@@ -191,7 +191,7 @@ int usleep(useconds_t us)
 
 int sched_yield(void)
 {
-    nk_thread_yield();
+    native_yield(rt_self());
     return 0;
 }
 

@@ -73,6 +73,29 @@ def test_runtime(node_with, cpus):
     end(node)
 
 
+def test_input_and_interrupt(node_with):
+    node = node_with({"native/checks": NATIVE / "checks"})
+    node.sendline("run checks echo")
+    node.expect("type\r\n")
+    node.send("one\r")
+    node.expect("line 1: one\r\n")
+    node.send("twx\x7fo\r")  # mended
+    node.expect("line 2: two\r\n")
+    node.send("gone\x15three\r")  # begun again
+    node.expect("line 3: three\r\n")
+    node.send("\x04")
+    node.expect("3 lines, end 1\r\n")
+    node.expect("checks: ended with 3\r\n")
+    node.expect(SHELL)
+    for how in ("echo", "spin"):  # Ctrl-C, while it reads and while it computes
+        node.sendline(f"run checks {how}")
+        node.expect({"echo": "type", "spin": "spinning"}[how] + "\r\n")
+        node.send("\x03")
+        node.expect("checks: ended with 130\r\n")
+        node.expect(SHELL)
+    end(node)
+
+
 def test_bad_modules(node_with):
     good = (NATIVE / "hello").read_bytes()
     renamed = good.replace(b"native_grow\0", b"native_grew\0")
