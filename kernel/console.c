@@ -356,6 +356,8 @@ static void escape_typed(void)
         switch_to(&shell_stream);
     } else if (console.last_guest) {
         switch_to(console.last_guest);
+    } else if (shell_stream.link.next != &console.streams) {
+        switch_to(nk_list_entry(shell_stream.link.next, struct nk_console, link));
     }
 }
 

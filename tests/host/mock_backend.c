@@ -225,9 +225,9 @@ static void mock_get_address_mode(struct vcpu *v, struct vmm_address_mode *out)
     };
 }
 
-static void mock_dump(struct vcpu *v)
+static void mock_dump(struct vcpu *v, enum vmm_log_level level)
 {
-    vmm_vm_log(v->vm, VMM_LOG_ERROR, "mock back end: %u entries", mock_vcpu(v)->entries);
+    vmm_vm_log(v->vm, level, "mock back end: %u entries", mock_vcpu(v)->entries);
 }
 
 static const struct vmm_backend mock_backend = {

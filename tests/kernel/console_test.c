@@ -214,6 +214,24 @@ KTEST(console_escape_commands)
     console_destroy(c);
 }
 
+/* A guest whose console was never in front, or came anew, is reached, too. */
+KTEST(console_escape_to_a_new_guest)
+{
+    struct nk_console *c = make_guest();
+    ASSERT(c);
+    console_inject("\x1d", 1);
+    EXPECT(wait_for_front("guest"));
+    console_destroy(c);
+    c = make_guest();
+    ASSERT(c);
+    EXPECT_STREQ(console_front_name(), "shell");
+    console_inject("\x1d", 1);
+    EXPECT(wait_for_front("guest"));
+    console_destroy(c);
+    console_inject("\x1d", 1); /* nowhere to go */
+    EXPECT_STREQ(console_front_name(), "shell");
+}
+
 static void put_line(struct nk_console *c, unsigned number)
 {
     char line[64];

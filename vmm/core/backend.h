@@ -65,7 +65,8 @@ struct vmm_backend {
     void (*dr_acquire)(struct vcpu *v);
     unsigned (*cpl)(struct vcpu *v);
     void (*get_address_mode)(struct vcpu *v, struct vmm_address_mode *out);
-    void (*dump)(struct vcpu *v); /* hardware block, through the print hook */
+    /* The hardware block, through the print hook. */
+    void (*dump)(struct vcpu *v, enum vmm_log_level level);
 };
 
 extern const struct vmm_backend svm_backend, vmx_backend;   /* named by core/backends*.c alone */

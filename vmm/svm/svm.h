@@ -170,4 +170,4 @@ void svm_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value);
 void svm_set_tsc_offset(struct vcpu *v, uint64_t offset);
 unsigned svm_cpl(struct vcpu *v);
 void svm_get_address_mode(struct vcpu *v, struct vmm_address_mode *out);
-void svm_dump(struct vcpu *v);
+void svm_dump(struct vcpu *v, enum vmm_log_level level);

@@ -314,22 +314,22 @@ void svm_get_address_mode(struct vcpu *v, struct vmm_address_mode *out)
     out->cpl = vmcb_cpl(b);
 }
 
-void svm_dump(struct vcpu *v)
+void svm_dump(struct vcpu *v, enum vmm_log_level level)
 {
     const struct svm_vcpu *s = svm_vcpu(v);
     const struct vmcb *b = s->vmcb;
     struct vm *vm = v->vm;
 
-    vmm_vm_log(vm, VMM_LOG_ERROR, "  VMCB: exit %llx info %llx %llx int info %llx next rip %llx",
+    vmm_vm_log(vm, level, "  VMCB: exit %llx info %llx %llx int info %llx next rip %llx",
                (unsigned long long)vmcb_exit_code(b), (unsigned long long)vmcb_exit_info1(b),
                (unsigned long long)vmcb_exit_info2(b), (unsigned long long)vmcb_exit_int_info(b),
                (unsigned long long)vmcb_next_rip(b));
-    vmm_vm_log(vm, VMM_LOG_ERROR,
+    vmm_vm_log(vm, level,
                "  VMCB: intercepts cr %08x dr %08x exc %08x misc %08x %08x v_intr %llx shadow %llx",
                vmcb_intercept_cr(b), vmcb_intercept_dr(b), vmcb_intercept_exceptions(b),
                vmcb_intercept_misc1(b), vmcb_intercept_misc2(b), (unsigned long long)vmcb_v_intr(b),
                (unsigned long long)vmcb_int_shadow(b));
-    vmm_vm_log(vm, VMM_LOG_ERROR,
+    vmm_vm_log(vm, level,
                "  VMCB: asid %u n_cr3 %llx tsc offset %llx event %llx clean %x entered with %llx",
                vmcb_asid(b), (unsigned long long)vmcb_n_cr3(b),
                (unsigned long long)vmcb_tsc_offset(b), (unsigned long long)vmcb_event_inj(b),

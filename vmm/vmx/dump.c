@@ -41,10 +41,10 @@ static uint64_t read_as_entered(void *arg, uint32_t field)
     return read_field(arg, field);
 }
 
-void vmx_dump(struct vcpu *v)
+void vmx_dump(struct vcpu *v, enum vmm_log_level level)
 {
     for (unsigned i = 0; i + 1 < VMM_ARRAY_COUNT(field_table); i += 2) {
-        vmm_vm_log(v->vm, VMM_LOG_ERROR, "  VMCS: %-24s %16llx  %-24s %16llx", field_table[i].name,
+        vmm_vm_log(v->vm, level, "  VMCS: %-24s %16llx  %-24s %16llx", field_table[i].name,
                    (ull)read_field(v, field_table[i].id), field_table[i + 1].name,
                    (ull)read_field(v, field_table[i + 1].id));
     }

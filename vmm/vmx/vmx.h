@@ -259,7 +259,7 @@ uint16_t vmx_attributes(uint32_t rights);
 void vmx_load_efer(uint64_t value);                /* and the entry controls that go with it */
 uint64_t vmx_cr4_loaded(const struct vmx_vcpu *x); /* as the guest sees it */
 void vmx_set_cr4(struct vmx_vcpu *x, uint64_t value);
-void vmx_dump(struct vcpu *v);
+void vmx_dump(struct vcpu *v, enum vmm_log_level level);
 
 /* --- flat.c ----------------------------------------------------------------------------------- */
 
