@@ -73,7 +73,6 @@ static int host_pages_alloc(void *host, uint64_t count, uint64_t align, int node
     uint64_t step = align > VMM_PAGE_SIZE ? align / VMM_PAGE_SIZE : 1;
     int result = -VMM_ENOMEM;
 
-    (void)node;
     if (count == 0 || (align & (align - 1)) != 0) {
         posix_panic(host, "pages_alloc: bad arguments");
     }
@@ -88,6 +87,7 @@ static int host_pages_alloc(void *host, uint64_t count, uint64_t align, int node
         memset(h->page_used + first, 1, count);
         h->pages_used += count;
         h->allocation[first] = count;
+        memset(h->page_node + first, node, count);
         ASAN_UNPOISON_MEMORY_REGION(h->arena + first * VMM_PAGE_SIZE, count * VMM_PAGE_SIZE);
         if (count <= FILL_LIMIT) {
             memset(h->arena + first * VMM_PAGE_SIZE, 0xa5, count * VMM_PAGE_SIZE);
@@ -291,6 +291,7 @@ struct posix_host *posix_host_create(uint64_t arena_bytes, unsigned cpu_count,
     h->cpu_count = cpu_count;
     h->page_count = arena_bytes / VMM_PAGE_SIZE;
     h->page_used = posix_must(calloc(h->page_count, 1));
+    h->page_node = posix_must(calloc(h->page_count, 1));
     h->allocation = posix_must(calloc(h->page_count, sizeof(*h->allocation)));
     /* Alignment of addresses up to 1 GiB must hold for pointers too, as in a real direct map. */
     base = mmap(NULL, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -323,6 +324,7 @@ unsigned posix_host_destroy(struct posix_host *h)
     munmap(h->arena, h->page_count * VMM_PAGE_SIZE);
     pthread_mutex_destroy(&h->mutex);
     free(h->page_used);
+    free(h->page_node);
     free(h->allocation);
     free(h->log);
     free(h);
@@ -354,6 +356,11 @@ void posix_host_fail_one(struct posix_host *h, long n)
 long posix_host_alloc_calls(const struct posix_host *h)
 {
     return atomic_load(&h->alloc_calls);
+}
+
+int posix_host_node_asked(const struct posix_host *h, uint64_t hpa)
+{
+    return h->page_node[(hpa - POSIX_HPA_BASE) / VMM_PAGE_SIZE];
 }
 
 uint64_t posix_host_pages_used(const struct posix_host *h)

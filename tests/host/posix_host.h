@@ -36,6 +36,7 @@ bool posix_host_next_timer_ns(struct posix_host *h, uint64_t *ns); /* false: non
 void posix_host_fail_alloc(struct posix_host *h, long n);
 void posix_host_fail_one(struct posix_host *h, long n);  /* only the n-th */
 long posix_host_alloc_calls(const struct posix_host *h); /* all so far, to find out how many */
+int posix_host_node_asked(const struct posix_host *h, uint64_t hpa); /* for the page there */
 uint64_t posix_host_pages_used(const struct posix_host *h);
 uint64_t posix_host_small_used(const struct posix_host *h); /* allocations, not bytes */
 

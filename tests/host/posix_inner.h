@@ -58,6 +58,7 @@ struct posix_host {
     uint8_t *arena;
     uint64_t page_count;
     uint8_t *page_used;
+    int8_t *page_node;    /* that was asked for */
     uint64_t *allocation; /* of each page that begins one: its pages */
     uint64_t pages_used;
     _Atomic uint64_t small_used;

@@ -191,6 +191,28 @@ static void faults_outside_ram_say_what_is_there(void **state)
     assert_int_equal(fixture_translate(f->vm, 0xf1000).flags & 2, 0);
 }
 
+static void ram_is_divided_among_nodes(void **state)
+{
+    struct fixture *f = *state;
+    struct vm_config *c = &f->vm->config;
+
+    c->mem_bytes = VMM_MIB(12);
+    c->ram_node_count = 3;
+    memcpy(c->ram_node, "\2\0\1", 3);
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(8), VMM_REGION_RAM), 0);
+    f->vm->config.lazy_memory = true;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(VMM_MIB(8)), VMM_MIB(5), VMM_REGION_RAM), 0);
+    for (uint64_t gpa = 0; gpa < VMM_MIB(13); gpa += 0x1000) {
+        uint64_t share = gpa / VMM_MIB(4);
+
+        assert_int_equal(vmm_memory_fault(f->vcpu, VMM_GPA(gpa), true), 0);
+        assert_int_equal(
+            posix_host_node_asked(f->host, fixture_translate(f->vm, gpa).hpa & -VMM_PAGE_SIZE),
+            c->ram_node[share < 2 ? share : 2]);
+    }
+    assert_int_equal(fixture_translate(f->vm, VMM_MIB(2)).size, VMM_MIB(2));
+}
+
 static void (*pages_free)(void *host, hpa_t base, uint64_t count);
 static uint64_t freed_pages, freed_bytes_set;
 
@@ -233,6 +255,7 @@ int main(void)
         TEST(copies_beyond_ram_write_nothing),
         TEST(lazy_pages_come_zeroed_on_first_touch),
         TEST(faults_outside_ram_say_what_is_there),
+        TEST(ram_is_divided_among_nodes),
         TEST(pages_are_scrubbed_before_they_go_back),
     };
 

@@ -7,5 +7,5 @@ ktest-y += format_test.c log_test.c console_test.c keyboard_test.c shell_test.c
 ktest-y += buddy_test.c slab_test.c numa_test.c fault.c fault_test.c fault_node_test.c paging_test.c
 ktest-y += thread_test.c wait_test.c wait_any_test.c sync_test.c work_test.c stress_test.c timer_test.c deadline_test.c partition_test.c lock_test.c fp_test.c mm_bench.c sched_bench.c
 ktest-y += newlib_test.c newlib_fp_test.c newlib_fp_math.c
-ktest-y += vmm_host_test.c squeeze_test.c vm_fault_test.c
+ktest-y += vmm_host_test.c squeeze_test.c vm_memory_test.c
 fp-y    += tests/kernel/newlib_fp_math.c

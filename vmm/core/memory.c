@@ -4,6 +4,7 @@
 #include "core/dirty.h"
 #include "core/reclaim.h"
 #include "core/vm.h"
+#include "dev/platform.h"
 
 #define BLOCK_MAX VMM_GIB(1) /* no page is larger */
 
@@ -93,6 +94,21 @@ static unsigned region_prot(const struct vmm_region *r)
     return VMM_MAP_READ | VMM_MAP_EXEC | (r->kind == VMM_REGION_RAM ? VMM_MAP_WRITE : 0);
 }
 
+/* The node that the page at gpa comes from: RAM's shares lie one behind the other. */
+static int node_of(const struct vm *vm, gpa_t gpa)
+{
+    const struct vm_config *c = &vm->config;
+    uint64_t share;
+
+    if (vmm_likely(c->ram_node_count == 0)) {
+        return c->node;
+    }
+    /* Above 4 GiB RAM goes on where it ended below. */
+    share = (gpa.v < VMM_GIB(4) ? gpa.v : gpa.v - VMM_GIB(4) + PLATFORM_LOW_RAM_END) /
+            (c->mem_bytes / c->ram_node_count);
+    return c->ram_node[min_u64(share, c->ram_node_count - 1)];
+}
+
 /* Map a block of the host, a power of two and aligned to its size. Each of the pages it is mapped
  * as is an allocation of its own from then on. On failure the block has been given back. */
 static int map_block(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot)
@@ -125,11 +141,13 @@ static int region_back(struct vm *vm, const struct vmm_region *r)
         hpa_t hpa;
         int error;
 
-        while (size > r->size - offset) {
+        while (size > r->size - offset ||
+               (size > VMM_PAGE_SIZE &&
+                node_of(vm, VMM_GPA(gpa)) != node_of(vm, VMM_GPA(gpa + size - 1)))) {
             size /= 2;
         }
-        if (vm->ops->pages_alloc(vm->host, size / VMM_PAGE_SIZE, size, vm->config.node, &hpa) !=
-            0) {
+        if (vm->ops->pages_alloc(vm->host, size / VMM_PAGE_SIZE, size, node_of(vm, VMM_GPA(gpa)),
+                                 &hpa) != 0) {
             if (size == VMM_PAGE_SIZE) {
                 return -VMM_ENOMEM;
             }
@@ -350,7 +368,7 @@ static int first_touch(struct vm *vm, const struct vmm_region *r, uint64_t *entr
     uint64_t empty = 0;
     hpa_t hpa;
 
-    if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, vm->config.node, &hpa) != 0) {
+    if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, node_of(vm, gpa), &hpa) != 0) {
         return -VMM_ENOMEM;
     }
     __builtin_memset(vm->ops->hpa_to_va(vm->host, hpa), 0, VMM_PAGE_SIZE);

@@ -422,12 +422,28 @@ static int take_cpus(struct reader *r, const cJSON *item, const struct path *pat
     return 0;
 }
 
+/* One node, or a list of those that RAM is divided among. */
 static int take_numa_node(struct reader *r, const cJSON *item, const struct path *path)
 {
+    struct vm_config *c = r->config;
     long node = 0;
-    int error = take_number(r, item, path, 0, NODE_MAX, &node);
+    int error = 0;
 
-    r->config->node = (int)node;
+    if (!cJSON_IsArray(item)) {
+        error = take_number(r, item, path, 0, NODE_MAX, &node);
+        c->node = (int)node;
+        return error;
+    }
+    for (const cJSON *n = item->child; error == 0 && n != NULL; n = n->next) {
+        if (c->ram_node_count == VM_RAM_NODES_MAX) {
+            return fail_at(r, n, path, "more than %u nodes", VM_RAM_NODES_MAX);
+        }
+        error = take_number(r, n, path, 0, NODE_MAX, &node);
+        c->ram_node[c->ram_node_count++] = (uint8_t)node;
+    }
+    if (error == 0 && c->ram_node_count == 0) {
+        return fail_at(r, item, path, "no node in the list");
+    }
     return error;
 }
 

@@ -43,12 +43,16 @@ enum vm_protocol {                   /* how the kernel is entered */
                    VM_PROTOCOL_FLAT16, /* at load_address, real mode with BIOS services */
 };
 
+#define VM_RAM_NODES_MAX 8
+
 struct vm_config {
     char name[VMM_NAME_MAX];
     unsigned vcpu_count;
     uint64_t mem_bytes;
-    int cpu[VMM_VCPUS_MAX]; /* pinning: host CPU of each vCPU, -1: any */
-    int node;               /* NUMA node of guest RAM, -1: any */
+    int cpu[VMM_VCPUS_MAX];  /* pinning: host CPU of each vCPU, -1: any */
+    int node;                /* NUMA node of guest RAM and its tables, -1: any */
+    unsigned ram_node_count; /* RAM in as many equal shares, by address, each from a node; 0: no */
+    uint8_t ram_node[VM_RAM_NODES_MAX];
     bool lazy_memory;       /* back RAM on first touch, 4 KiB at a time */
     uint64_t balloon_bytes; /* RAM that the guest's balloon driver gives back at once */
     enum vm_power_action power;

@@ -7,6 +7,7 @@
 #include <vmm/vm.h>
 
 #include "kernel/vmm_host.h"
+#include "mm/buddy.h"
 #include "sched/thread.h"
 #include "tests/kernel/fault.h"
 #include "tests/kernel/ktest.h"
@@ -148,5 +149,46 @@ KTEST(fault_vm_life)
     fault_each_of_any_thread("a VM with eager memory", live, FAULT_TOLERATED);
     EXPECT_EQ(vmm_vm_stop(neighbour), 0);
     EXPECT_EQ(vmm_vm_destroy(neighbour), 0);
+    EXPECT_EQ(vmm_destroy(vmm), 0);
+}
+
+/* --- nodes ------------------------------------------------------------------------------------ */
+
+static uint64_t free_bytes(unsigned node)
+{
+    struct buddy_stats stats;
+    buddy_get_stats(node, &stats);
+    return stats.free_pages * NK_PAGE_SIZE;
+}
+
+/* RAM in shares from the nodes named, and RAM that no single node has. */
+KTEST(vm_memory_of_nodes)
+{
+    struct vmm_error why;
+    struct vm *vm;
+    KTEST_SKIP_UNLESS(buddy_node_count() >= 4, "needs four nodes");
+    KTEST_SKIP_UNLESS(make_instance() == 0, "no hardware virtualisation");
+    uint64_t before[4], all = 0, most = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        before[i] = free_bytes(i);
+        all += before[i];
+        most = before[i] > most ? before[i] : most;
+    }
+    configure("shares", "sleeper", false);
+    config.mem_bytes = NK_MIB(48);
+    config.ram_node_count = 3;
+    memcpy(config.ram_node, "\3\1\2", 3);
+    ASSERT_EQ(vmm_vm_create(vmm, &config, &vm, &why), 0);
+    for (unsigned i = 1; i < 4; i++) {
+        EXPECT_GE(before[i] - free_bytes(i), NK_MIB(15));
+        EXPECT_LE(before[i] - free_bytes(i), NK_MIB(18));
+    }
+    EXPECT_EQ(vmm_vm_destroy(vm), 0);
+    configure("large", "sleeper", false);
+    config.mem_bytes = (most + (all - most) / 2) & -NK_MIB(2);
+    ASSERT_EQ(vmm_vm_create(vmm, &config, &vm, &why), 0);
+    EXPECT_LE(all - config.mem_bytes - NK_MIB(4),
+              free_bytes(0) + free_bytes(1) + free_bytes(2) + free_bytes(3));
+    EXPECT_EQ(vmm_vm_destroy(vm), 0);
     EXPECT_EQ(vmm_destroy(vmm), 0);
 }
