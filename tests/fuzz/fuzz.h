@@ -5,12 +5,35 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The devices of vmm/dev/table.c, each by itself, and the LAPIC. */
+#define FUZZ_DEVICES(X)                                                                            \
+    X(vpic)                                                                                        \
+    X(vioapic)                                                                                     \
+    X(vlapic)                                                                                      \
+    X(vpit)                                                                                        \
+    X(vrtc)                                                                                        \
+    X(vhpet)                                                                                       \
+    X(vpm)                                                                                         \
+    X(vuart)                                                                                       \
+    X(vi8042)                                                                                      \
+    X(vpci)                                                                                        \
+    X(vreset)                                                                                      \
+    X(vcrtc)                                                                                       \
+    X(vdebug)                                                                                      \
+    X(vexit)                                                                                       \
+    X(vfwcfg)                                                                                      \
+    X(vballoon)
+
 #define FUZZ_TARGETS(X)                                                                            \
     X(devices)    /* accesses to ports, device memory and MSRs, time, interrupts */                \
     X(checkpoint) /* a saved state of all devices */                                               \
+    X(restore)    /* a checkpoint of a whole VM */                                                 \
+    X(emulator)   /* instructions */                                                               \
     X(manifest)                                                                                    \
     X(bzimage) /* a Linux kernel file */                                                           \
-    X(pack)    /* a ROM's container, an LZ4 block, a kernel */
+    X(kernels) /* files for the other loaders */                                                   \
+    X(pack)    /* a ROM's container, an LZ4 block, a kernel */                                     \
+    FUZZ_DEVICES(X)
 
 #define X(name) void fuzz_##name(const uint8_t *data, size_t size);
 FUZZ_TARGETS(X)

@@ -1,9 +1,12 @@
 # make fuzz: every target of tests/fuzz under libFuzzer, FUZZ_SECONDS each; FUZZ="devices manifest" chooses.
 # What it finds lies in build/fuzz/<target>-crash-*; a new input worth keeping goes to tests/fuzz/corpus/<target>/.
 
+# Every X(name) of fuzz.h.
+fuzz-targets := $(shell sed -n 's/^ *X(\([a-z0-9]*\)).*/\1/p' tests/fuzz/fuzz.h)
+
 FUZZ_SECONDS ?= 60
 FUZZ_CC      ?= clang
-FUZZ         ?= devices checkpoint manifest bzimage pack
+FUZZ         ?= $(fuzz-targets)
 
 fuzz         := $(build)/fuzz
 fuzz-flags   := $(filter-out -fsanitize=% -fno-sanitize-recover=% -O1,$(host-flags)) -O2 -Wno-unused-command-line-argument \

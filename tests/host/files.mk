@@ -18,7 +18,8 @@ host-test-y += test_checkpoint.c
 host-test-y += test_vm.c test_svm.c test_vmx.c test_protocols.c test_nested.c
 
 # fuzz targets, with their corpora
-host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c ../fuzz/pack.c
+host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c ../fuzz/kernels.c \
+	../fuzz/emulator.c ../fuzz/device.c ../fuzz/restore.c ../fuzz/pack.c
 host-test-y += test_fuzz.c
 
 # the container of the ROM, and what our loaders share

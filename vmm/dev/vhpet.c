@@ -383,6 +383,14 @@ static int vhpet_load(struct vdev *dev, struct vdev_stream *in)
     struct vhpet *h = dev->state;
     int error = in->transfer(in, h, offsetof(struct vhpet, host_timer));
 
+    for (unsigned i = 0; error == 0 && i < TIMERS; i++) {
+        const struct vhpet_timer *t = &h->timer[i];
+
+        /* Beyond the clock's range its wake-up would be in the past, again and again. */
+        if (t->waits && (!runs(h) || t->match - h->counter > INT64_MAX / TICK_NS)) {
+            error = -VMM_EINVAL;
+        }
+    }
     if (error == 0) {
         vmm_timer_run_soon(h->host_timer); /* when everything is loaded */
     }

@@ -472,6 +472,8 @@ static int vrtc_load(struct vdev *dev, struct vdev_stream *in)
     }
     if (r->offset_ns < -host || r->offset_ns > INT64_MAX / 2 || r->seen_second < 0 ||
         r->seen_second > INT64_MAX / NS_PER_S - DAY_S) {
+        r->offset_ns = 0; /* a reset leaves the clock alone */
+        r->seen_second = host / NS_PER_S;
         return -VMM_EINVAL;
     }
     arm_timer(dev);
