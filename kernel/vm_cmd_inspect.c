@@ -31,6 +31,12 @@ int vm_cmd_show(struct vm *vm, int argc, char **argv)
             shell_printf("  vcpu %u  on any CPU\n", i);
         }
     }
+    unsigned para = vmm_vm_para(vm);
+    if (para != 0) {
+        shell_printf("  guest uses%s%s%s\n", para & VM_PARA_CLOCK ? " kvmclock," : "",
+                     para & VM_PARA_STEAL_TIME ? " steal time," : "",
+                     para & VM_PARA_EOI ? " PV EOI" : "");
+    }
     shell_printf("  created in %llu cycles\n", (unsigned long long)vmm_vm_create_cycles(vm));
     shell_printf("  power   %s\n", c->power == VM_POWER_NODE
                                        ? "the guest's power-off powers the node off"

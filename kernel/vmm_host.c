@@ -285,6 +285,12 @@ static struct vmm_thread *host_thread_current(void *host)
     return (struct vmm_thread *)nk_thread_current();
 }
 
+static uint64_t host_thread_cycles(void *host)
+{
+    (void)host;
+    return nk_thread_cpu_ticks();
+}
+
 static void host_thread_set_xcr0(void *host, uint64_t xcr0)
 {
     (void)host;
@@ -530,6 +536,7 @@ static struct vmm_host_ops host_ops = {
     .thread_yield = host_thread_yield,
     .thread_current = host_thread_current,
     .thread_set_xcr0 = host_thread_set_xcr0,
+    .thread_cycles = host_thread_cycles,
     .lock = host_lock,
     .unlock = host_unlock,
     .cpu_count = host_cpu_count,

@@ -57,6 +57,11 @@ static void describe(const struct nk_thread *t, struct nk_thread_info *out)
     memcpy(out->name, t->name, sizeof(out->name));
 }
 
+uint64_t nk_thread_cpu_ticks(void)
+{
+    return thread_ticks(nk_thread_current());
+}
+
 bool nk_thread_next_info(uint64_t after, struct nk_thread_info *out)
 {
     bool found = false;

@@ -122,6 +122,9 @@ struct nk_thread_info {
     uint64_t switches;
 };
 
+/* Of the current thread, up to now. */
+uint64_t nk_thread_cpu_ticks(void);
+
 /* The first thread with id greater than after; false when there is none. */
 bool nk_thread_next_info(uint64_t after, struct nk_thread_info *out);
 

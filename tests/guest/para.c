@@ -1,9 +1,12 @@
-/* The paravirtual interface as a guest sees it: hypercalls (docs/hypercalls.md) and KVM's clock. */
+/* The paravirtual interface as a guest sees it: hypercalls (docs/hypercalls.md), KVM's
+ * clock, EOI and steal time. */
 #include "tests/guest/lib/guest.h"
 #include "vmm/include/vmm/hypercall.h"
 
 #define MSR_WALL_CLOCK  0x4b564d00
 #define MSR_SYSTEM_TIME 0x4b564d01
+#define MSR_STEAL_TIME  0x4b564d03
+#define MSR_PV_EOI      0x4b564d04
 #define CLOCK_STABLE    1
 #define TEXT            "# written by a hypercall\n"
 
@@ -105,6 +108,121 @@ static void check_clock(void)
     guest_printf("# wall clock at power-on %u\n", wall.sec);
 }
 
+#define PV_EOI_VECTOR 0x50
+#define LOW_VECTOR    0x40
+
+static volatile uint32_t pv_eoi NK_ALIGNED(4);
+static volatile uint32_t taken, taken_low, offered;
+
+/* As Linux ends an interrupt. */
+static void end_interrupt(void)
+{
+    uint32_t word = __atomic_fetch_and(&pv_eoi, ~1u, __ATOMIC_SEQ_CST);
+    offered += word & 1;
+    if ((word & 1) == 0) {
+        guest_eoi();
+    }
+}
+
+static void on_vector(struct guest_frame *frame)
+{
+    (void)frame;
+    taken++;
+    end_interrupt();
+}
+
+static void on_low_vector(struct guest_frame *frame)
+{
+    (void)frame;
+    taken_low++;
+    end_interrupt();
+}
+
+/* While the handler runs, one that must wait for its end is sent. */
+static void on_vector_send_low(struct guest_frame *frame)
+{
+    (void)frame;
+    taken++;
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_SELF | LOW_VECTOR);
+    end_interrupt();
+}
+
+static void send_self(uint8_t vector)
+{
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_SELF | vector);
+    __asm__ volatile("sti; nop; nop; cli" ::: "memory");
+}
+
+static void check_pv_eoi(void)
+{
+    uint64_t value = 0;
+    if (!(x86_cpuid(0x40000101, 0).eax & 1u << 6)) {
+        guest_skip("PV EOI", "not offered");
+        return;
+    }
+    guest_set_handler(PV_EOI_VECTOR, on_vector);
+    guest_set_handler(LOW_VECTOR, on_low_vector);
+    guest_check_equal(guest_wrmsr(MSR_PV_EOI, (uint64_t)&pv_eoi | 3), GUEST_GP,
+                      "PV EOI: reserved bit");
+    guest_check_equal(guest_wrmsr(MSR_PV_EOI, (uint64_t)&pv_eoi | 1), GUEST_NO_FAULT,
+                      "PV EOI: switched on");
+    guest_check_equal(guest_rdmsr(MSR_PV_EOI, &value), GUEST_NO_FAULT, "PV EOI: read back");
+    guest_check_equal(value, (uint64_t)&pv_eoi | 1, "PV EOI: its value");
+    for (unsigned i = 0; i < 100; i++) {
+        send_self(PV_EOI_VECTOR);
+    }
+    guest_check_equal(taken, 100, "PV EOI: every interrupt is taken");
+    /* Hardware that spares the exit by itself does not ask. */
+    guest_check(offered == 100 || offered == 0, "PV EOI: all without an exit, or none");
+    guest_check_equal(guest_lapic_read(LAPIC_ISR + 0x20), 0, "PV EOI: none is left in service");
+
+    taken = offered = 0;
+    guest_set_handler(PV_EOI_VECTOR, on_vector_send_low);
+    for (unsigned i = 0; i < 100; i++) {
+        send_self(PV_EOI_VECTOR);
+    }
+    guest_check_equal(taken, 100, "PV EOI: with one that waits");
+    guest_check_equal(taken_low, 100, "PV EOI: ... which comes then");
+    guest_set_handler(PV_EOI_VECTOR, on_vector);
+    guest_check_equal(guest_wrmsr(MSR_PV_EOI, 0), GUEST_NO_FAULT, "PV EOI: switched off");
+    offered = taken = 0;
+    send_self(PV_EOI_VECTOR);
+    send_self(PV_EOI_VECTOR);
+    guest_check(taken == 2 && offered == 0, "PV EOI: off");
+}
+
+static volatile struct steal_time {
+    uint64_t steal;
+    uint32_t version, flags;
+    uint8_t preempted, pad[47];
+} steal NK_ALIGNED(64);
+
+static void check_steal_time(void)
+{
+    if (!(x86_cpuid(0x40000101, 0).eax & 1u << 5)) {
+        guest_skip("steal time", "not offered");
+        return;
+    }
+    guest_check_equal(guest_wrmsr(MSR_STEAL_TIME, (uint64_t)&steal | 5), GUEST_GP,
+                      "steal time: reserved bit");
+    guest_check_equal(guest_wrmsr(MSR_STEAL_TIME, (uint64_t)&steal | 1), GUEST_NO_FAULT,
+                      "steal time: switched on");
+    guest_set_handler(PV_EOI_VECTOR, on_vector);
+    taken = 0;
+    guest_lapic_write(LAPIC_TIMER_DIVIDE, 0xb);
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | PV_EOI_VECTOR);
+    for (unsigned i = 0; i < 20; i++) {
+        guest_lapic_write(LAPIC_TIMER_INITIAL, 1000000);
+        __asm__ volatile("sti; hlt; cli" ::: "memory");
+    }
+    guest_lapic_write(LAPIC_TIMER, LAPIC_MASKED);
+    guest_check_equal(taken, 20, "steal time: halts end");
+    guest_check((steal.version & 1) == 0 && steal.preempted == 0, "steal time: record at rest");
+    /* Some 20 ms were slept: that is not stolen. A loaded emulator takes some all the same. */
+    guest_printf("# %lu ns stolen\n", steal.steal);
+    guest_check_equal(guest_wrmsr(MSR_STEAL_TIME, 0), GUEST_NO_FAULT, "steal time: off");
+}
+
 void guest_main(void)
 {
     if (!guest_in_vm()) {
@@ -112,5 +230,7 @@ void guest_main(void)
     }
     check_hypercalls();
     check_clock();
+    check_pv_eoi();
+    check_steal_time();
     guest_check_summary();
 }

@@ -193,6 +193,11 @@ static void mock_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t valu
     mock_vcpu(v)->sysreg[which] = value;
 }
 
+static void mock_flush_tlb(struct vcpu *v)
+{
+    mock_vcpu(v)->tlb_flushes++;
+}
+
 static void mock_set_tsc_offset(struct vcpu *v, uint64_t offset)
 {
     mock_vcpu(v)->tsc_offset = offset;
@@ -255,6 +260,7 @@ static const struct vmm_backend mock_backend = {
     .set_segment = mock_set_segment,
     .get_sysreg = mock_get_sysreg,
     .set_sysreg = mock_set_sysreg,
+    .flush_tlb = mock_flush_tlb,
     .set_tsc_offset = mock_set_tsc_offset,
     .dr_acquire = mock_dr_acquire,
     .cpl = mock_cpl,

@@ -35,6 +35,23 @@ static uint64_t host_cycles(void *host)
     return cycles_of_ns(posix_host_now_ns(host));
 }
 
+static uint64_t host_thread_cycles(void *host)
+{
+    struct posix_host *h = host;
+    struct timespec t;
+
+    if (h->clock == POSIX_CLOCK_VIRTUAL) {
+        return cycles_of_ns(atomic_load(&h->virtual_ns) - atomic_load(&h->stolen_ns));
+    }
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return cycles_of_ns((uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec);
+}
+
+void posix_host_steal_ns(struct posix_host *h, uint64_t ns)
+{
+    atomic_fetch_add(&h->stolen_ns, ns);
+}
+
 static uint64_t host_wall_clock_ns(void *host)
 {
     return POSIX_WALL_BASE_S * NS_PER_S + posix_host_now_ns(host);
@@ -186,6 +203,7 @@ void posix_clock_init(struct posix_host *h)
     pthread_condattr_t monotonic;
 
     h->ops.cycles = host_cycles;
+    h->ops.thread_cycles = host_thread_cycles;
     h->ops.cycles_khz = POSIX_CYCLES_KHZ;
     h->ops.wall_clock_ns = host_wall_clock_ns;
     h->ops.timer_create = host_timer_create;

@@ -31,6 +31,9 @@ void posix_host_advance_ns(struct posix_host *h, uint64_t ns);
 uint64_t posix_host_now_ns(struct posix_host *h);
 bool posix_host_next_timer_ns(struct posix_host *h, uint64_t *ns); /* false: none armed */
 
+/* By the virtual clock: so much of the time that has passed was other threads'. */
+void posix_host_steal_ns(struct posix_host *h, uint64_t ns);
+
 /* Memory. The n-th allocation from now on (0: the next), pages or small, fails, and all after it;
  * -1: none fails. */
 void posix_host_fail_alloc(struct posix_host *h, long n);

@@ -70,6 +70,7 @@ struct posix_host {
     _Atomic bool store_loses;
 
     _Atomic uint64_t virtual_ns;
+    _Atomic uint64_t stolen_ns; /* of those */
     uint64_t real_start_ns;
     struct vmm_host_timer *timers;
     pthread_t timer_thread;

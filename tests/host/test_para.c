@@ -5,9 +5,8 @@
 #include <vmm/hypercall.h>
 #include "core/clock.h"
 #include "para/para.h"
+#include "para/para_impl.h"
 
-#define MSR_WALL_CLOCK  0x4b564d00
-#define MSR_SYSTEM_TIME 0x4b564d01
 
 /* As Linux declares them. */
 struct time_info {
@@ -155,6 +154,68 @@ static void wall_clock(void **state)
     assert_int_equal(value, 0x3100);
 }
 
+struct steal_time {
+    uint64_t steal;
+    uint32_t version, flags;
+    uint8_t preempted;
+};
+
+static void stolen_time(void **state)
+{
+    struct steal_time *t = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3200), 64);
+    uint64_t value;
+
+    (void)state;
+    assert_false(msr_write(v, MSR_STEAL_TIME, 0x3203));     /* reserved bit */
+    assert_false(msr_write(v, MSR_STEAL_TIME, 0xfee00001)); /* not RAM */
+    posix_host_advance_ns(f->host, 5000);
+    posix_host_steal_ns(f->host, 3000); /* before it was asked for */
+    assert_true(msr_write(v, MSR_STEAL_TIME, 0x3201));
+    assert_true(vmm_para_msr_read(v, MSR_STEAL_TIME, &value));
+    assert_int_equal(value, 0x3201);
+
+    posix_host_advance_ns(f->host, 1000000); /* ran all the time */
+    vmm_steal_reckon(v);
+    assert_int_equal(t->steal, 0);
+    posix_host_advance_ns(f->host, 1000000);
+    posix_host_steal_ns(f->host, 400000);
+    vmm_steal_reckon(v);
+    assert_in_range(t->steal, 399999, 400001);
+    assert_int_equal(t->version, 2);
+
+    /* Asleep, woken, but not run at once. */
+    vmm_steal_sleep(v);
+    assert_int_equal(t->preempted, 1);
+    posix_host_advance_ns(f->host, 7000000);
+    v->woken_at = v->ops->cycles(v->host);
+    posix_host_advance_ns(f->host, 100000);
+    posix_host_steal_ns(f->host, 7100000); /* the thread ran none of that */
+    vmm_steal_awake(v);
+    assert_int_equal(t->preempted, 0);
+    vmm_steal_reckon(v);
+    assert_in_range(t->steal, 499998, 500002);
+
+    assert_true(msr_write(v, MSR_STEAL_TIME, 0));
+    assert_int_equal(v->park_work & VMM_PARK_STEAL, 0);
+}
+
+/* Another vCPU wants this one's TLB flushed while it sleeps. */
+static void flush_while_asleep(void **state)
+{
+    struct steal_time *t = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3200), 64);
+
+    (void)state;
+    assert_true(msr_write(v, MSR_STEAL_TIME, 0x3201));
+    vmm_steal_sleep(v);
+    vmm_steal_awake(v);
+    assert_int_equal(mock_vcpu(v)->tlb_flushes, 0);
+    vmm_steal_sleep(v);
+    t->preempted |= 2;
+    vmm_steal_awake(v);
+    assert_int_equal(mock_vcpu(v)->tlb_flushes, 1);
+    assert_int_equal(t->preempted, 0);
+}
+
 static void refused_values(void **state)
 {
     uint64_t value;
@@ -249,7 +310,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(time_by_the_record), TEST(one_time_line_on_all_vcpus),
         TEST(moved_tsc),          TEST(scale_of_any_frequency),
-        TEST(wall_clock),         TEST(refused_values),
+        TEST(wall_clock),         TEST(stolen_time),
+        TEST(flush_while_asleep), TEST(refused_values),
         TEST(hypercalls),
     };
 

@@ -476,6 +476,60 @@ static void random_msrs(void **state)
     fixture_destroy(f);
 }
 
+/* KVM's EOI: the guest clears a bit instead, unless something waits for the end. */
+static void paravirtual_eoi(void **state)
+{
+    struct fixture *f = apic_create(1);
+    struct vlapic *a = vlapic_of(f->vcpu);
+    uint32_t *word = vmm_memory_ptr_write(f->vm, VMM_GPA(0x3000), 4);
+
+    (void)state;
+    assert_false(vlapic_pv_eoi_set(f->vcpu, 0x3003));
+    assert_false(vlapic_pv_eoi_set(f->vcpu, BASE | 1));
+    assert_true(vlapic_pv_eoi_set(f->vcpu, 0x3001));
+    assert_int_equal(vlapic_pv_eoi_get(f->vcpu), 0x3001);
+
+    vlapic_accept(a, 0x61, false);
+    assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x61);
+    assert_int_equal(*word, 1);
+    *word = 0; /* the guest's EOI */
+    vlapic_accept(a, 0x41, false);
+    assert_int_equal(vmm_irq_pending(f->vcpu), 0x41);
+    assert_int_equal(get(f, PPR), 0);
+
+    /* One that waits for the end: it has to be a real one. */
+    assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x41);
+    assert_int_equal(*word, 1);
+    vlapic_accept(a, 0x42, false);
+    assert_int_equal(vmm_irq_pending(f->vcpu), -1);
+    assert_int_equal(*word, 0);
+    set(f, EOI, 0);
+    assert_int_equal(vmm_irq_pending(f->vcpu), 0x42);
+
+    /* Two at once: none is offered while the other is requested. */
+    vlapic_accept(a, 0x71, false);
+    assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x71);
+    assert_int_equal(*word, 0);
+    set(f, EOI, 0);
+    assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x42);
+    assert_int_equal(*word, 1);
+    set(f, EOI, 0); /* by a guest that does not look at the bit */
+    assert_int_equal(*word, 0);
+    assert_int_equal(get(f, ISR + 0x20), 0);
+
+    vlapic_accept(a, 0x51, true); /* the IOAPIC waits for this one */
+    assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x51);
+    assert_int_equal(*word, 0);
+    set(f, EOI, 0);
+
+    vlapic_accept(a, 0x52, false);
+    assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x52);
+    assert_true(vlapic_pv_eoi_set(f->vcpu, 0)); /* switched off with one in service */
+    assert_int_equal(*word, 0);
+    assert_int_equal(get(f, ISR + 0x20), 1u << (0x52 % 32));
+    fixture_destroy(f);
+}
+
 PC_TEST_MAIN(cmocka_unit_test(values_after_reset), cmocka_unit_test(accesses_of_other_sizes),
              cmocka_unit_test(id_is_fixed), cmocka_unit_test(tpr_and_cr8_are_one),
              cmocka_unit_test(tpr_holds_back), cmocka_unit_test(ppr_is_of_the_higher),
@@ -490,4 +544,4 @@ PC_TEST_MAIN(cmocka_unit_test(values_after_reset), cmocka_unit_test(accesses_of_
              cmocka_unit_test(lint0_as_fixed_and_nmi),
              cmocka_unit_test(a_lapic_that_is_off_passes_the_pic),
              cmocka_unit_test(a_question_costs_one_load), cmocka_unit_test(random_accesses),
-             cmocka_unit_test(random_msrs))
+             cmocka_unit_test(random_msrs), cmocka_unit_test(paravirtual_eoi))

@@ -1,6 +1,7 @@
 """A session in a Linux guest: what the user types and sees, time, console, reboot, panic."""
 
 import hashlib
+import re
 import time
 
 import pytest
@@ -47,6 +48,20 @@ def check_sleep(node, seconds=10):
     before, after = (min(sent - clock for sent, clock in part) for part in (lines[:5], lines[5:]))
     assert abs(after - before) <= seconds / 100, lines
     assert seconds <= lines[5][1] - lines[4][1] < 2 * seconds, lines
+
+
+def check_paravirtual(node):
+    """Linux finds KVM's interface and uses it."""
+    log = node.run("dmesg | grep -iE 'kvm|stealtime|paravirt|PV '", GUEST)
+    for text in ("kvm-clock: using sched offset", "stealtime: cpu 1", "setup PV IPIs", "PV spinlocks enabled",
+                 "KVM setup pv remote TLB flush"):
+        assert text in log, text
+    to_node(node)
+    shown = "\n".join(command(node, "vm show linux"))
+    assert re.search(r"guest uses +kvmclock, steal time, PV EOI", shown), shown
+    to_guest(node, "linux")
+    node.send("\r")
+    node.expect(GUEST)
 
 
 def check_paste(node):
@@ -140,6 +155,7 @@ def test_two_vcpus_and_memory_above_4_gib(start):
     assert 3900 * 1024 < memory <= 4096 * 1024
     counts = node.run("grep LOC: /proc/interrupts", GUEST).split()[1:3]
     assert all(int(count) > 0 for count in counts)
+    check_paravirtual(node)
     assert node.run("dd if=/dev/zero bs=1M count=16 2>/dev/null | md5sum", GUEST).split()[0] == \
         hashlib.md5(bytes(16 << 20)).hexdigest()
     end(node)

@@ -59,6 +59,7 @@ struct vmm_backend {
     void (*set_segment)(struct vcpu *v, enum vmm_segment which, const struct vmm_segment_state *s);
     uint64_t (*get_sysreg)(struct vcpu *v, enum vmm_sysreg which);
     void (*set_sysreg)(struct vcpu *v, enum vmm_sysreg which, uint64_t value);
+    void (*flush_tlb)(struct vcpu *v); /* the guest's own translations, before its next entry */
     void (*set_tsc_offset)(struct vcpu *v, uint64_t offset);
     /* The guest touched a debug register that is intercepted while they are not loaded: load them
      * with v->dr at the next entry, open the intercept, let the instruction run again. */

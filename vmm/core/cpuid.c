@@ -123,7 +123,10 @@ struct rule {
 
 #define KVM_FEATURE_NOP_IO_DELAY       B(1)
 #define KVM_FEATURE_CLOCKSOURCE2       B(3)
+#define KVM_FEATURE_STEAL_TIME         B(5)
+#define KVM_FEATURE_PV_EOI             B(6)
 #define KVM_FEATURE_PV_UNHALT          B(7)
+#define KVM_FEATURE_PV_TLB_FLUSH       B(9)
 #define KVM_FEATURE_PV_SEND_IPI        B(11)
 #define KVM_FEATURE_PV_SCHED_YIELD     B(13)
 #define KVM_FEATURE_CLOCKSOURCE_STABLE B(24)
@@ -319,7 +322,8 @@ static const struct rule rule_table[] = {
     {.leaf = 0x40000010, .build = build_hyper_timing},
     {.leaf = 0x40000100, .force = {.eax = 0x40000101}, .build = build_kvm_signature},
     {.leaf = 0x40000101,
-     .force = {.eax = KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_PV_UNHALT |
+     .force = {.eax = KVM_FEATURE_NOP_IO_DELAY | KVM_FEATURE_CLOCKSOURCE2 | KVM_FEATURE_STEAL_TIME |
+                      KVM_FEATURE_PV_EOI | KVM_FEATURE_PV_UNHALT | KVM_FEATURE_PV_TLB_FLUSH |
                       KVM_FEATURE_PV_SEND_IPI | KVM_FEATURE_PV_SCHED_YIELD |
                       KVM_FEATURE_CLOCKSOURCE_STABLE}},
     {.leaf = 0x80000000, .keep = {0, ALL, ALL, ALL}, .build = build_ext_max},

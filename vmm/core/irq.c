@@ -256,7 +256,7 @@ static inline int search(struct vcpu *v, bool *external)
     return *external ? vpic_peek(v->vm) : requested_above(a, a->ppr);
 }
 
-int vmm_irq_look(struct vcpu *v)
+static inline int look(struct vcpu *v)
 {
     uint32_t quiet = VMM_IRQ_QUIET;
     bool external;
@@ -272,6 +272,18 @@ int vmm_irq_look(struct vcpu *v)
                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     }
     return vector;
+}
+
+/* Out of line, so that the usual look needs no stack. */
+static __attribute__((noinline)) int settle_and_look(struct vcpu *v)
+{
+    vlapic_pv_eoi_settle(vlapic_of(v));
+    return look(v);
+}
+
+int vmm_irq_look(struct vcpu *v)
+{
+    return vmm_unlikely(v->pv_eoi_armed) ? settle_and_look(v) : look(v);
 }
 
 bool vmm_irq_is_external(struct vcpu *v)
@@ -301,13 +313,19 @@ static int acknowledge_external(struct vcpu *v)
     return vector;
 }
 
-static inline int take(struct vcpu *v, int vector)
+static inline void take(struct vcpu *v, int vector)
 {
     struct vlapic *a = vlapic_of(v);
 
     __atomic_fetch_and(&a->irr[vector / 64], ~(UINT64_C(1) << (vector % 64)), __ATOMIC_SEQ_CST);
     a->nested[++a->nested_count] = (uint8_t)vector;
     a->ppr = (uint32_t)vector & 0xf0; /* it was above the old one, and nothing else is above it */
+}
+
+/* The guest may end it without an exit. */
+static __attribute__((noinline)) int offer_pv_eoi(struct vcpu *v, int vector)
+{
+    vlapic_pv_eoi_arm(vlapic_of(v));
     return vector;
 }
 
@@ -315,12 +333,19 @@ static inline int take(struct vcpu *v, int vector)
 static __attribute__((noinline)) int search_and_acknowledge(struct vcpu *v)
 {
     bool external;
-    int vector = search(v, &external);
+    int vector;
 
+    if (v->pv_eoi_armed) {
+        vlapic_pv_eoi_settle(vlapic_of(v));
+    }
+    vector = search(v, &external);
     if (external) {
         return acknowledge_external(v);
     }
-    return vector < 0 ? -1 : take(v, vector);
+    if (vector >= 0) {
+        take(v, vector);
+    }
+    return vector >= 0 && v->pv_eoi ? offer_pv_eoi(v, vector) : vector;
 }
 
 int vmm_irq_acknowledge(struct vcpu *v)
@@ -335,5 +360,5 @@ int vmm_irq_acknowledge(struct vcpu *v)
     /* Unless something came in between. */
     __atomic_compare_exchange_n(&v->irq_look, &look, VMM_IRQ_QUIET, false, __ATOMIC_SEQ_CST,
                                 __ATOMIC_RELAXED);
-    return vector;
+    return vmm_unlikely(v->pv_eoi) ? offer_pv_eoi(v, vector) : vector;
 }

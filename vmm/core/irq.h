@@ -82,6 +82,8 @@ uint64_t vlapic_base_read(struct vcpu *v); /* IA32_APIC_BASE */
 bool vlapic_base_write(struct vcpu *v, uint64_t value);
 uint64_t vlapic_cr8_read(struct vcpu *v);
 void vlapic_cr8_write(struct vcpu *v, uint64_t value);
+bool vlapic_pv_eoi_set(struct vcpu *v, uint64_t value); /* MSR_KVM_PV_EOI_EN; false: #GP */
+uint64_t vlapic_pv_eoi_get(const struct vcpu *v);
 uint64_t vlapic_deadline_read(struct vcpu *v); /* IA32_TSC_DEADLINE */
 void vlapic_deadline_write(struct vcpu *v, uint64_t tsc);
 

@@ -3,6 +3,7 @@
 #include "core/irq.h"
 #include "core/vm.h"
 #include "core/x86.h"
+#include "para/para.h"
 
 static const vmm_exit_handler handler_table[VMM_EXIT_COUNT] = {
 #define X(name) [VMM_EXIT_##name] = vmm_handle_##name,
@@ -133,6 +134,9 @@ static bool handle_requests(struct vcpu *v)
         return false;
     }
     if ((requests & VMM_REQ_TIMER) != 0) {
+        if (vmm_unlikely((v->park_work & VMM_PARK_STEAL) != 0)) {
+            vmm_steal_reckon(v); /* guests look at it at their ticks */
+        }
         vmm_timers_run(v);
         /* Interrupts that it made are looked for now. */
         __atomic_and_fetch(&v->requests, ~(uint32_t)VMM_REQ_INTR, __ATOMIC_SEQ_CST);
@@ -142,13 +146,25 @@ static bool handle_requests(struct vcpu *v)
 
 static void park(struct vcpu *v)
 {
-    if (vmm_likely(!v->ends_at_deadline)) {
+    const uint32_t work = v->park_work;
+
+    if (vmm_likely(work == 0)) {
         v->ops->thread_park(v->host);
         return;
     }
-    vmm_timers_sleep(v);
+    if ((work & VMM_PARK_STEAL) != 0) {
+        vmm_steal_sleep(v);
+    }
+    if ((work & VMM_PARK_TIMER) != 0) {
+        vmm_timers_sleep(v);
+    }
     v->ops->thread_park(v->host);
-    vmm_timers_awake(v);
+    if ((work & VMM_PARK_TIMER) != 0) {
+        vmm_timers_awake(v);
+    }
+    if ((work & VMM_PARK_STEAL) != 0) {
+        vmm_steal_awake(v);
+    }
 }
 
 /* Until the guest can be entered, or the thread must go. A wake that comes after the look at the

@@ -51,6 +51,7 @@ int vmm_vcpu_create(struct vm *vm, unsigned id)
         vmm_vm_free(vm, v, sizeof(*v));
         return error;
     }
+    v->park_work = v->ends_at_deadline ? VMM_PARK_TIMER : 0;
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(part_table); i++) {
         error = part_table[i].create(v);
         if (error != 0) {
@@ -131,6 +132,9 @@ void vmm_vcpu_request(struct vcpu *v, uint32_t request)
 
         v->ops->cpu_kick(v->host, (unsigned)cpu);
     } else if (__atomic_load_n(&v->parked, __ATOMIC_SEQ_CST) == VMM_ASLEEP) {
+        if (vmm_unlikely((v->park_work & VMM_PARK_STEAL) != 0)) {
+            __atomic_store_n(&v->woken_at, __builtin_ia32_rdtsc(), __ATOMIC_RELAXED);
+        }
         v->ops->thread_wake(v->host, v->thread);
     }
 }

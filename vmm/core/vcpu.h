@@ -136,6 +136,11 @@ struct vmm_exit_stat {
     uint64_t count, cycles;
 };
 
+enum vmm_park_work {
+    VMM_PARK_TIMER = 1 << 0, /* ends_at_deadline: its thread needs the host's timer */
+    VMM_PARK_STEAL = 1 << 1, /* the guest asks for steal time */
+};
+
 #define VMM_EXITS_KEPT 32 /* for the dump of a crashed VM */
 
 struct vcpu {
@@ -162,12 +167,16 @@ struct vcpu {
      * host is needed only while the thread sleeps. */
     uint64_t deadline;
     bool ends_at_deadline;
+    uint32_t park_work;  /* enum vmm_park_work: what going to sleep takes */
+    uint64_t woken_at;   /* atomic: host cycles of the wake that ends it; VMM_PARK_STEAL only */
     uint8_t sipi_vector; /* set before VMM_REQ_SIPI */
     bool kicked;         /* atomic: ends this HLT or the next, by KVM's KICK_CPU */
     unsigned id;
-    uint32_t irq_look; /* atomic: VMM_IRQ_..., core/irq.h */
-    int cpu;           /* pinned to, or -1 */
-    int running_cpu;   /* where its thread runs now */
+    bool pv_eoi;          /* vlapic_of(v)->pv_eoi is set, */
+    uint8_t pv_eoi_armed; /* and the guest may end the innermost in service without an exit */
+    uint32_t irq_look;    /* atomic: VMM_IRQ_..., core/irq.h */
+    int cpu;              /* pinned to, or -1 */
+    int running_cpu;      /* where its thread runs now */
 
     struct vm *vm;
     const struct vmm_host_ops *ops;

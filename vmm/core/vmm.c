@@ -26,6 +26,7 @@
     X(thread_yield)                                                                                \
     X(thread_current)                                                                              \
     X(thread_set_xcr0)                                                                             \
+    X(thread_cycles)                                                                               \
     X(lock)                                                                                        \
     X(unlock)                                                                                      \
     X(cpu_count)                                                                                   \

@@ -37,12 +37,25 @@ void vlapic_notice(struct vlapic *a)
     vmm_vcpu_request(a->vcpu, VMM_REQ_INTR);
 }
 
-/* PPR from TPR and the highest vector in service; what it no longer holds back is announced. */
-static inline void update_ppr(struct vlapic *a)
+static inline void set_ppr(struct vlapic *a)
 {
     uint32_t serviced = vlapic_in_service(a) & 0xf0;
 
     a->ppr = a->tpr >> 4 >= serviced >> 4 ? a->tpr : serviced;
+}
+
+void vlapic_end_innermost(struct vlapic *a)
+{
+    if (a->nested_count != 0) {
+        a->nested_count--;
+        set_ppr(a);
+    }
+}
+
+/* PPR from TPR and the highest vector in service; what it no longer holds back is announced. */
+static inline void update_ppr(struct vlapic *a)
+{
+    set_ppr(a);
     if (vmm_unlikely(vlapic_requested(a)) && (uint32_t)vlapic_highest(a->irr) >> 4 > a->ppr >> 4) {
         vlapic_notice(a);
     }
@@ -95,7 +108,7 @@ void vlapic_accept(struct vlapic *a, uint8_t vector, bool level)
     }
 }
 
-static void eoi(struct vlapic *a)
+static inline void end_in_service(struct vlapic *a)
 {
     uint8_t vector = vlapic_in_service(a);
 
@@ -107,6 +120,22 @@ static void eoi(struct vlapic *a)
     if (vmm_unlikely(vlapic_test(a->tmr, vector))) {
         vioapic_eoi(a->vcpu->vm, vector);
     }
+}
+
+/* Out of line, so that the usual EOI needs no stack. */
+static __attribute__((noinline)) void settle_and_end(struct vlapic *a)
+{
+    vlapic_pv_eoi_settle(a);
+    end_in_service(a);
+}
+
+static inline void eoi(struct vlapic *a)
+{
+    if (vmm_unlikely(a->vcpu->pv_eoi_armed)) {
+        settle_and_end(a);
+        return;
+    }
+    end_in_service(a);
 }
 
 /* --- local interrupts ------------------------------------------------------------------------- */
@@ -202,6 +231,9 @@ static uint32_t read_id(const struct vlapic *a)
 /* False: there is no such register to read. */
 bool vlapic_register_read(struct vlapic *a, unsigned reg, uint32_t *value)
 {
+    if (a->vcpu->pv_eoi_armed && (reg == VLAPIC_REG_PPR || reg / 8 == VLAPIC_REG_ISR / 8)) {
+        vlapic_pv_eoi_settle(a);
+    }
     switch (reg) {
     case VLAPIC_REG_ID:
         *value = read_id(a);
@@ -449,6 +481,9 @@ static void reset_registers(struct vlapic *a)
         a->tmr[i] = 0;
     }
     a->nested_count = 0;
+    a->pv_eoi = 0;
+    a->vcpu->pv_eoi = false;
+    a->vcpu->pv_eoi_armed = false;
     a->page_stale = true;
     forget_found(a);
     a->tpr = 0;
@@ -565,6 +600,8 @@ static int transfer(struct vlapic *a, struct vdev_stream *s)
         {&a->divide, sizeof(a->divide)},
         {&a->expiry_ns, sizeof(a->expiry_ns)},
         {&a->deadline, sizeof(a->deadline)},
+        {&a->pv_eoi, sizeof(a->pv_eoi)},
+        {&a->vcpu->pv_eoi_armed, sizeof(a->vcpu->pv_eoi_armed)},
     };
     int error = 0;
 
@@ -577,6 +614,12 @@ static int transfer(struct vlapic *a, struct vdev_stream *s)
 static int vlapic_save(struct vdev *dev, struct vdev_stream *out)
 {
     return transfer(vdev_state(dev), out);
+}
+
+static bool pv_eoi_is_sane(const struct vlapic *a)
+{
+    return (a->pv_eoi == 0 && a->vcpu->pv_eoi_armed == 0) ||
+           ((a->pv_eoi & 3) == 1 && a->vcpu->pv_eoi_armed <= 1);
 }
 
 static bool nesting_is_sane(const struct vlapic *a)
@@ -594,11 +637,12 @@ static int vlapic_load(struct vdev *dev, struct vdev_stream *in)
     struct vlapic *a = vdev_state(dev);
     int error = transfer(a, in);
 
-    if (error == 0 && !nesting_is_sane(a)) {
+    if (error == 0 && !(nesting_is_sane(a) && pv_eoi_is_sane(a))) {
         error = -VMM_EINVAL;
     }
     if (error == 0) {
         a->page_stale = true;
+        a->vcpu->pv_eoi = a->pv_eoi != 0;
         update_ppr(a);
         vlapic_timer_update(a);
         vlapic_notice(a);
@@ -609,7 +653,7 @@ static int vlapic_load(struct vdev *dev, struct vdev_stream *in)
 const struct vdev_class vlapic_class = {
     .name = "vlapic",
     .state_size = sizeof(struct vlapic),
-    .version = 1,
+    .version = 2,
     .create = vlapic_create_device,
     .reset = vlapic_reset,
     .destroy = vlapic_destroy,

@@ -83,7 +83,8 @@ struct vlapic {
     uint32_t ldr, dfr, svr, esr;
     uint64_t icr;
     uint32_t lvt[VLAPIC_LVT_COUNT];
-    bool page_stale; /* registers were written since dev/vlapic_page.c copied them */
+    uint64_t pv_eoi; /* MSR_KVM_PV_EOI_EN, 0: off */
+    bool page_stale;      /* registers were written since dev/vlapic_page.c copied them */
 
     struct vmm_timer *timer;
     uint32_t initial_count, divide;
@@ -156,6 +157,13 @@ void vlapic_set_tpr(struct vlapic *a, uint32_t tpr);
 
 /* Something to be told in ESR. Any thread. */
 void vlapic_error(struct vlapic *a, uint32_t error);
+
+/* Nothing beyond the LAPIC has to hear of this end. */
+void vlapic_end_innermost(struct vlapic *a);
+
+/* dev/vlapic_eoi.c */
+void vlapic_pv_eoi_arm(struct vlapic *a);
+void vlapic_pv_eoi_settle(struct vlapic *a);
 
 /* dev/vlapic_send.c: a write to the ICR. */
 void vlapic_send(struct vlapic *a, uint64_t icr);

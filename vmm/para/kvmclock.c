@@ -6,10 +6,9 @@
  * all vCPUs. It is written again only when the guest moves its TSC. */
 #include "core/clock.h"
 #include "core/vm.h"
+#include "core/irq.h"
 #include "para/para.h"
-
-#define MSR_WALL_CLOCK  (VMM_PARA_MSR_FIRST + 0)
-#define MSR_SYSTEM_TIME (VMM_PARA_MSR_FIRST + 1)
+#include "para/para_impl.h"
 
 #define SYSTEM_TIME_ENABLE UINT64_C(1)
 #define TSC_STABLE         1
@@ -30,10 +29,6 @@ struct wall_clock {
     uint32_t version, sec, nsec;
 };
 
-struct para {
-    uint64_t system_time, wall_clock; /* the MSRs */
-};
-
 int vmm_para_create(struct vcpu *v)
 {
     v->para = vmm_vm_alloc(v->vm, sizeof(struct para));
@@ -49,6 +44,7 @@ void vmm_para_destroy(struct vcpu *v)
 void vmm_para_reset(struct vcpu *v)
 {
     *(struct para *)v->para = (struct para){0};
+    v->park_work &= ~(uint32_t)VMM_PARK_STEAL;
 }
 
 /* ns = (cycles << shift) * mul >> 32, with mul < 2^32 as large as that allows. */
@@ -125,6 +121,15 @@ void vmm_para_tsc_changed(struct vcpu *v)
     }
 }
 
+unsigned vmm_vm_para(const struct vm *vm)
+{
+    const struct para *p = vm->vcpu[0]->para;
+
+    return ((p->system_time & SYSTEM_TIME_ENABLE) != 0 ? VM_PARA_CLOCK : 0) |
+           ((p->steal_time & 1) != 0 ? VM_PARA_STEAL_TIME : 0) |
+           (vlapic_pv_eoi_get(vm->vcpu[0]) != 0 ? VM_PARA_EOI : 0);
+}
+
 int vmm_para_save(struct vcpu *v, struct vdev_stream *out)
 {
     return out->transfer(out, v->para, sizeof(struct para));
@@ -138,7 +143,7 @@ int vmm_para_load(struct vcpu *v, struct vdev_stream *in)
     if (error != 0) {
         return error;
     }
-    return set_system_time(v, p->system_time) ? 0 : -VMM_EINVAL;
+    return set_system_time(v, p->system_time) ? vmm_steal_load(v) : -VMM_EINVAL;
 }
 
 bool vmm_para_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
@@ -152,6 +157,12 @@ bool vmm_para_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
     case MSR_SYSTEM_TIME:
         *value = p->system_time;
         return true;
+    case MSR_STEAL_TIME:
+        *value = p->steal_time;
+        return true;
+    case MSR_PV_EOI:
+        *value = vlapic_pv_eoi_get(v);
+        return true;
     default:
         return false;
     }
@@ -164,6 +175,10 @@ bool vmm_para_msr_write(struct vcpu *v, uint32_t msr, const uint64_t *value)
         return set_wall_clock(v, *value);
     case MSR_SYSTEM_TIME:
         return set_system_time(v, *value);
+    case MSR_STEAL_TIME:
+        return vmm_steal_set(v, *value);
+    case MSR_PV_EOI:
+        return vlapic_pv_eoi_set(v, *value);
     default:
         return false;
     }

@@ -26,6 +26,13 @@ bool vmm_para_msr_write(struct vcpu *v, uint32_t msr, const uint64_t *value);
 /* The guest moved its TSC (v->tsc_offset has changed): its clock records are written again. */
 void vmm_para_tsc_changed(struct vcpu *v);
 
+/* Steal time (steal.c). The MSR: false: #GP. */
+bool vmm_steal_set(struct vcpu *v, uint64_t value);
+void vmm_steal_reckon(struct vcpu *v); /* bring the guest's record up to date */
+void vmm_steal_sleep(struct vcpu *v);  /* the vCPU's thread is about to sleep, for HLT */
+void vmm_steal_awake(struct vcpu *v);
+int vmm_steal_load(struct vcpu *v) VMM_MUST_CHECK;
+
 #define VMM_KVM_CALLS_END 12
 /* A call of KVM's number space (1 to 11). False: not one of them. `wide`: 64-bit code. */
 bool vmm_kvm_call(struct vcpu *v, uint64_t number, bool wide, int64_t *result);

@@ -223,6 +223,7 @@ const struct vmm_backend svm_backend = {
     .set_segment = svm_set_segment,
     .get_sysreg = svm_get_sysreg,
     .set_sysreg = svm_set_sysreg,
+    .flush_tlb = svm_flush_tlb,
     .set_tsc_offset = svm_set_tsc_offset,
     .dr_acquire = svm_dr_acquire,
     .cpl = svm_cpl,

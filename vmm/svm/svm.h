@@ -167,6 +167,7 @@ void svm_get_segment(struct vcpu *v, enum vmm_segment which, struct vmm_segment_
 void svm_set_segment(struct vcpu *v, enum vmm_segment which, const struct vmm_segment_state *s);
 uint64_t svm_get_sysreg(struct vcpu *v, enum vmm_sysreg which);
 void svm_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value);
+void svm_flush_tlb(struct vcpu *v);
 void svm_set_tsc_offset(struct vcpu *v, uint64_t offset);
 unsigned svm_cpl(struct vcpu *v);
 void svm_get_address_mode(struct vcpu *v, struct vmm_address_mode *out);

@@ -289,6 +289,11 @@ void svm_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value)
     }
 }
 
+void svm_flush_tlb(struct vcpu *v)
+{
+    svm_flush(svm_vcpu(v));
+}
+
 void svm_set_tsc_offset(struct vcpu *v, uint64_t offset)
 {
     vmcb_set_tsc_offset(svm_vcpu(v)->vmcb, offset);

@@ -381,6 +381,11 @@ void vmx_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value)
     }
 }
 
+void vmx_flush_tlb(struct vcpu *v)
+{
+    vmx_flush(vmx_vcpu(v));
+}
+
 void vmx_set_tsc_offset(struct vcpu *v, uint64_t offset)
 {
     uint64_t flags = vmx_acquire(v);

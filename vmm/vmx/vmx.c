@@ -286,6 +286,7 @@ const struct vmm_backend vmx_backend = {
     .set_segment = vmx_set_segment,
     .get_sysreg = vmx_get_sysreg,
     .set_sysreg = vmx_set_sysreg,
+    .flush_tlb = vmx_flush_tlb,
     .set_tsc_offset = vmx_set_tsc_offset,
     .dr_acquire = vmx_dr_acquire,
     .cpl = vmx_cpl,

@@ -247,6 +247,7 @@ void vmx_get_segment(struct vcpu *v, enum vmm_segment which, struct vmm_segment_
 void vmx_set_segment(struct vcpu *v, enum vmm_segment which, const struct vmm_segment_state *s);
 uint64_t vmx_get_sysreg(struct vcpu *v, enum vmm_sysreg which);
 void vmx_set_sysreg(struct vcpu *v, enum vmm_sysreg which, uint64_t value);
+void vmx_flush_tlb(struct vcpu *v);
 void vmx_set_tsc_offset(struct vcpu *v, uint64_t offset);
 unsigned vmx_cpl(struct vcpu *v);
 void vmx_get_address_mode(struct vcpu *v, struct vmm_address_mode *out);

@@ -101,6 +101,9 @@ struct vmm_host_ops {
      * host keeps the full state across switches. xcr0_supported: what the CPU can have. */
     void (*thread_set_xcr0)(void *host, uint64_t xcr0);
     uint64_t xcr0_supported; /* 0: no XSAVE */
+    /* Cycles that the current thread has had a CPU to itself: less than have passed where others
+     * ran in its place. */
+    uint64_t (*thread_cycles)(void *host);
 
     /* --- locks ------------------------------------------------------------------------------ */
     /* Short critical sections among threads; never taken from interrupt context. */

@@ -130,7 +130,10 @@ struct vm_exit_count {
 };
 /* The i-th exit kind's statistics of one vCPU, -1: the sum of all; false past the last. */
 bool vmm_vm_exit_count(const struct vm *vm, int vcpu, unsigned i, struct vm_exit_count *out);
-uint64_t vmm_vm_memory_held(const struct vm *vm);   /* bytes beyond guest RAM */
+uint64_t vmm_vm_memory_held(const struct vm *vm); /* bytes beyond guest RAM */
+/* What of the paravirtual interface vCPU 0 has switched on. */
+enum vm_para { VM_PARA_CLOCK = 1, VM_PARA_STEAL_TIME = 2, VM_PARA_EOI = 4 };
+unsigned vmm_vm_para(const struct vm *vm);
 uint64_t vmm_vm_create_cycles(const struct vm *vm); /* the host's, that vmm_vm_create() took */
 
 /* --- memory of a VM that runs -------------------------------------------------------------------
