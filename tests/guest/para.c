@@ -149,8 +149,13 @@ static void on_vector_send_low(struct guest_frame *frame)
 
 static void send_self(uint8_t vector)
 {
+    uint32_t before = taken;
     guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_SELF | vector);
-    __asm__ volatile("sti; nop; nop; cli" ::: "memory");
+    x86_sti();
+    for (unsigned i = 0; i < 100000 && taken == before; i++) {
+        x86_pause();
+    }
+    x86_cli();
 }
 
 static void check_pv_eoi(void)
