@@ -66,6 +66,24 @@ static void cmos_write(uint8_t index, uint8_t value)
     x86_outb(CMOS_DATA, value);
 }
 
+void rtc_cmos_read(uint8_t first, uint8_t *out, unsigned count)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&lock);
+    for (unsigned i = 0; i < count; i++) {
+        out[i] = cmos_read((uint8_t)(first + i));
+    }
+    nk_spin_unlock_irqrestore(&lock, flags);
+}
+
+void rtc_cmos_write(uint8_t first, const uint8_t *bytes, unsigned count)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&lock);
+    for (unsigned i = 0; i < count; i++) {
+        cmos_write((uint8_t)(first + i), bytes[i]);
+    }
+    nk_spin_unlock_irqrestore(&lock, flags);
+}
+
 static bool present(void)
 {
     return (cmos_read(RTC_STATUS_D) & STATUS_D_ZEROS) == 0;

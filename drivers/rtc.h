@@ -26,3 +26,7 @@ struct rtc_date {
 };
 uint64_t rtc_from_date(const struct rtc_date *d);
 struct rtc_date rtc_to_date(uint64_t seconds);
+
+/* The bytes behind the clock's registers, which keep what they hold while the battery lasts. */
+void rtc_cmos_read(uint8_t first, uint8_t *out, unsigned count);
+void rtc_cmos_write(uint8_t first, const uint8_t *bytes, unsigned count);

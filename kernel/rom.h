@@ -4,5 +4,5 @@
 
 /* Tell the loader that this kernel got a node ready, and stop its watchdog; nothing to do on other
  * roads.
- * Context: once, by the thread that started the node; nobody else uses CMOS by then. */
+ * Context: once, by the thread that started the node. */
 void rom_mark_good(void);

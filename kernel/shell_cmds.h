@@ -6,9 +6,11 @@ int cmd_ps(int argc, char **argv);
 int cmd_mem(int argc, char **argv);
 const char *date_candidate(unsigned position, unsigned i);
 const char *timers_candidate(unsigned position, unsigned i);
+const char *rom_candidate(unsigned position, unsigned i);
 const char *mem_candidate(unsigned position, unsigned i);
 int cmd_modules(int argc, char **argv);
 int cmd_uptime(int argc, char **argv);
+int cmd_rom(int argc, char **argv); /* kernel/rom.c */
 int cmd_date(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 

@@ -87,6 +87,10 @@ const struct shell_command shell_command_table[] = {
      "It ends early when one of them fails, or at Ctrl-C.\n", NULL},
     {"sleep", "<milliseconds>", "wait", cmd_sleep, NULL, NULL},
     {"clear", "", "clear the screen", cmd_clear, NULL, NULL},
+    {"rom", "[retry]", "the flash image's kernels: which runs, which are good", cmd_rom,
+     "STARTS counts starts since the kernel's node was last ready; after 3 it is left alone.\n"
+     "rom retry: give a kernel that was left alone new tries.\n",
+     rom_candidate},
     {"reboot", "", "reset the node; VMs are not asked", cmd_reboot, NULL, NULL},
     {"poweroff", "", "power the node off; VMs are not asked", cmd_poweroff, NULL, NULL},
 };

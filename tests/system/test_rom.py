@@ -188,7 +188,13 @@ def test_kernel_that_never_gets_ready(machine, scratch, way):
     node.expect(r"rom: slot B is active but never got ready, slot A is taken")
     node.expect(r"rom: kernel orthocone from slot A, known to be good, try 1 of 3")
     node.expect(SHELL)
-    end(node)
+    rows = command(node, "rom")
+    assert [row.split()[0] for row in rows] == ["SLOT", "A", "B"]
+    assert rows[1].endswith("0  good") and " now " in rows[1]
+    assert rows[2].endswith("3  left alone: it never got ready")
+    assert command(node, "rom retry")[2].endswith("0  new")
+    node.sendline("reboot")
+    node.expect(r"rom: kernel orthocone from slot B, new, try 1 of 3")
 
 
 def test_kernel_that_hangs(machine, scratch):
