@@ -16,6 +16,7 @@ enum nk_vector {
     NK_VECTOR_CALL = 0xf0,
     NK_VECTOR_RESCHED = 0xf1,
     NK_VECTOR_TIMER = 0xf2,
+    NK_VECTOR_POSTED = 0xf3, /* nothing to do: it is meant for the guest that runs there */
     NK_VECTOR_ERROR = 0xfe,
     NK_VECTOR_SPURIOUS = 0xff,
 };

@@ -38,6 +38,13 @@ static void reschedule_interrupt(uint64_t vector)
     sched_reschedule_interrupt();
 }
 
+/* The guest had left when it came. */
+static void posted_interrupt(uint64_t vector)
+{
+    (void)vector;
+    lapic_eoi();
+}
+
 static void call_interrupt(uint64_t vector)
 {
     this_cpu->irq_count[NK_IRQ_CALL]++;
@@ -160,7 +167,8 @@ const irq_vector_fn irq_vector_table[256] = {
     [NK_VECTOR_CALL] = call_interrupt,
     [NK_VECTOR_RESCHED] = reschedule_interrupt,
     [NK_VECTOR_TIMER] = timer_interrupt,
-    [NK_VECTOR_TIMER + 1 ... NK_VECTOR_ERROR - 1] = unexpected_interrupt,
+    [NK_VECTOR_POSTED] = posted_interrupt,
+    [NK_VECTOR_POSTED + 1 ... NK_VECTOR_ERROR - 1] = unexpected_interrupt,
     [NK_VECTOR_ERROR] = error_interrupt,
     [NK_VECTOR_SPURIOUS] = unexpected_interrupt, /* has a stub of its own */
 };

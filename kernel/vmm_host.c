@@ -8,7 +8,9 @@
 #include "base/x86.h"
 #include "kernel/console.h"
 #include "kernel/format.h"
+#include "kernel/irq.h"
 #include "kernel/kernel.h"
+#include "kernel/lapic.h"
 #include "kernel/module.h"
 #include "kernel/smp.h"
 #include "kernel/squeeze.h"
@@ -350,6 +352,12 @@ static void host_cpu_kick(void *host, unsigned cpu)
     nk_preempt_enable();
 }
 
+static void host_cpu_post(void *host, unsigned cpu)
+{
+    (void)host;
+    lapic_send_ipi(nk_cpu_table[cpu].apic_id, NK_VECTOR_POSTED);
+}
+
 static int host_cpu_call(void *host, unsigned cpu, void (*fn)(void *arg), void *arg)
 {
     (void)host;
@@ -542,6 +550,8 @@ static struct vmm_host_ops host_ops = {
     .cpu_count = host_cpu_count,
     .cpu_current = host_cpu_current,
     .cpu_kick = host_cpu_kick,
+    .posted_vector = NK_VECTOR_POSTED,
+    .cpu_post = host_cpu_post,
     .cpu_call = host_cpu_call,
     .preempt_disable = host_preempt_disable,
     .preempt_enable = host_preempt_enable,

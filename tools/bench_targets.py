@@ -108,6 +108,12 @@ ROADS = [
                       ("guest", "guest's shell"))
 ]
 
+# In Bochs both back ends run: figures of VMX, those of SVM beside them.
+BACKENDS = [
+    Row("vmx." + row.key.removeprefix("exit."), row.what, "SVM {svm." + row.key.removeprefix("exit.") + "}")
+    for row in EXITS if row.key != "exit.first_touch_lazy"
+]
+
 TABLES = [
     ("Exits (round trip seen by the guest)", EXITS),
     ("Guests", GUESTS),
@@ -115,4 +121,5 @@ TABLES = [
     ("Images and boot", IMAGES),
     ("Kernel primitives and IPIs (two CPUs)", TWO_CPUS),
     ("Roads to a guest (one CPU, Debian's cloud kernel)", ROADS),
+    ("Exits of VMX beside SVM (by the TSC in Bochs, which counts instructions)", BACKENDS),
 ]

@@ -8,7 +8,7 @@ vmm-y += core/checkpoint.c core/restore.c core/fpu.c
 # back ends; which of them there are is one of four files
 vmm-$(CONFIG_VMM_SVM) += svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/asid.c svm/npt.c
 vmm-$(CONFIG_VMM_SVM) += svm/bitmaps.c svm/switch.asm
-vmm-$(CONFIG_VMM_VMX) += vmx/vmx.c vmx/caps.c vmx/vcpu.c vmx/regs.c vmx/own.c vmx/run.c vmx/exits.c vmx/inject.c vmx/ept.c vmx/apicv.c vmx/pml.c vmx/flat.c
+vmm-$(CONFIG_VMM_VMX) += vmx/vmx.c vmx/caps.c vmx/vcpu.c vmx/regs.c vmx/own.c vmx/run.c vmx/exits.c vmx/inject.c vmx/ept.c vmx/apicv.c vmx/pml.c vmx/flat.c vmx/posted.c
 vmm-$(CONFIG_VMM_VMX) += vmx/$(if $(CONFIG_DEBUG),audit_launch.c,audit_trust.c)
 vmm-$(CONFIG_VMM_VMX) += vmx/audit.c vmx/bitmap.c vmx/dump.c vmx/switch.asm
 backends-chosen := $(if $(CONFIG_VMM_SVM),$(if $(CONFIG_VMM_VMX),backends.c,backends_svm.c),$(if $(CONFIG_VMM_VMX),backends_vmx.c,backends_none.c))

@@ -96,6 +96,22 @@ static void features_can_be_taken_away(void **state)
     assert_true((caps.proc & PROC_TPR_SHADOW) != 0);
 }
 
+static void posting_is_asked_for(void **state)
+{
+    struct msrs m = full_processor();
+    struct vmx_caps caps;
+    const char *lacks;
+
+    (void)state;
+    assert_int_equal(vmx_caps_read(&caps, read_msr, &m, NULL, &lacks), 0);
+    assert_false(caps.posted || caps.ack);
+    assert_int_equal(vmx_caps_read(&caps, read_msr, &m, "+posted", &lacks), 0);
+    assert_true(caps.posted && caps.ack && (caps.exit & EXIT_ACK_INTR) != 0);
+    assert_int_equal(caps.pin & PIN_POSTED, 0); /* with the LAPIC's mode */
+    assert_int_equal(vmx_caps_read(&caps, read_msr, &m, "-apicv,+posted", &lacks), 0);
+    assert_true(!caps.posted && caps.ack);
+}
+
 static void what_lacks_is_named(void **state)
 {
     struct msrs m = full_processor();
@@ -346,6 +362,7 @@ int main(void)
         cmocka_unit_test(controls_obey_both_halves),
         cmocka_unit_test(full_processor_is_used),
         cmocka_unit_test(features_can_be_taken_away),
+        cmocka_unit_test(posting_is_asked_for),
         cmocka_unit_test(what_lacks_is_named),
         cmocka_unit_test(old_processors_have_no_true_controls),
         cmocka_unit_test(rights_are_attributes),

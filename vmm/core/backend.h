@@ -48,6 +48,9 @@ struct vmm_backend {
     bool (*nmi_allowed)(struct vcpu *v);
     /* Exit when it becomes able to take one of this priority class or above. */
     void (*set_intr_window)(struct vcpu *v, bool on, uint8_t vector);
+    /* Optional. What the LAPIC requests of a vCPU that is in the guest reaches it without an exit.
+     * False: kick it. Any thread. */
+    bool (*post)(struct vcpu *v);
     void (*set_nmi_window)(struct vcpu *v); /* exit once when NMIs may be taken again */
     /* An event that was injected for an entry that was called off goes back to v->event. */
     void (*withdraw_event)(struct vcpu *v);

@@ -17,6 +17,8 @@ struct vlapic_given {
 bool vlapic_give(struct vcpu *v, void *page, struct vlapic_given *out);
 void vlapic_give_levels(void *page, const uint64_t level[4]); /* for the guest to read */
 void vlapic_take_back(struct vcpu *v, void *page);
+/* As if these had arrived; any thread. */
+void vlapic_request(struct vlapic *a, const uint64_t vectors[4]);
 /* The guest wrote a register other than those: as struct vmm_exit has it. */
 void vlapic_page_written(struct vcpu *v, unsigned offset, uint64_t value);
 

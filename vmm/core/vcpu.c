@@ -130,6 +130,9 @@ void vmm_vcpu_request(struct vcpu *v, uint32_t request)
         /* It may have left and entered again elsewhere: then it has seen the request on the way. */
         int cpu = __atomic_load_n(&v->running_cpu, __ATOMIC_RELAXED);
 
+        if (request == VMM_REQ_INTR && v->backend->post != NULL && v->backend->post(v)) {
+            return;
+        }
         v->ops->cpu_kick(v->host, (unsigned)cpu);
     } else if (__atomic_load_n(&v->parked, __ATOMIC_SEQ_CST) == VMM_ASLEEP) {
         if (vmm_unlikely((v->park_work & VMM_PARK_STEAL) != 0)) {

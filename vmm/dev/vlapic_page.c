@@ -145,6 +145,21 @@ void vlapic_take_back(struct vcpu *v, void *page)
     vlapic_renew(a);
 }
 
+void vlapic_request(struct vlapic *a, const uint64_t vectors[4])
+{
+    uint64_t any = 0;
+
+    for (unsigned i = 0; i < 4; i++) {
+        any |= vectors[i];
+        if (vectors[i] != 0) {
+            __atomic_fetch_or(&a->irr[i], vectors[i], __ATOMIC_SEQ_CST);
+        }
+    }
+    if (any != 0) {
+        vlapic_notice(a);
+    }
+}
+
 void vlapic_page_written(struct vcpu *v, unsigned offset, uint64_t value)
 {
     struct vlapic *a = vlapic_of(v);

@@ -89,6 +89,9 @@ static void change_mode(struct vcpu *v, enum vlapic_mode mode)
     flags = vmx_acquire(v);
     vmx_set_proc2(x, (x->proc2 & ~MODE_CONTROLS) | controls_of(mode));
     vmcs_write64(VMCS_MSR_BITMAP, bitmap.v);
+    if (x->posted != NULL) {
+        vmcs_write32(VMCS_PIN_CONTROLS, vmx->caps.pin | (mode != VLAPIC_MODE_OFF ? PIN_POSTED : 0));
+    }
     vmcs_write64(VMCS_APIC_ACCESS, x->vm->apic_page.v);
     vmx_set_proc(x, x->proc & ~(PROC_INTR_WINDOW | PROC_CR8_LOAD));
     vmx_release(flags);

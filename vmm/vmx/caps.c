@@ -114,6 +114,18 @@ static void choose_pml(struct vmx_caps *caps, const char *without)
     }
 }
 
+/* Posting wants exits to acknowledge their interrupts; that alone can be had as well. */
+static void choose_posted(struct vmx_caps *caps, const char *without)
+{
+    bool asked = vmm_option_adds(without, "posted");
+
+    caps->ack = asked && (caps->exit_allowed >> 32 & EXIT_ACK_INTR) != 0;
+    caps->posted = caps->ack && caps->apicv && (caps->pin_allowed >> 32 & PIN_POSTED) != 0;
+    if (caps->ack) {
+        caps->exit |= EXIT_ACK_INTR;
+    }
+}
+
 static void choose_apicv(struct vmx_caps *caps, const char *without)
 {
     caps->apicv = (caps->proc2_allowed >> 32 & PROC2_APICV) == PROC2_APICV &&
@@ -163,5 +175,6 @@ int vmx_caps_read(struct vmx_caps *caps, vmx_msr_reader read, void *arg, const c
     choose_timer(caps, read(arg, MSR_MISC), without);
     choose_apicv(caps, without);
     choose_pml(caps, without);
+    choose_posted(caps, without);
     return 0;
 }

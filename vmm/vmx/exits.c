@@ -14,7 +14,8 @@ enum detail {
     APIC_ACCESS,
     APIC_WRITE,
     APIC_EOI,
-    PML
+    PML,
+    INTR
 };
 
 /* What is not here is unknown. */
@@ -24,7 +25,7 @@ static const struct {
     bool length;    /* an instruction exited, and the VMCS has its length */
 } exit_table[EXIT_REASON_COUNT] = {
     [EXIT_EXCEPTION_NMI] = {VMM_EXIT_exception, EXCEPTION, false},
-    [EXIT_EXTERNAL_INTERRUPT] = {VMM_EXIT_intr, NONE, false},
+    [EXIT_EXTERNAL_INTERRUPT] = {VMM_EXIT_intr, INTR, false},
     [EXIT_TRIPLE_FAULT] = {VMM_EXIT_shutdown, NONE, false},
     [EXIT_INTR_WINDOW] = {VMM_EXIT_intr_window, NONE, false},
     [EXIT_NMI_WINDOW] = {VMM_EXIT_retry, NMI_WINDOW, false},
@@ -226,6 +227,11 @@ static void decode_detail(struct vcpu *v, struct vmx_vcpu *x, struct vmm_exit *e
         break;
     case APIC_WRITE:
         vmx_apicv_decode_write(x, e);
+        break;
+    case INTR: /* still pending in the LAPIC, unless the exit acknowledged it */
+        if (x->vmx->caps.ack) {
+            x->acknowledged = (uint8_t)vmcs_read32(VMCS_EXIT_INTR_INFO);
+        }
         break;
     case PML:
         if ((e->info1 & EPT_NMI_UNBLOCKED) != 0) {

@@ -162,6 +162,9 @@ static void load_timer(struct vcpu *v, struct vmx_vcpu *x)
 /* Most entries have nothing to hand over (apicv.c). */
 static void give_interrupts(struct vcpu *v, struct vmx_vcpu *x)
 {
+    if (vmm_unlikely(x->posted != NULL)) {
+        vmx_posted_collect(v, x->posted);
+    }
     if (vmm_unlikely(v->intr_window || (x->proc & PROC_INTR_WINDOW) != 0)) {
         vmx_apicv_external(v, x);
     }
@@ -218,6 +221,41 @@ static void refuse_mode(struct vcpu *v, struct vmm_exit *e)
     e->code = EXIT_GUEST_STATE;
 }
 
+struct gate { /* SDM vol. 3 figure 6-8 */
+    uint16_t low, selector, attributes, middle;
+    uint32_t high, reserved;
+};
+
+/* An interrupt that the exit acknowledged: the node's handler, as it would have been called. Spec:
+ * section 28.2.2. */
+static void call_handler(uint8_t vector)
+{
+    struct {
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) idt;
+    const struct gate *gate;
+
+    __asm__ volatile("sidt %0" : "=m"(idt));
+    gate = (const struct gate *)idt.base + vector;
+    vmx_enter_gate((uint64_t)gate->high << 32 | (uint32_t)gate->middle << 16 | gate->low);
+}
+
+/* Not before in_guest is 0: a handler may give the CPU to another thread, and who posts looks. */
+static void after_posting(struct vcpu *v, struct vmx_vcpu *x)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (x->posted != NULL) {
+        vmx_posted_collect(v, x->posted);
+    }
+    if (x->acknowledged != 0) {
+        uint8_t vector = x->acknowledged;
+
+        x->acknowledged = 0;
+        call_handler(vector);
+    }
+}
+
 void vmx_run(struct vcpu *v, struct vmm_exit *e)
 {
     struct vmx_vcpu *x = vmx_vcpu(v);
@@ -269,6 +307,9 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
     }
     vmx_exit_decode(v, e);
     __atomic_store_n(&v->in_guest, 0, __ATOMIC_RELEASE);
+    if (vmm_unlikely(x->vmx->caps.ack)) {
+        after_posting(v, x);
+    }
     __asm__ volatile("sti" ::: "memory");
     if (vmm_unlikely(!x->apicv)) {
         follow_tpr(v, x);

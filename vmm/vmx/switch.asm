@@ -40,6 +40,20 @@ vmx_world_switch:
     vmwrite rax, rsp
     jmp .enter
 
+; void vmx_enter_gate(uint64_t handler): what the delivery of an interrupt does. Its IRETQ comes back.
+global vmx_enter_gate:function
+vmx_enter_gate:
+    mov rax, rsp
+    and rsp, -16                ; as the processor aligns it
+    mov ecx, ss
+    push rcx
+    push rax
+    pushfq
+    mov ecx, cs
+    push rcx
+    call rdi
+    ret
+
 ; HOST_RIP: every exit comes here, with the RSP of the entry.
 global vmx_exit_point
 vmx_exit_point:

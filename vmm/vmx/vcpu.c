@@ -25,6 +25,9 @@ static void free_pages(struct vcpu *v, struct vmx_vcpu *x)
     if (x->virtual_apic != NULL) {
         v->ops->pages_free(v->host, x->virtual_apic_pa, 1);
     }
+    if (x->posted != NULL) {
+        v->ops->pages_free(v->host, x->posted_pa, 1);
+    }
     if (x->pml != NULL) {
         v->ops->pages_free(v->host, x->pml_pa, 1);
     }
@@ -56,6 +59,10 @@ int vmx_vcpu_create(struct vcpu *v)
             free_pages(v, x);
             return -VMM_ENOMEM;
         }
+    }
+    if (vmx_posted_create(v, x) != 0) {
+        free_pages(v, x);
+        return -VMM_ENOMEM;
     }
     v->ends_at_deadline = (x->vmx->caps.pin & PIN_TIMER) != 0;
     vmx_vmclear(x->vmcs);
@@ -172,6 +179,11 @@ static void reset_controls(struct vmx_vcpu *x)
     }
     if ((caps->proc2 & PROC2_XSAVES) != 0) {
         vmcs_write64(VMCS_XSS_EXIT_BITMAP, 0); /* XSS is 0 in guests: no component to exit for */
+    }
+    if (x->posted != NULL) {
+        vmcs_write16(VMCS_POSTED_VECTOR, x->vmx->posted_vector);
+        vmcs_write64(VMCS_POSTED_DESCRIPTOR, x->posted_pa.v);
+        *x->posted = (struct vmx_posted){.control = 0};
     }
     if (caps->apicv) {
         vmx_apicv_reset(x);

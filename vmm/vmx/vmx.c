@@ -206,6 +206,8 @@ static int create(struct vmm *vmm, struct vmm_error *err)
     }
     error = vmx_caps_read(&vmx->caps, read_msr, NULL, option(vmm), &lacks);
     vmm_assert(vmm, error == 0); /* probe() saw the same MSRs */
+    vmx->posted = vmx->caps.posted && vmm->ops->cpu_post != NULL && vmm->ops->posted_vector != 0;
+    vmx->posted_vector = vmm->ops->posted_vector;
     vmx->closed_run = (uint32_t)(vmm->ops->cycles_khz * CLOSED_RUN_MS >> vmx->caps.timer_shift);
     vmx->cpu_count = cpu_count;
     for (unsigned i = 0; i < cpu_count; i++) {
@@ -247,7 +249,7 @@ static void describe(struct vmm *vmm, char *out, size_t size)
 {
     const struct vmx_caps *caps = &((const struct vmx *)vmm->arch)->caps;
 
-    vmm_format(vmm, out, size, "Intel VMX: EPT%s%s%s%s%s%s%s%s",
+    vmm_format(vmm, out, size, "Intel VMX: EPT%s%s%s%s%s%s%s%s%s",
                caps->page_1g ? " with 1 GiB pages" : "",
                caps->ept_ad ? ", accessed and dirty bits" : "",
                (caps->proc2 & PROC2_VPID) != 0 ? ", VPIDs" : "",
@@ -255,6 +257,7 @@ static void describe(struct vmm *vmm, char *out, size_t size)
                caps->apicv                           ? ", virtual interrupts"
                : (caps->proc & PROC_TPR_SHADOW) != 0 ? ", TPR shadow"
                                                      : "",
+               ((const struct vmx *)vmm->arch)->posted ? ", posted interrupts" : "",
                (caps->pin & PIN_TIMER) != 0 ? ", preemption timer" : "",
                (caps->proc2_offered & PROC2_PML) != 0 ? ", PML" : "",
                (caps->proc2 & PROC2_PAUSE_LOOP) != 0 ? ", PAUSE-loop exits" : "");
@@ -279,6 +282,7 @@ const struct vmm_backend vmx_backend = {
     .inject_nmi = vmx_inject_nmi,
     .nmi_allowed = vmx_nmi_allowed,
     .set_intr_window = vmx_set_intr_window,
+    .post = vmx_posted_post,
     .set_nmi_window = vmx_set_nmi_window,
     .withdraw_event = vmx_withdraw_event,
     .set_cr8_exits = vmx_set_cr8_exits,

@@ -22,6 +22,7 @@ struct vmx_caps {
     uint64_t cr0_fixed0, cr0_fixed1, cr4_fixed0, cr4_fixed1;
     uint64_t ept_vpid;
     bool page_1g, ept_ad, invept_single;
+    bool posted, ack;     /* post interrupts; acknowledge those that cause exits: posted.c */
     bool apicv;           /* the LAPIC's interrupts without exits, by the vCPU's mode: apicv.c */
     unsigned timer_shift; /* the preemption timer counts one for 1 << this of the TSC */
 };
@@ -43,6 +44,8 @@ struct vmx_cpu {
 struct vmx {
     struct vmx_caps caps;
     hpa_t msr_bitmap, msr_bitmap_x2apic; /* the second for a LAPIC whose MSRs need no exits */
+    uint8_t posted_vector;
+    bool posted;         /* processor and host can, and it is asked for */
     uint32_t closed_run; /* of the preemption timer: a run with the guest's interrupts off */
     unsigned cpu_count;
     struct vmx_cpu cpu[];
@@ -55,6 +58,13 @@ struct vmx_vm {
     hpa_t apic_page;       /* where the LAPIC's window leads to while all vCPUs use it; 0: none */
     bool apic_page_mapped; /* under the memory's lock */
     uint64_t ept_seen[];   /* by CPU: the nested tables' flush generation when it last flushed */
+};
+
+/* Posted-interrupt descriptor, table 30-1. */
+struct vmx_posted {
+    uint64_t requests[4];
+    uint32_t control;
+    uint32_t reserved[7];
 };
 
 struct vmx_vcpu {
@@ -87,7 +97,10 @@ struct vmx_vcpu {
     const struct vmx_vm *vm;
     uint64_t *pml; /* while writes are logged */
     hpa_t pml_pa;
-    bool logging; /* the controls are for that */
+    struct vmx_posted *posted; /* NULL: interrupts are not posted */
+    hpa_t posted_pa;
+    uint8_t acknowledged; /* interrupt that the exit took from the LAPIC; 0: none */
+    bool logging;         /* the controls are for that */
     bool dr_loaded;
     /* Protected mode without paging, which only an unrestricted guest may have: it runs with pages
      * that map all addresses to themselves (flat.c), and these are the guest's own values. */
@@ -136,6 +149,8 @@ static inline struct vcpu *vmx_switch(struct vcpu *v, uint64_t *host_rsp, bool l
     return again;
 }
 extern const char vmx_exit_point[]; /* HOST_RIP */
+/* What the delivery of an interrupt does; IRETQ comes back. */
+void vmx_enter_gate(uint64_t handler);
 
 /* --- caps.c: pure ----------------------------------------------------------------------------- */
 
@@ -213,6 +228,13 @@ void vmx_apicv_external(struct vcpu *v, struct vmx_vcpu *x); /* what waits is th
 void vmx_apicv_reset(struct vmx_vcpu *x);
 void vmx_apicv_decode_access(struct vmm_exit *e);
 void vmx_apicv_decode_write(struct vmx_vcpu *x, struct vmm_exit *e);
+
+/* --- posted.c --------------------------------------------------------------------------------- */
+
+int vmx_posted_create(struct vcpu *v, struct vmx_vcpu *x);
+bool vmx_posted_post(struct vcpu *v);
+/* What was posted and not delivered is requested as without all this. */
+void vmx_posted_collect(struct vcpu *v, struct vmx_posted *p);
 
 /* --- pml.c ------------------------------------------------------------------------------------ */
 

@@ -145,6 +145,11 @@ struct vmm_host_ops {
     const struct vmm_host_chars *chars;
     const struct vmm_host_store *store;
 
+    /* An interrupt vector whose handler does nothing, and how to send it to another CPU: for posted
+     * interrupts on processors that have them. Any context. 0, NULL: none. */
+    uint8_t posted_vector;
+    void (*cpu_post)(void *host, unsigned cpu);
+
     /* The text of a host option ("svm.features"), NULL: not given. The hook itself may be NULL. */
     const char *(*option)(void *host, const char *name);
 };
