@@ -62,3 +62,15 @@ def test_own_kernel_by_multiboot_1(machine, scratch):
     node.expect(r"boot: multiboot1 by Orthocone")
     node.expect(r"memory: node 0: 6\d MiB")
     end_both(node)
+
+
+def test_own_kernel_by_pvh(machine, scratch):
+    tree = Tree(scratch / "tree")
+    tree.add("inner.elf", KERNEL)
+    vm = own_manifest("inner")
+    vm["boot-source"]["protocol"] = "pvh"
+    tree.add_vm(vm)
+    node = machine(**tree.arguments())
+    node.expect(r"boot: pvh by PVH")
+    node.expect(r"cpu: 2 of 2 online")
+    end_both(node)
