@@ -44,7 +44,7 @@ $(build)/orthocone.rom: $(rom)/reset.bin $(rom)/loader.bin $(rom-kernel) $(addpr
 		--kernel A=$(rom-kernel) --kernel B=$(rom-kernel) --cmdline '$(CMDLINE)' \
 		--tree $(image-tree)/boot --files $(rom-files)
 
-$(build)/orthocone-small.rom: $(rom)/reset.bin $(rom)/loader.bin $(rom-kernel) tools/romtool boot/rom/rom.mk
+$(build)/orthocone-small.rom: $(rom)/reset.bin $(rom)/loader.bin $(rom-kernel) tools/romtool boot/rom/rom.mk $(build)/iso-text
 	$(quiet)tools/romtool create $@ --size 512 --reset $(rom)/reset.bin --loader $(rom)/loader.bin \
 		--kernel A=$(rom-kernel) --cmdline '$(CMDLINE)'
 
