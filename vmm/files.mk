@@ -29,10 +29,11 @@ vmm-y += core/describe.c
 cflags-vmm/core/describe.c := $(zydis-flags)
 
 # guest loaders, manifest
-vmm-y += load/load.c load/boot.c load/linux.c load/linux_enter.c load/flat.c load/services.c load/elf.c load/multiboot.c load/multiboot2.c load/pvh.c load/firmware.c load/e820.c load/manifest.c load/manifest_text.c
+vmm-y += load/load.c load/boot.c load/linux.c load/linux_enter.c load/flat.c load/services.c load/elf.c load/multiboot.c load/multiboot2.c load/pvh.c load/firmware.c load/e820.c load/manifest.c load/manifest_reader.c load/manifest_text.c
 cflags-vmm/load/manifest.c := $(cjson-flags)
+cflags-vmm/load/manifest_reader.c := $(cjson-flags)
 cflags-vmm/load/manifest_text.c := $(cjson-flags)
-fp-y += vmm/load/manifest.c
+fp-y += vmm/load/manifest.c vmm/load/manifest_reader.c
 
 # paravirtual interface
 vmm-y += para/kvmclock.c para/steal.c para/hypercall.c para/kvm_calls.c

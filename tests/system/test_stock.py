@@ -16,16 +16,17 @@ KERNELS = {  # kernel, initial RAM disk, what uname -m says
 }
 
 
-def boot(machine, scratch, kernel, *, module=None, args="", vcpus=1, memory=64, power="stop", **more):
+def boot(machine, scratch, kernel, *, module=None, args="", vcpus=1, memory=64, power="stop",
+         protocol=None):
     tree = Tree(scratch / "tree")
-    source = {"kernel_image_path": "kernel", "boot_args": args}
+    source = {"kernel_image_path": "kernel", "boot_args": args} | ({"protocol": protocol} if protocol else {})
     tree.add("kernel", kernel)
     if module:
         source["initrd_path"] = "module"
         tree.add("module", module)
     tree.add_vm({"name": "stock", "boot-source": source, "power": power, "cpus": [n % 2 for n in range(1, vcpus + 1)],
                  "machine-config": {"vcpu_count": vcpus, "mem_size_mib": memory}})
-    return machine(**tree.arguments(), **more)
+    return machine(**tree.arguments())
 
 
 def leave(node, state="running"):
@@ -45,8 +46,18 @@ def test_linux(machine, scratch, name, vcpus):
     assert node.run("uname -m", GUEST) == architecture
     assert int(node.run("nproc", GUEST)) == vcpus
     assert node.run("dmesg | grep -E 'WARNING|BUG|Call Trace|stall|lockup'", GUEST, LINUX_BOOT) == ""
-    node.sendline("poweroff")
-    assert node.wait(LINUX_BOOT) == 0
+    end(node)
+
+
+def test_linux_by_its_setup_code(machine, scratch):
+    """The 16-bit entry: what BIOS services there are is all that this kernel learns of its memory."""
+    kernel, initrd, _ = KERNELS["cloud"]
+    node = boot(machine, scratch, kernel, module=initrd, args="console=ttyS0", memory=192, power="node",
+                protocol="linux16")
+    guest_shell(node)
+    assert 150 * 1024 < int(node.run("awk '/MemTotal/ {print $2}' /proc/meminfo", GUEST)) <= 192 * 1024
+    assert node.run("dmesg | grep -c 'BIOS-e820: .*usable'", GUEST) == "2"
+    end(node)
 
 
 def test_memtest86(machine, scratch):

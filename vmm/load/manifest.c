@@ -3,254 +3,19 @@
 #include <cJSON.h>
 
 #include "core/vm.h"
+#include "load/manifest_reader.h"
 #include "load/manifest_text.h"
 
 #define TEXT_MAX    65536
 #define MEM_MIB_MIN 2
 #define MEM_MIB_MAX (1 << 24) /* 16 TiB */
 #define NODE_MAX    63
-#define PATH_MAX    64
 
-struct reader {
-    struct vmm *vmm;
-    const char *file, *text;
-    size_t length;
-    const cJSON *root;
-    struct vm_config *config;
-    struct vmm_error *err;
-};
-
-/* A member's place for messages: "machine-config.mem_size_mib". */
-struct path {
-    char text[PATH_MAX];
-};
-
-struct key {
-    const char *name;
-    bool required;
-    int (*take)(struct reader *r, const cJSON *item, const struct path *path);
-};
-
-/* Members of one object. */
-struct schema {
-    const struct key *key;
-    unsigned count;
-};
-
-/* --- messages ------------------------------------------------------------------------------------
- */
-
-static int fail_at(struct reader *r, const cJSON *item, const struct path *path, const char *fmt,
-                   ...) VMM_PRINTF(4, 5);
-
-static int fail_at(struct reader *r, const cJSON *item, const struct path *path, const char *fmt,
-                   ...)
-{
-    size_t offset = manifest_offset_of(r->text, r->length, r->root, item);
-    struct manifest_place place = manifest_place_of(r->text, offset);
-    char why[160];
-    va_list ap;
-
-    va_start(ap, fmt);
-    r->vmm->ops->format(r->vmm->host, why, sizeof(why), fmt, ap);
-    va_end(ap);
-    for (char *c = why; *c != '\0'; c++) { /* what the manifest says is not to move the cursor */
-        *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c;
-    }
-    return vmm_fail(r->vmm, r->err, VMM_EINVAL, "%s: line %u: %s%s%s", r->file, place.line,
-                    path->text, path->text[0] != '\0' ? ": " : "", why);
-}
-
-static int fail_syntax(struct reader *r, size_t offset, const char *why)
-{
-    struct manifest_place place = manifest_place_of(r->text, offset);
-
-    return vmm_fail(r->vmm, r->err, VMM_EINVAL, "%s: line %u, column %u: %s", r->file, place.line,
-                    place.column, why);
-}
-
-static struct path join(struct reader *r, const struct path *outer, const char *name)
-{
-    struct path p;
-
-    vmm_format(r->vmm, p.text, sizeof(p.text), "%s%s%s", outer->text,
-               outer->text[0] != '\0' ? "." : "", name);
-    return p;
-}
-
-static const char *type_name(const cJSON *item)
-{
-    if (cJSON_IsString(item)) {
-        return "a string";
-    }
-    if (cJSON_IsNumber(item)) {
-        return "a number";
-    }
-    if (cJSON_IsBool(item)) {
-        return "true or false";
-    }
-    if (cJSON_IsObject(item)) {
-        return "an object";
-    }
-    return cJSON_IsArray(item) ? "a list" : "null";
-}
-
-static int wrong_type(struct reader *r, const cJSON *item, const struct path *path,
-                      const char *wanted)
-{
-    return fail_at(r, item, path, "must be %s, not %s", wanted, type_name(item));
-}
-
-/* --- objects and their keys ----------------------------------------------------------------------
- */
-
-static unsigned min_unsigned(unsigned a, unsigned b)
-{
-    return a < b ? a : b;
-}
-
-/* How many letters must change, come or go (Levenshtein), of the first 31. */
-static unsigned distance(const char *a, const char *b)
-{
-    unsigned row[32];
-    unsigned width = min_unsigned((unsigned)__builtin_strlen(b), 31);
-
-    for (unsigned i = 0; i <= width; i++) {
-        row[i] = i;
-    }
-    for (unsigned n = 1; *a != '\0' && n < 32; a++, n++) {
-        unsigned diagonal = row[0];
-
-        row[0] = n;
-        for (unsigned i = 1; i <= width; i++) {
-            unsigned replaced = diagonal + (*a != b[i - 1]);
-
-            diagonal = row[i];
-            row[i] = min_unsigned(replaced, min_unsigned(row[i], row[i - 1]) + 1);
-        }
-    }
-    return row[width];
-}
-
-static const struct key *find_key(const struct schema *s, const char *name)
-{
-    for (unsigned i = 0; i < s->count; i++) {
-        if (__builtin_strcmp(s->key[i].name, name) == 0) {
-            return &s->key[i];
-        }
-    }
-    return NULL;
-}
-
-static const struct key *nearest_key(const struct schema *s, const char *name)
-{
-    const struct key *best = &s->key[0];
-
-    for (unsigned i = 1; i < s->count; i++) {
-        if (distance(name, s->key[i].name) < distance(name, best->name)) {
-            best = &s->key[i];
-        }
-    }
-    return best;
-}
-
-static bool is_repeated(const cJSON *object, const cJSON *member)
-{
-    for (const cJSON *c = object->child; c != member; c = c->next) {
-        if (__builtin_strcmp(c->string, member->string) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool has_member(const cJSON *object, const char *name)
-{
-    for (const cJSON *c = object->child; c != NULL; c = c->next) {
-        if (__builtin_strcmp(c->string, name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int take_object(struct reader *r, const cJSON *object, const struct path *path,
-                       const struct schema *s)
-{
-    if (!cJSON_IsObject(object)) {
-        return wrong_type(r, object, path, "an object");
-    }
-    for (const cJSON *c = object->child; c != NULL; c = c->next) {
-        if (find_key(s, c->string) == NULL) {
-            return fail_at(r, c, path, "unknown key \"%.40s\", the nearest is \"%s\"", c->string,
-                           nearest_key(s, c->string)->name);
-        }
-        if (is_repeated(object, c)) {
-            return fail_at(r, c, path, "key \"%s\" is there twice", c->string);
-        }
-    }
-    for (unsigned i = 0; i < s->count; i++) {
-        if (s->key[i].required && !has_member(object, s->key[i].name)) {
-            return fail_at(r, object, path, "key \"%s\" is missing", s->key[i].name);
-        }
-    }
-    /* In the schema's order, so that a later key can rely on an earlier one. */
-    for (unsigned i = 0; i < s->count; i++) {
-        const cJSON *c = object->child;
-
-        while (c != NULL && __builtin_strcmp(c->string, s->key[i].name) != 0) {
-            c = c->next;
-        }
-        if (c != NULL) {
-            struct path inner = join(r, path, c->string);
-            int error = s->key[i].take(r, c, &inner);
-
-            if (error != 0) {
-                return error;
-            }
-        }
-    }
-    return 0;
-}
-
-/* --- values --------------------------------------------------------------------------------------
- */
-
-static int take_number(struct reader *r, const cJSON *item, const struct path *path, long min,
-                       long max, long *out)
-{
-    if (!cJSON_IsNumber(item)) {
-        return wrong_type(r, item, path, "a number");
-    }
-    if (!(item->valuedouble >= (double)min && item->valuedouble <= (double)max) ||
-        (double)(long)item->valuedouble != item->valuedouble) {
-        return fail_at(r, item, path, "must be a whole number from %ld to %ld", min, max);
-    }
-    *out = (long)item->valuedouble;
-    return 0;
-}
-
-static int take_string(struct reader *r, const cJSON *item, const struct path *path, char *out,
-                       size_t room)
-{
-    size_t length;
-
-    if (!cJSON_IsString(item)) {
-        return wrong_type(r, item, path, "a string");
-    }
-    length = __builtin_strlen(item->valuestring);
-    if (length >= room) {
-        return fail_at(r, item, path, "%zu characters, at most %zu are possible", length, room - 1);
-    }
-    __builtin_memcpy(out, item->valuestring, length + 1);
-    return 0;
-}
-
-static int take_path(struct reader *r, const cJSON *item, const struct path *path, char *out,
-                     size_t room)
+static int take_path(struct manifest_reader *r, const cJSON *item, const struct manifest_path *path,
+                     char *out, size_t room)
 {
     const struct vmm_host_files *files = r->vmm->ops->files;
-    int error = take_string(r, item, path, out, room);
+    int error = manifest_take_string(r, item, path, out, room);
     const void *data;
     uint64_t size;
 
@@ -258,10 +23,10 @@ static int take_path(struct reader *r, const cJSON *item, const struct path *pat
         return error;
     }
     if (out[0] == '\0') {
-        return fail_at(r, item, path, "is empty");
+        return manifest_fail(r, item, path, "is empty");
     }
     if (files == NULL || files->open(r->vmm->host, out, &data, &size) != 0) {
-        return fail_at(r, item, path, "%s: no such file", out);
+        return manifest_fail(r, item, path, "%s: no such file", out);
     }
     files->close(r->vmm->host, out, data);
     return 0;
@@ -276,50 +41,55 @@ static bool is_name_character(char c)
            c == '_' || c == '.';
 }
 
-static int take_name(struct reader *r, const cJSON *item, const struct path *path)
+static int take_name(struct manifest_reader *r, const cJSON *item, const struct manifest_path *path)
 {
     char *name = r->config->name;
-    int error = take_string(r, item, path, name, sizeof(r->config->name));
+    int error = manifest_take_string(r, item, path, name, sizeof(r->config->name));
 
     if (error != 0) {
         return error;
     }
     if (name[0] == '\0') {
-        return fail_at(r, item, path, "is empty");
+        return manifest_fail(r, item, path, "is empty");
     }
     for (const char *c = name; *c != '\0'; c++) {
         if (!is_name_character(*c)) {
-            return fail_at(r, item, path,
-                           "only letters, digits, \"-\", \"_\" and \".\" are possible");
+            return manifest_fail(r, item, path,
+                                 "only letters, digits, \"-\", \"_\" and \".\" are possible");
         }
     }
     if (vmm_vm_find(r->vmm, name) != NULL) {
-        return fail_at(r, item, path, "a VM named \"%s\" exists already", name);
+        return manifest_fail(r, item, path, "a VM named \"%s\" exists already", name);
     }
     return 0;
 }
 
-static int take_kernel(struct reader *r, const cJSON *item, const struct path *path)
+static int take_kernel(struct manifest_reader *r, const cJSON *item,
+                       const struct manifest_path *path)
 {
     return take_path(r, item, path, r->config->kernel_path, sizeof(r->config->kernel_path));
 }
 
-static int take_firmware(struct reader *r, const cJSON *item, const struct path *path)
+static int take_firmware(struct manifest_reader *r, const cJSON *item,
+                         const struct manifest_path *path)
 {
     return take_path(r, item, path, r->config->firmware_path, sizeof(r->config->firmware_path));
 }
 
-static int take_initrd(struct reader *r, const cJSON *item, const struct path *path)
+static int take_initrd(struct manifest_reader *r, const cJSON *item,
+                       const struct manifest_path *path)
 {
     return take_path(r, item, path, r->config->initrd_path, sizeof(r->config->initrd_path));
 }
 
-static int take_boot_args(struct reader *r, const cJSON *item, const struct path *path)
+static int take_boot_args(struct manifest_reader *r, const cJSON *item,
+                          const struct manifest_path *path)
 {
-    return take_string(r, item, path, r->config->boot_args, sizeof(r->config->boot_args));
+    return manifest_take_string(r, item, path, r->config->boot_args, sizeof(r->config->boot_args));
 }
 
-static int take_protocol(struct reader *r, const cJSON *item, const struct path *path)
+static int take_protocol(struct manifest_reader *r, const cJSON *item,
+                         const struct manifest_path *path)
 {
     static const char *const name_table[] = {
         [VM_PROTOCOL_LINUX64] = "linux64",     [VM_PROTOCOL_LINUX32] = "linux32",
@@ -329,7 +99,7 @@ static int take_protocol(struct reader *r, const cJSON *item, const struct path 
     };
 
     if (!cJSON_IsString(item)) {
-        return wrong_type(r, item, path, "a string");
+        return manifest_wrong_type(r, item, path, "a string");
     }
     for (unsigned i = VM_PROTOCOL_AUTO + 1; i < VMM_ARRAY_COUNT(name_table); i++) {
         if (__builtin_strcmp(item->valuestring, name_table[i]) == 0) {
@@ -337,19 +107,20 @@ static int take_protocol(struct reader *r, const cJSON *item, const struct path 
             return 0;
         }
     }
-    return fail_at(
+    return manifest_fail(
         r, item, path,
         "must be linux64, linux32, linux16, pvh, multiboot, multiboot2, flat32 or flat16");
 }
 
 /* "0x7c00": JSON has no hexadecimal numbers. */
-static int take_load_address(struct reader *r, const cJSON *item, const struct path *path)
+static int take_load_address(struct manifest_reader *r, const cJSON *item,
+                             const struct manifest_path *path)
 {
     const char *c = cJSON_IsString(item) ? item->valuestring : "";
     uint64_t value = 0;
 
     if (c[0] != '0' || c[1] != 'x' || c[2] == '\0' || __builtin_strlen(c) > 10) {
-        return fail_at(r, item, path, "must be a string such as \"0x100000\", below 4 GiB");
+        return manifest_fail(r, item, path, "must be a string such as \"0x100000\", below 4 GiB");
     }
     for (c += 2; *c != '\0'; c++) {
         char lower = (char)(*c | 0x20);
@@ -359,189 +130,199 @@ static int take_load_address(struct reader *r, const cJSON *item, const struct p
         } else if (lower >= 'a' && lower <= 'f') {
             value = value << 4 | (uint64_t)(lower - 'a' + 10);
         } else {
-            return fail_at(r, item, path, "\"%.1s\" is no hexadecimal digit", c);
+            return manifest_fail(r, item, path, "\"%.1s\" is no hexadecimal digit", c);
         }
     }
     r->config->load_address = value;
     return 0;
 }
 
-static int take_vcpu_count(struct reader *r, const cJSON *item, const struct path *path)
+static int take_vcpu_count(struct manifest_reader *r, const cJSON *item,
+                           const struct manifest_path *path)
 {
     long count = 0;
-    int error = take_number(r, item, path, 1, VMM_VCPUS_MAX, &count);
+    int error = manifest_take_number(r, item, path, 1, VMM_VCPUS_MAX, &count);
 
     r->config->vcpu_count = (unsigned)count;
     return error;
 }
 
-static int take_mem_size(struct reader *r, const cJSON *item, const struct path *path)
+static int take_mem_size(struct manifest_reader *r, const cJSON *item,
+                         const struct manifest_path *path)
 {
     uint64_t available = r->vmm->ops->pages_available(r->vmm->host);
     long mib = 0;
-    int error = take_number(r, item, path, MEM_MIB_MIN, MEM_MIB_MAX, &mib);
+    int error = manifest_take_number(r, item, path, MEM_MIB_MIN, MEM_MIB_MAX, &mib);
 
     if (error != 0) {
         return error;
     }
     r->config->mem_bytes = VMM_MIB(mib);
     if (r->config->mem_bytes > available) {
-        return fail_at(r, item, path, "%ld MiB asked, %llu MiB free", mib,
-                       (unsigned long long)(available >> 20));
+        return manifest_fail(r, item, path, "%ld MiB asked, %llu MiB free", mib,
+                             (unsigned long long)(available >> 20));
     }
     return 0;
 }
 
-static int take_cpus(struct reader *r, const cJSON *item, const struct path *path)
+static int take_cpus(struct manifest_reader *r, const cJSON *item, const struct manifest_path *path)
 {
     unsigned cpu_count = r->vmm->ops->cpu_count(r->vmm->host);
     unsigned n = 0;
 
     if (!cJSON_IsArray(item)) {
-        return wrong_type(r, item, path, "a list");
+        return manifest_wrong_type(r, item, path, "a list");
     }
     for (const cJSON *c = item->child; c != NULL; c = c->next, n++) {
         long cpu = 0;
         int error;
 
         if (n == r->config->vcpu_count) {
-            return fail_at(r, c, path, "more CPUs than the VM's %u", n);
+            return manifest_fail(r, c, path, "more CPUs than the VM's %u", n);
         }
-        error = take_number(r, c, path, 0, INT32_MAX, &cpu);
+        error = manifest_take_number(r, c, path, 0, INT32_MAX, &cpu);
         if (error != 0) {
             return error;
         }
         if (cpu >= (long)cpu_count) {
-            return fail_at(r, c, path, "cpu %ld: this node has CPUs 0-%u", cpu, cpu_count - 1);
+            return manifest_fail(r, c, path, "cpu %ld: this node has CPUs 0-%u", cpu,
+                                 cpu_count - 1);
         }
         r->config->cpu[n] = (int)cpu;
     }
     if (n != r->config->vcpu_count) {
-        return fail_at(r, item, path, "%u named, the VM has %u", n, r->config->vcpu_count);
+        return manifest_fail(r, item, path, "%u named, the VM has %u", n, r->config->vcpu_count);
     }
     return 0;
 }
 
 /* One node, or a list of those that RAM is divided among. */
-static int take_numa_node(struct reader *r, const cJSON *item, const struct path *path)
+static int take_numa_node(struct manifest_reader *r, const cJSON *item,
+                          const struct manifest_path *path)
 {
     struct vm_config *c = r->config;
     long node = 0;
     int error = 0;
 
     if (!cJSON_IsArray(item)) {
-        error = take_number(r, item, path, 0, NODE_MAX, &node);
+        error = manifest_take_number(r, item, path, 0, NODE_MAX, &node);
         c->node = (int)node;
         return error;
     }
     for (const cJSON *n = item->child; error == 0 && n != NULL; n = n->next) {
         if (c->ram_node_count == VM_RAM_NODES_MAX) {
-            return fail_at(r, n, path, "more than %u nodes", VM_RAM_NODES_MAX);
+            return manifest_fail(r, n, path, "more than %u nodes", VM_RAM_NODES_MAX);
         }
-        error = take_number(r, n, path, 0, NODE_MAX, &node);
+        error = manifest_take_number(r, n, path, 0, NODE_MAX, &node);
         c->ram_node[c->ram_node_count++] = (uint8_t)node;
     }
     if (error == 0 && c->ram_node_count == 0) {
-        return fail_at(r, item, path, "no node in the list");
+        return manifest_fail(r, item, path, "no node in the list");
     }
     return error;
 }
 
-static int take_lazy_memory(struct reader *r, const cJSON *item, const struct path *path)
+static int take_lazy_memory(struct manifest_reader *r, const cJSON *item,
+                            const struct manifest_path *path)
 {
     if (!cJSON_IsBool(item)) {
-        return wrong_type(r, item, path, "true or false");
+        return manifest_wrong_type(r, item, path, "true or false");
     }
     r->config->lazy_memory = cJSON_IsTrue(item);
     return 0;
 }
 
-static int take_power(struct reader *r, const cJSON *item, const struct path *path)
+static int take_power(struct manifest_reader *r, const cJSON *item,
+                      const struct manifest_path *path)
 {
     if (!cJSON_IsString(item)) {
-        return wrong_type(r, item, path, "a string");
+        return manifest_wrong_type(r, item, path, "a string");
     }
     if (__builtin_strcmp(item->valuestring, "stop") == 0) {
         r->config->power = VM_POWER_STOP;
     } else if (__builtin_strcmp(item->valuestring, "node") == 0) {
         r->config->power = VM_POWER_NODE;
     } else {
-        return fail_at(r, item, path, "must be \"stop\" or \"node\"");
+        return manifest_fail(r, item, path, "must be \"stop\" or \"node\"");
     }
     return 0;
 }
 
-static const struct key boot_source_table[] = {
+static const struct manifest_key boot_source_table[] = {
     {"kernel_image_path", false, take_kernel}, {"initrd_path", false, take_initrd},
     {"boot_args", false, take_boot_args},      {"firmware_path", false, take_firmware},
     {"protocol", false, take_protocol},        {"load_address", false, take_load_address},
 };
 
-static int take_balloon_size(struct reader *r, const cJSON *item, const struct path *path)
+static int take_balloon_size(struct manifest_reader *r, const cJSON *item,
+                             const struct manifest_path *path)
 {
     long mib = 0;
-    int error = take_number(r, item, path, 0, MEM_MIB_MAX, &mib);
+    int error = manifest_take_number(r, item, path, 0, MEM_MIB_MAX, &mib);
 
     r->config->balloon_bytes = VMM_MIB(mib);
     return error;
 }
 
-static const struct key balloon_table[] = {
+static const struct manifest_key balloon_table[] = {
     {"amount_mib", true, take_balloon_size},
 };
 
-static int take_balloon(struct reader *r, const cJSON *item, const struct path *path)
+static int take_balloon(struct manifest_reader *r, const cJSON *item,
+                        const struct manifest_path *path)
 {
-    const struct schema s = {balloon_table, VMM_ARRAY_COUNT(balloon_table)};
-    int error = take_object(r, item, path, &s);
+    const struct manifest_schema s = {balloon_table, VMM_ARRAY_COUNT(balloon_table)};
+    int error = manifest_take_object(r, item, path, &s);
 
     if (error == 0 && r->config->mem_bytes != 0 &&
         r->config->balloon_bytes >= r->config->mem_bytes) {
-        return fail_at(r, item, path, "all of the VM's memory asked, or more");
+        return manifest_fail(r, item, path, "all of the VM's memory asked, or more");
     }
     return error;
 }
 
-static const struct key machine_config_table[] = {
+static const struct manifest_key machine_config_table[] = {
     {"vcpu_count", true, take_vcpu_count},
     {"mem_size_mib", true, take_mem_size},
 };
 
-static int take_boot_source(struct reader *r, const cJSON *item, const struct path *path)
+static int take_boot_source(struct manifest_reader *r, const cJSON *item,
+                            const struct manifest_path *path)
 {
-    const struct schema s = {boot_source_table, VMM_ARRAY_COUNT(boot_source_table)};
+    const struct manifest_schema s = {boot_source_table, VMM_ARRAY_COUNT(boot_source_table)};
     const struct vm_config *c = r->config;
-    int error = take_object(r, item, path, &s);
+    int error = manifest_take_object(r, item, path, &s);
     bool flat = c->protocol == VM_PROTOCOL_FLAT32 || c->protocol == VM_PROTOCOL_FLAT16;
 
     if (error != 0) {
         return error;
     }
-    if (flat != has_member(item, "load_address")) {
-        return fail_at(r, item, path,
-                       flat ? "key \"load_address\" is missing"
-                            : "\"load_address\" goes with protocol flat32 or flat16");
+    if (flat != manifest_has(item, "load_address")) {
+        return manifest_fail(r, item, path,
+                             flat ? "key \"load_address\" is missing"
+                                  : "\"load_address\" goes with protocol flat32 or flat16");
     }
     if (c->firmware_path[0] == '\0') {
         return c->kernel_path[0] != '\0'
                    ? 0
-                   : fail_at(r, item, path, "key \"kernel_image_path\" is missing");
+                   : manifest_fail(r, item, path, "key \"kernel_image_path\" is missing");
     }
     if (c->kernel_path[0] != '\0' || c->initrd_path[0] != '\0' || c->boot_args[0] != '\0' ||
         c->protocol != VM_PROTOCOL_AUTO) {
-        return fail_at(r, item, path, "\"firmware_path\" stands alone");
+        return manifest_fail(r, item, path, "\"firmware_path\" stands alone");
     }
     return 0;
 }
 
-static int take_machine_config(struct reader *r, const cJSON *item, const struct path *path)
+static int take_machine_config(struct manifest_reader *r, const cJSON *item,
+                               const struct manifest_path *path)
 {
-    const struct schema s = {machine_config_table, VMM_ARRAY_COUNT(machine_config_table)};
+    const struct manifest_schema s = {machine_config_table, VMM_ARRAY_COUNT(machine_config_table)};
 
-    return take_object(r, item, path, &s);
+    return manifest_take_object(r, item, path, &s);
 }
 
-static const struct key root_table[] = {
+static const struct manifest_key root_table[] = {
     {"name", true, take_name},
     {"machine-config", true, take_machine_config},
     {"boot-source", true, take_boot_source},
@@ -552,43 +333,44 @@ static const struct key root_table[] = {
     {"power", false, take_power},
 };
 
-static int take_root(struct reader *r)
+static int take_root(struct manifest_reader *r)
 {
-    const struct schema s = {root_table, VMM_ARRAY_COUNT(root_table)};
-    const struct path top = {""};
+    const struct manifest_schema s = {root_table, VMM_ARRAY_COUNT(root_table)};
+    const struct manifest_path top = {""};
 
     *r->config = (struct vm_config){.node = -1, .power = VM_POWER_STOP};
     for (unsigned i = 0; i < VMM_VCPUS_MAX; i++) {
         r->config->cpu[i] = -1;
     }
-    return take_object(r, r->root, &top, &s);
+    return manifest_take_object(r, r->root, &top, &s);
 }
 
 /* --- text to tree --------------------------------------------------------------------------------
  */
 
-static int parse_text(struct reader *r, cJSON **tree)
+static int parse_text(struct manifest_reader *r, cJSON **tree)
 {
     const char *end = NULL;
     size_t offset = 0;
     const char *why = manifest_check_text(r->text, r->length, &offset);
 
     if (why != NULL) {
-        return fail_syntax(r, offset, why);
+        return manifest_fail_syntax(r, offset, why);
     }
     *tree = cJSON_ParseWithLengthOpts(r->text, r->length, &end, false);
     offset = end != NULL ? (size_t)(end - r->text) : 0;
     if (*tree == NULL) {
         bool at_end = r->length == 0 || offset + 1 >= r->length;
 
-        return fail_syntax(r, offset, at_end ? "the text ends too early" : "not JSON from here on");
+        return manifest_fail_syntax(r, offset,
+                                    at_end ? "the text ends too early" : "not JSON from here on");
     }
     while (offset < r->length && (unsigned char)r->text[offset] <= ' ') {
         offset++;
     }
     if (offset < r->length) {
         cJSON_Delete(*tree);
-        return fail_syntax(r, offset, "something follows the end of the manifest");
+        return manifest_fail_syntax(r, offset, "something follows the end of the manifest");
     }
     return 0;
 }
@@ -596,7 +378,7 @@ static int parse_text(struct reader *r, cJSON **tree)
 int vmm_manifest_parse(struct vmm *vmm, const char *file_name, const char *text, size_t length,
                        struct vm_config *out, struct vmm_error *err)
 {
-    struct reader r = {
+    struct manifest_reader r = {
         .vmm = vmm, .file = file_name, .text = text, .length = length, .config = out, .err = err};
     cJSON *tree = NULL;
     int error;
