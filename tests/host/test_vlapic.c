@@ -495,7 +495,7 @@ static void paravirtual_eoi(void **state)
     *word = 0; /* the guest's EOI */
     vlapic_accept(a, 0x41, false);
     assert_int_equal(vmm_irq_pending(f->vcpu), 0x41);
-    assert_int_equal(get(f, PPR), 0);
+    assert_int_equal(apic_get(f, PPR), 0);
 
     /* One that waits for the end: it has to be a real one. */
     assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x41);
@@ -503,30 +503,30 @@ static void paravirtual_eoi(void **state)
     vlapic_accept(a, 0x42, false);
     assert_int_equal(vmm_irq_pending(f->vcpu), -1);
     assert_int_equal(*word, 0);
-    set(f, EOI, 0);
+    apic_set(f, EOI, 0);
     assert_int_equal(vmm_irq_pending(f->vcpu), 0x42);
 
     /* Two at once: none is offered while the other is requested. */
     vlapic_accept(a, 0x71, false);
     assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x71);
     assert_int_equal(*word, 0);
-    set(f, EOI, 0);
+    apic_set(f, EOI, 0);
     assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x42);
     assert_int_equal(*word, 1);
-    set(f, EOI, 0); /* by a guest that does not look at the bit */
+    apic_set(f, EOI, 0); /* by a guest that does not look at the bit */
     assert_int_equal(*word, 0);
-    assert_int_equal(get(f, ISR + 0x20), 0);
+    assert_int_equal(apic_get(f, ISR + 0x20), 0);
 
     vlapic_accept(a, 0x51, true); /* the IOAPIC waits for this one */
     assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x51);
     assert_int_equal(*word, 0);
-    set(f, EOI, 0);
+    apic_set(f, EOI, 0);
 
     vlapic_accept(a, 0x52, false);
     assert_int_equal(vmm_irq_acknowledge(f->vcpu), 0x52);
     assert_true(vlapic_pv_eoi_set(f->vcpu, 0)); /* switched off with one in service */
     assert_int_equal(*word, 0);
-    assert_int_equal(get(f, ISR + 0x20), 1u << (0x52 % 32));
+    assert_int_equal(apic_get(f, ISR + 0x20), 1u << (0x52 % 32));
     fixture_destroy(f);
 }
 
