@@ -159,7 +159,7 @@ kbench-image: | $(third-party-headers) # the same without debug checks, for figu
 	$(quiet)$(MAKE) KTEST=bench $(build)/orthocone-bench.elf
 
 .PHONY: test
-test: all iso disk coreboot rom-images ktest-image host-tests guests stock-guests ## run all tests
+test: all iso disk coreboot rom-images ktest-image host-tests guests stock-guests ## run all tests; TESTS= and MACHINE= choose
 	$(quiet)QEMU='$(QEMU)' tests/run $(TESTS)
 
 .PHONY: check

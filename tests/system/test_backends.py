@@ -1,13 +1,15 @@
 """Linux on each back end and machine: the same guest, the same checks."""
 
+import os
 import re
 import time
 
+import pexpect
 import pytest
-from lib.machine import BUILD
+from lib.machine import BUILD, TOP
 from lib.vm import KERNEL, Tree, linux_manifest, manifest
 
-from session import GUEST, command, guest_shell, to_node, vm_states
+from session import GUEST, KEY_CONSOLE, command, guest_shell, to_node, vm_states
 
 # Bochs is ten times slower than QEMU; its clocks are as slow, so nothing in the guest times out.
 SECONDS = 400
@@ -36,12 +38,25 @@ def test_linux(machine, scratch, vcpus, kind):
     check_and_power_off(node, vcpus)
 
 
-@pytest.mark.parametrize("kind", ["bochs-vmx"])
-def test_image_boots(machine, kind):
-    """The real path: BIOS, CD, GRUB, the image as it is delivered, its own virtual machine."""
-    node = machine(kind, iso=BUILD / "orthocone.iso", cpus=2, memory="512M", timeout=SECONDS)
-    node.expect(r"boot: multiboot2 by GRUB")
-    check_and_power_off(node, 1)
+@pytest.mark.parametrize("kind", ["bochs-vmx", "bochs-svm"])
+def test_make_run(scratch, kind):
+    """What "make run MACHINE=..." runs: BIOS, CD, GRUB, the image as it is delivered, its VM's console on the terminal."""
+    command_line = [str(TOP / "tools/bochs"), kind, str(BUILD / "orthocone.iso")]
+    run = pexpect.spawn("/usr/bin/python3", command_line, timeout=SECONDS, encoding="utf-8", codec_errors="replace",
+                        env={**os.environ, "SCRATCH": str(scratch / "machine")})
+    with open(scratch / "terminal.log", "w") as run.logfile_read:
+        run.expect(r"boot: multiboot2 by GRUB")
+        run.expect(GUEST)
+        run.sendline("echo $((6 * 7)) $(nproc)")
+        run.expect(r"\n42 1\r")
+        run.send(KEY_CONSOLE)
+        run.expect(r"\[console: shell")
+        run.send(KEY_CONSOLE)
+        run.expect(r"\[console: linux")
+        run.sendline("poweroff")
+        run.expect(pexpect.EOF)
+        run.close()
+    assert run.exitstatus == 0
 
 
 def start_guest(machine, scratch, kind, vm, line=""):
@@ -131,4 +146,31 @@ def test_eoi_needs_no_exits(machine, scratch, line, exits_for):
     node = start_guest(machine, scratch, "bochs-vmx", vm, line)
     node.expect(r"vm bench: stopped: ")
     assert exits_for <= exits(node, "bench").get("nested_fault", 0) < exits_for + 60
+    finish(node)
+
+
+@pytest.mark.parametrize("kind", ["bochs-vmx", "bochs-svm"])
+@pytest.mark.parametrize("guest, args, last", [
+    ("hello", "one two=3", r"hello: done"),
+    ("ending", "end=s5", r"ending: s5"),
+    ("ending", "end=i8042", r"(?s)(ending: i8042.*){3}"),
+    ("fuzzlet", "seed=1", r"fuzzlet: survived"),
+], ids=["hello", "power_off", "reset", "fuzzlet"])
+def test_guest(machine, scratch, guest, args, last, kind):
+    node = start_guest(machine, scratch, kind, manifest(guest, args=args, cpus=(0,)))
+    node.expect(last)
+    if "i8042" in args:  # it would go on for ever
+        to_node(node)
+        command(node, f"vm stop {guest}")
+    else:
+        node.expect(rf"vm {guest}: stopped: ")
+    finish(node)
+
+
+def test_triple_fault_on_vmx(machine, scratch):
+    """Bochs' SVM ends the whole machine instead (docs/backends.md)."""
+    node = start_guest(machine, scratch, "bochs-vmx", manifest("ending", args="end=triple", cpus=(0,)))
+    node.expect(r"vm ending: crashed: triple fault")
+    node.sendline("log error")
+    node.expect(r"VMCS: GUEST_RIP")
     finish(node)
