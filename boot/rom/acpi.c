@@ -1,6 +1,5 @@
 /* ACPI tables: QEMU's, which come with a script for placing them; else our own (acpi_build.c).
- * Spec: QEMU docs/specs/acpi_hw_reduced_hotplug.rst's neighbour hw/acpi/bios-linker-loader.c, where
- * the script's records are described; ACPI 6.4 chapter 5. */
+ * Spec: QEMU's hw/acpi/bios-linker-loader.c (the script's records); ACPI 6.4 chapter 5. */
 
 #include "boot/rom/acpi.h"
 

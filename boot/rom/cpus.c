@@ -8,15 +8,14 @@
 #include "base/x86.h"
 #include "boot/rom/rom.h"
 
-#define AP_PAGE    UINT64_C(0x1f000) /* below the loader; the startup IPI's vector is its page */
-#define AP_COUNT   0x400             /* ap.asm */
+#define AP_PAGE    ROM_AP_PAGE
+#define AP_COUNT   0x400 /* ap.asm */
 #define AP_IDS     0x408
 #define AP_MTRRS   0x600
 #define AP_IDS_MAX 256
 #define MTRRS_MAX  64
 
 #define LAPIC_AT       UINT64_C(0xfee00000)
-#define LAPIC_ID       0x20
 #define LAPIC_SPURIOUS 0xf0
 #define LAPIC_ICR      0x300
 #define LAPIC_ON       0x1ff
@@ -43,6 +42,7 @@
 #define PIT2_ONE_SHOT 0xb0 /* channel 2, both bytes, mode 0 */
 #define PIT2_DONE     0x20
 #define PIT_50MS      59659
+#define WAITS_MAX     200 /* 10 s for CPUs that are known to be there: a host may be busy */
 
 struct mtrr {
     uint32_t msr, low, high;
@@ -125,9 +125,12 @@ void cpus_start(void)
     }
     *lapic(LAPIC_SPURIOUS) = LAPIC_ON;
     *lapic(LAPIC_ICR) = ICR_STARTUP | AP_PAGE >> 12;
-    start_timer();
-    while (others() + 1 < expected && timer_runs()) {
-        x86_pause();
+    unsigned waits = fwcfg_present() ? WAITS_MAX : 1;
+    for (unsigned i = 0; i < waits && others() + 1 < expected; i++) {
+        start_timer();
+        while (others() + 1 < expected && timer_runs()) {
+            x86_pause();
+        }
     }
     if (fwcfg_present() && others() + 1 < expected) {
         say("cpu: %u of %u started", others() + 1, expected);

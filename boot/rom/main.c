@@ -128,8 +128,8 @@ NK_NORETURN void rom_main(const struct rom_anchor *anchor, uint32_t loader)
     pci_start();
     info.rsdp = acpi_start(&info.rsdp_length); /* QEMU's tables tell what PCI has become */
     open_directory(&pack, anchor, flash);
-    void *record =
-        take_record(); /* this and the kernel before files, which may take all there is */
+    /* Record and kernel come before the files, which may take all there is. */
+    void *record = take_record();
     struct rom_kernel kernel = kernel_load(&pack);
     load_parts(&pack);
     info.slot = kernel.slot;

@@ -48,8 +48,11 @@ static void add_ram(uint64_t base, uint64_t length)
     if (end < base) {
         return;
     }
-    if (base < ROM_LOW_END) {
-        add(base, (end < ROM_LOW_END ? end : ROM_LOW_END) - base, RAM);
+    if (base < ROM_AP_PAGE && end > ROM_AP_PAGE + NK_PAGE_SIZE) {
+        uint64_t low_end = end < ROM_LOW_END ? end : ROM_LOW_END;
+        add(base, ROM_AP_PAGE - base, RAM);
+        add(ROM_AP_PAGE, NK_PAGE_SIZE, RESERVED);
+        add(ROM_AP_PAGE + NK_PAGE_SIZE, low_end - ROM_AP_PAGE - NK_PAGE_SIZE, RAM);
     }
     if (end > ROM_HIGH) {
         uint64_t from = base > ROM_HIGH ? base : ROM_HIGH;

@@ -11,7 +11,12 @@
 #define ROM_END     NK_GIB(4) /* the flash part ends here */
 #define ROM_LOADERS 2
 #define ROM_LOW_END UINT64_C(0xa0000)
-#define ROM_HIGH    UINT64_C(0x100000)
+
+/* Below the loader; the startup IPI's vector is its page. The kernel does not get it: a CPU that
+ * starts later than anybody waits for finds its code. */
+#define ROM_AP_PAGE UINT64_C(0x1f000)
+
+#define ROM_HIGH UINT64_C(0x100000)
 
 struct rom_anchor { /* in the boot block (reset.asm); tools/romtool fills it in */
     uint8_t magic[8];
