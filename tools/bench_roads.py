@@ -56,7 +56,7 @@ def boot(scratch, counted, road, files, label):
     """{what: instructions from reset} of a boot whose guest prints `label` and its TSC, and ends."""
     scratch.mkdir(parents=True)
     with Machine(scratch / "machine", **counted, **ROADS[road](scratch, files)) as node:
-        node.expect(label + r"(\d+)")
+        node.expect(label + r"(\d+)\D")  # all digits: a part of the line may come first
         guest = int(node.match[0])
         node.expect(r"vm \S+: stopped")
         node.sendline()
