@@ -268,6 +268,43 @@ KTEST(deadline_gang)
     }
 }
 
+#define EQUAL_JOBS 10
+
+static struct nk_deadline_info equal_info[GANG];
+
+static void run_equal(void *arg)
+{
+    const unsigned me = (unsigned)(uint64_t)arg;
+    const struct nk_deadline d = {.period_ns = 20 * MS, .slice_ns = 5 * MS};
+    ASSERT_EQ(nk_gang_set_deadline(&gang, &d), 0);
+    for (unsigned job = 0; job < EQUAL_JOBS; job++) {
+        spin_for(2 * MS);
+        (void)nk_thread_wait_period();
+    }
+    nk_thread_deadline_info(&equal_info[me]);
+}
+
+/* Threads of one CPU whose deadlines are the same, always: each has its turn in every period. */
+KTEST(deadline_equal)
+{
+    char text[4];
+    struct nk_thread *t[GANG];
+    const bool exact = nk_option("exact", text, sizeof(text));
+    nk_gang_init(&gang, GANG);
+    for (unsigned i = 0; i < GANG; i++) {
+        struct nk_thread_attr attr = {.name = "equal", .cpu = (int)nk_cpu_count - 1};
+        ASSERT_EQ(nk_thread_start(&t[i], &attr, run_equal, (void *)(uint64_t)i), 0);
+    }
+    for (unsigned i = 0; i < GANG; i++) {
+        EXPECT_EQ(nk_thread_join(t[i]), 0);
+        EXPECT_EQ(nk_thread_destroy(t[i]), 0);
+        EXPECT_GE(equal_info[i].jobs, EQUAL_JOBS);
+        if (exact) {
+            EXPECT_EQ(equal_info[i].missed, 0);
+        }
+    }
+}
+
 /* --- a schedule for the oracle ---------------------------------------------------------------- */
 
 #define TRACE_JOBS 12
