@@ -46,20 +46,42 @@ void waitqueue_signal_all(struct nk_list *waiters)
     }
 }
 
+/* Off the line, and woken; with the lock held where it waits for other things, too. */
+static bool wake_first(struct nk_waitqueue *wq)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&wq->lock);
+    if (nk_list_empty(&wq->waiters)) {
+        nk_spin_unlock_irqrestore(&wq->lock, flags);
+        return false;
+    }
+    struct waiter *w = waitqueue_first(wq);
+    struct nk_thread *t = waiter_thread(w);
+    bool of_many = waiter_is_of_many(w);
+    nk_list_remove(&w->link);
+    if (of_many) {
+        sched_signal_irqs_off(t, &t->wait);
+    }
+    nk_spin_unlock_irqrestore(&wq->lock, flags);
+    if (!of_many) {
+        sched_signal(t, &t->wait);
+    }
+    return true;
+}
+
 unsigned nk_waitqueue_wake(struct nk_waitqueue *wq, unsigned max)
 {
     unsigned count = 0;
-    while (count < max) {
-        uint64_t flags = nk_spin_lock_irqsave(&wq->lock);
-        struct nk_thread *t = nk_list_empty(&wq->waiters) ? NULL : waitqueue_pop(wq);
-        nk_spin_unlock_irqrestore(&wq->lock, flags);
-        if (t == NULL) {
-            break;
-        }
-        sched_signal(t, &t->wait);
+    while (count < max && wake_first(wq)) {
         count++;
     }
     return count;
+}
+
+bool nk_waitqueue_wait(struct nk_waitqueue *wq, bool (*ready)(void *arg), void *arg, uint64_t tsc)
+{
+    const struct nk_wait_item item = {
+        .kind = NK_WAIT_QUEUE, .waitqueue = wq, .ready = ready, .arg = arg};
+    return nk_wait_any(&item, 1, tsc) == 0;
 }
 
 /* Semaphores. `count` is changed by atomic additions outside the lock: positive, it is what is

@@ -14,6 +14,11 @@ struct nk_waitqueue {
 void nk_waitqueue_init(struct nk_waitqueue *wq);
 unsigned nk_waitqueue_wake(struct nk_waitqueue *wq, unsigned max); /* returns how many */
 
+/* Until ready(arg), which is looked at when the wait begins, whenever the queue is woken, and at
+ * the deadline (UINT64_MAX: there is none): its last value. Who makes it true wakes the queue then.
+ * ready() has no effects, and is called with the queue's lock held and interrupts off. */
+bool nk_waitqueue_wait(struct nk_waitqueue *wq, bool (*ready)(void *arg), void *arg, uint64_t tsc);
+
 struct nk_semaphore {
     struct nk_waitqueue wq;
     int64_t count;     /* atomic; negative: how many downs wait */
@@ -103,17 +108,27 @@ bool nk_queue_receive_until(struct nk_queue *q, void *message, uint64_t tsc);
 bool nk_queue_try_receive(struct nk_queue *q, void *message);
 
 /* Until one of several things is there, which is taken as by its own call: an event that is set, a
- * semaphore's down, a message received or sent. Returns its index, the lowest if there are more;
- * -ETIMEDOUT: the deadline passed (UINT64_MAX: there is none). Up to NK_WAIT_MAX, of all kinds. */
-enum nk_wait_kind { NK_WAIT_EVENT, NK_WAIT_SEMAPHORE, NK_WAIT_RECEIVE, NK_WAIT_SEND };
+ * semaphore's down, a message received or sent, a wait queue's condition. Returns its index, the
+ * lowest if there are more; -ETIMEDOUT: the deadline passed (UINT64_MAX: there is none). Up to
+ * NK_WAIT_MAX, of all kinds. */
+enum nk_wait_kind {
+    NK_WAIT_EVENT,
+    NK_WAIT_SEMAPHORE,
+    NK_WAIT_RECEIVE,
+    NK_WAIT_SEND,
+    NK_WAIT_QUEUE
+};
 struct nk_wait_item {
     enum nk_wait_kind kind;
     union {
         struct nk_event *event;
         struct nk_semaphore *semaphore;
         struct nk_queue *queue;
+        struct nk_waitqueue *waitqueue;
     };
-    void *message; /* of a queue: where it goes, or what is sent */
+    void *message;            /* where it goes, or what is sent */
+    bool (*ready)(void *arg); /* of a wait queue */
+    void *arg;
 };
 #define NK_WAIT_MAX 16
 int nk_wait_any(const struct nk_wait_item *items, unsigned count, uint64_t tsc);

@@ -85,9 +85,34 @@ static bool event_leave(struct nk_event *e, struct waiter *w)
     return set;
 }
 
+/* --- wait queues ------------------------------------------------------------------------------ */
+
+static bool queue_enter(const struct nk_wait_item *item, struct waiter *w)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&item->waitqueue->lock);
+    bool ready = item->ready(item->arg);
+    waitqueue_enter(item->waitqueue, w);
+    waiter_mark_of_many(w);
+    nk_spin_unlock_irqrestore(&item->waitqueue->lock, flags);
+    return ready;
+}
+
+/* *woken: a wake was spent on this thread. */
+static bool queue_leave(const struct nk_wait_item *item, struct waiter *w, bool *woken)
+{
+    uint64_t flags = nk_spin_lock_irqsave(&item->waitqueue->lock);
+    *woken = nk_list_empty(&w->link);
+    if (!*woken) {
+        nk_list_remove(&w->link);
+    }
+    bool ready = item->ready(item->arg);
+    nk_spin_unlock_irqrestore(&item->waitqueue->lock, flags);
+    return ready;
+}
+
 /* --- all of them ------------------------------------------------------------------------------ */
 
-/* What stands for the item; NULL: it is an event. */
+/* What stands for the item; NULL: it is no semaphore and no queue of messages. */
 static struct nk_semaphore *semaphore_of(const struct nk_wait_item *item)
 {
     switch (item->kind) {
@@ -106,13 +131,37 @@ static bool enter(const struct nk_wait_item *item, struct waiter *w)
 {
     struct nk_semaphore *s = semaphore_of(item);
     nk_list_init(&w->link); /* as out of line, if it is taken at once */
-    return s != NULL ? semaphore_enter(s, w) : event_enter(item->event, w);
+    if (s != NULL) {
+        return semaphore_enter(s, w);
+    }
+    return item->kind == NK_WAIT_QUEUE ? queue_enter(item, w) : event_enter(item->event, w);
 }
 
-static bool leave(const struct nk_wait_item *item, struct waiter *w)
+/* What has to be given back, should another item be the one that is chosen. */
+enum spare { SPARE_NOTHING, SPARE_DOWN, SPARE_WAKE };
+
+static bool leave(const struct nk_wait_item *item, struct waiter *w, enum spare *spare)
 {
     struct nk_semaphore *s = semaphore_of(item);
-    return s != NULL ? semaphore_leave(s, w) : event_leave(item->event, w);
+    bool woken = false, taken;
+    if (s != NULL) {
+        taken = semaphore_leave(s, w);
+        *spare = taken ? SPARE_DOWN : SPARE_NOTHING;
+        return taken;
+    }
+    taken =
+        item->kind == NK_WAIT_QUEUE ? queue_leave(item, w, &woken) : event_leave(item->event, w);
+    *spare = woken ? SPARE_WAKE : SPARE_NOTHING;
+    return taken;
+}
+
+static void give_back(const struct nk_wait_item *item, enum spare spare)
+{
+    if (spare == SPARE_DOWN) {
+        nk_semaphore_up(semaphore_of(item));
+    } else if (spare == SPARE_WAKE) {
+        nk_waitqueue_wake(item->waitqueue, 1);
+    }
 }
 
 static void finish(const struct nk_wait_item *item)
@@ -124,17 +173,16 @@ static void finish(const struct nk_wait_item *item)
     }
 }
 
-/* Those behind one that is ready at once are not entered. More than one may be taken by the time
- * all lines are left: all but the first are given back. */
-int nk_wait_any(const struct nk_wait_item *items, unsigned count, uint64_t tsc)
+/* Once in all lines. Those behind one that is ready at once are not entered. More than one may be
+ * taken by the time all lines are left: all but the first are given back. False: no time is left.
+ */
+static bool wait_once(const struct nk_wait_item *items, unsigned count, uint64_t tsc, int *first)
 {
     struct waiter w[NK_WAIT_MAX];
+    enum spare spare[NK_WAIT_MAX];
     struct nk_thread *self = nk_thread_current();
     unsigned entered = 0;
-    bool ready = false;
-    int first = -ETIMEDOUT;
-    nk_assert(count > 0 && count <= NK_WAIT_MAX);
-    sched_check_may_block();
+    bool ready = false, in_time = true;
     while (entered < count && !ready) {
         ready = enter(&items[entered], &w[entered]);
         entered++;
@@ -142,20 +190,29 @@ int nk_wait_any(const struct nk_wait_item *items, unsigned count, uint64_t tsc)
     if (!ready && tsc == UINT64_MAX) {
         sched_wait(&self->wait);
     } else if (!ready) {
-        sched_wait_until(&self->wait, tsc);
+        in_time = sched_wait_until(&self->wait, tsc) == WAIT_TOKEN;
     }
-    bool spare[NK_WAIT_MAX];
     for (unsigned i = 0; i < entered; i++) {
-        bool taken = leave(&items[i], &w[i]);
-        spare[i] = taken && first >= 0;
-        first = taken && first < 0 ? (int)i : first;
+        bool taken = leave(&items[i], &w[i], &spare[i]);
+        if (taken && *first < 0) {
+            *first = (int)i;
+            spare[i] = SPARE_NOTHING;
+        }
     }
     __atomic_exchange_n(&self->wait, WAIT_NOTHING, __ATOMIC_ACQ_REL);
-    for (unsigned i = 0; i < entered; i++) {
-        struct nk_semaphore *s = semaphore_of(&items[i]);
-        if (spare[i] && s != NULL) {
-            nk_semaphore_up(s);
-        }
+    for (unsigned i = 0; i < entered && *first >= 0; i++) {
+        give_back(&items[i], spare[i]);
+    }
+    return in_time;
+}
+
+int nk_wait_any(const struct nk_wait_item *items, unsigned count, uint64_t tsc)
+{
+    int first = -ETIMEDOUT;
+    nk_assert(count > 0 && count <= NK_WAIT_MAX);
+    sched_check_may_block();
+    while (wait_once(items, count, tsc, &first) && first < 0) {
+        /* A wait queue was woken, and what is waited for there has not come, or not for long. */
     }
     if (first >= 0) {
         finish(&items[first]);

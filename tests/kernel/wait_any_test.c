@@ -121,6 +121,52 @@ KTEST(wait_any_deadline)
     EXPECT_EQ(semaphore.count, 0);
 }
 
+static struct nk_waitqueue hall;
+static unsigned tickets; /* atomic */
+
+static bool has_ticket(void *arg)
+{
+    return *(const unsigned *)arg > 0;
+}
+
+static void queue_for_ticket(void *arg)
+{
+    const struct nk_wait_item items[] = {
+        {.event = &events[0]},
+        {.kind = NK_WAIT_QUEUE, .waitqueue = &hall, .ready = has_ticket, .arg = &tickets}};
+    *(int *)arg = nk_wait_any(items, 2, FOREVER);
+}
+
+/* A wait queue with a condition of its own: woken for nothing, woken in time, too late. */
+KTEST(wait_queue_condition)
+{
+    int got = -1;
+    struct nk_thread *t;
+    nk_waitqueue_init(&hall);
+    nk_event_init(&events[0]);
+    tickets = 0;
+    EXPECT(!nk_waitqueue_wait(&hall, has_ticket, &tickets, in_ms(2)));
+    tickets = 1;
+    EXPECT(nk_waitqueue_wait(&hall, has_ticket, &tickets, 1));
+    tickets = 0;
+    ASSERT_EQ(nk_thread_start(&t, NULL, queue_for_ticket, &got), 0);
+    while (nk_waitqueue_wake(&hall, 1) == 0) { /* for nothing */
+        nk_thread_sleep_ns(MS / 10);
+    }
+    nk_thread_sleep_ns(2 * MS);
+    EXPECT_EQ(got, -1);
+    tickets = 1;
+    while (nk_waitqueue_wake(&hall, UINT32_MAX) == 0 && got < 0) {
+        nk_thread_sleep_ns(MS / 10);
+    }
+    EXPECT_EQ(nk_thread_join(t), 0);
+    EXPECT_EQ(got, 1);
+    EXPECT_EQ(nk_thread_run(t), 0); /* ready at once */
+    EXPECT_EQ(nk_thread_join(t), 0);
+    EXPECT_EQ(nk_thread_destroy(t), 0);
+    EXPECT_EQ(nk_waitqueue_wake(&hall, 1), 0); /* nobody has stayed in line */
+}
+
 #define TAKERS 3
 #define KINDS  4
 #define UPS    1600
