@@ -24,13 +24,17 @@ def nodes(memory, cpus, distance):
     return arguments
 
 
+# One host thread for all CPUs, in turn at each PAUSE and HLT. With a thread per CPU a lock is handed on when
+# the host comes to run the next one in line, which takes long where there are more CPUs than the host has.
+IN_TURN = ["-accel", "tcg,thread=single"]
+
 # name: CPUs, memory, CPU model, further arguments of QEMU
 MACHINES = {
     "1cpu-128m": (1, "128M", "max", []),
     "2cpu-1g": (2, "1G", "max", []),
     "4cpu-6g": (4, "6G", "max", []),
     "2cpu-1g-plain": (2, "1G", "qemu64", []),
-    "8cpu-512m": (8, "512M", "max", []),
+    "8cpu-512m": (8, "512M", "max", IN_TURN),
     "4cpu-2nodes": (4, "1G", "max", nodes(["600M", "424M"], [[0, 1], [2, 3]], [[10, 21], [21, 10]])),
     "4cpu-4nodes": (4, "512M", "max", nodes(
         ["128M"] * 4, [[0], [1, 2], [3], []],  # the last has memory only
@@ -94,7 +98,7 @@ SPECIAL_MACHINES = {
     "2cpu-bochs-svm": (2, "256M", "bochs-svm", []),
     "2cpu-pci-faults": (2, "256M", "max", PCI_DEVICES + APPLICATION),
     "2cpu-pcie-faults": (2, "256M", "max", PCIE_DEVICES + APPLICATION),
-    "4cpu-stress": (4, "512M", "max", []),
+    "4cpu-stress": (4, "512M", "max", IN_TURN),
     "1cpu-mwait": (1, "128M", "max", []),
     "2cpu-mwait": (2, "256M", "max", []),
 }

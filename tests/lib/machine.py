@@ -56,7 +56,8 @@ class Machine:
         self.output = bytearray()
 
         qemu = os.environ.get("QEMU", "qemu-system-x86_64")
-        arguments = [qemu, "-accel", "tcg", "-cpu", cpu, "-smp", str(cpus), "-m", str(memory)]
+        arguments = [qemu] + ([] if "-accel" in extra else ["-accel", "tcg"])
+        arguments += ["-cpu", cpu, "-smp", str(cpus), "-m", str(memory)]
         arguments += ["-nic", "none", "-display", "none", "-monitor", "none"]
         arguments += [] if reboot else ["-no-reboot"]
         firmware = {"bios": None, "uefi": OVMF}.get(firmware, firmware)
