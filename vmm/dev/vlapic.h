@@ -165,6 +165,10 @@ void vlapic_end_innermost(struct vlapic *a);
 void vlapic_pv_eoi_arm(struct vlapic *a);
 void vlapic_pv_eoi_settle(struct vlapic *a);
 
+/* dev/vlapic_state.c: of struct vdev_class */
+int vlapic_save(struct vdev *dev, struct vdev_stream *out);
+int vlapic_load(struct vdev *dev, struct vdev_stream *in);
+
 /* dev/vlapic_send.c: a write to the ICR. */
 void vlapic_send(struct vlapic *a, uint64_t icr);
 
