@@ -96,6 +96,45 @@ static void give_page(struct vcpu *v, struct guest *g, unsigned page)
     }
 }
 
+/* A device's range that comes and goes: the device answers, or nobody does. */
+#define RANGE       UINT64_C(0xd0000000)
+#define RANGE_VALUE 0x5a
+
+static _Atomic uint64_t answered, unanswered;
+
+static void range_access(struct vdev *dev, struct vdev_access *a)
+{
+    (void)dev;
+    a->value = RANGE_VALUE + a->offset;
+}
+
+static int range_create(struct vdev *dev)
+{
+    (void)dev;
+    return 0;
+}
+
+static void range_reset(struct vdev *dev)
+{
+    (void)dev;
+}
+
+static const struct vdev_class range_class = {
+    .name = "range", .create = range_create, .reset = range_reset};
+
+static void touch_range(struct vcpu *v)
+{
+    struct vdev_access a = {.size = 1, .vcpu = v};
+
+    if (vmm_port_access(&v->mmio, RANGE + 3, &a)) {
+        assert_int_equal(a.value, RANGE_VALUE + 3);
+        answered++;
+    } else {
+        assert_int_equal(a.value, 0xff);
+        unanswered++;
+    }
+}
+
 /* Sometimes there, sometimes not: then it reads as all ones, through the bus. */
 static void touch_extra(struct vcpu *v, struct guest *g)
 {
@@ -140,6 +179,7 @@ static void run_guest(struct vcpu *v, struct vmm_exit *e, void *arg)
     /* Out of the guest: what handlers do. in_guest is still set, which costs a kick at most. */
     if (rand_r(&g->seed) % 4 == 0) {
         touch_extra(v, g);
+        touch_range(v);
     }
     if (discards && rand_r(&g->seed) % 16 == 0) {
         give_page(v, g, (unsigned)rand_r(&g->seed) % PER_VCPU);
@@ -285,6 +325,31 @@ static void regions_come_and_go_under_running_vcpus(void **state)
     assert_true(seen > 0);
 }
 
+static void ranges_come_and_go_under_running_vcpus(void **state)
+{
+    struct vdev *dev;
+    uint64_t seen;
+
+    (void)state;
+    assert_int_equal(vdev_create(m->vm, &range_class, &dev), 0);
+    answered = unanswered = 0;
+    start();
+    for (unsigned i = 0; i < 60; i++) {
+        seen = answered;
+        assert_int_equal(vdev_claim(dev, VDEV_MMIO, RANGE, 0x1000, range_access), 0);
+        while (answered == seen) {
+            m->vm->ops->thread_yield(m->host);
+        }
+        seen = unanswered;
+        assert_int_equal(vdev_unclaim(dev, VDEV_MMIO, RANGE), 0);
+        while (unanswered == seen) {
+            m->vm->ops->thread_yield(m->host);
+        }
+    }
+    stop();
+    check_contents();
+}
+
 static void all_of_it_at_once(void **state)
 {
     static uint64_t bits[VMM_MIB(16) / 4096 / 64];
@@ -320,6 +385,7 @@ int main(void)
         TEST(swapped_pages_come_back_under_running_vcpus),
         TEST(a_copy_made_by_the_log_is_complete),
         TEST(regions_come_and_go_under_running_vcpus),
+        TEST(ranges_come_and_go_under_running_vcpus),
         TEST(all_of_it_at_once),
     };
 

@@ -34,7 +34,7 @@ struct vmm_region_table {
 struct vmm_memory {
     struct vmm_lock lock; /* protects: retired, waiter; what takes two steps in nested tables */
     struct vmm_region_table *table; /* atomic; NULL: no region yet. Changed by control calls */
-    struct vmm_retired *retired;    /* what waits for vCPUs to pass */
+    struct vmm_retired *retired;    /* atomic: what waits for vCPUs to pass */
     struct vmm_thread *waiter;      /* control thread in vmm_quiesce() */
     uint32_t readers;               /* atomic: control calls that look at guest memory */
     uint64_t stored_count;          /* atomic: pages in the host's store */

@@ -235,8 +235,8 @@ static bool is_zero(const uint64_t *page)
     return true;
 }
 
-/* A page that nobody can change now. One of zeros needs no store: that is what an empty entry is.
- * Errors: the store's. */
+/* A page that nobody can change now, unless its entry changes first. One of zeros needs no store:
+ * that is what an empty entry is. Errors: the store's. */
 static int put_page(struct vm *vm, uint64_t *entry, uint64_t value, uint64_t *taken)
 {
     hpa_t hpa = VMM_HPA(value & NESTED_ADDRESS);

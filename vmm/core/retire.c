@@ -63,7 +63,7 @@ static struct vmm_retired *collect(struct vm *vm)
             link = &r->next;
             continue;
         }
-        *link = r->next;
+        __atomic_store_n(link, r->next, __ATOMIC_RELAXED);
         r->next = ready;
         ready = r;
     }
@@ -96,7 +96,7 @@ void vmm_retire(struct vm *vm, struct vmm_retired *r,
     ask_to_pass(vm);
     vm->ops->lock(vm->host, &m->lock);
     r->next = m->retired;
-    m->retired = r;
+    __atomic_store_n(&m->retired, r, __ATOMIC_SEQ_CST); /* vmm_reader_leave() looks without lock */
     vm->ops->unlock(vm->host, &m->lock);
     release_list(vm, collect(vm));
 }
