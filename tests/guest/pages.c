@@ -1,7 +1,7 @@
 /* Memory that the host takes away and brings back: two CPUs check and rewrite their pages for ever,
  * and whatever a page has been through, it holds what was written to it.
- * Without "talk=1" on the command line that is done some rounds, with checks. With it the guest obeys
- * what is typed on COM1: r rounds and faults so far, s stand still, g go on, w write to seven
+ * Without "talk=1" on the command line that is done some rounds, with checks. With it the guest
+ * obeys what is typed on COM1: r rounds and faults so far, s stand still, g go on, w write to seven
  * pages, x look at the address "extra=", q end. */
 #include "tests/guest/lib/guest.h"
 

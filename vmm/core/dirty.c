@@ -241,11 +241,50 @@ int vmm_dirty_fetch(struct vm *vm, const struct vmm_region *r, uint64_t *bits)
     return 0;
 }
 
+/* Tables that are out of use, but vCPUs may be walking them. */
+#define JOIN_BATCH 32
+
+static void free_joined(struct vm *vm, const hpa_t *table, unsigned count)
+{
+    if (count != 0) {
+        vmm_quiesce(vm);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        vmm_nested_free_table(vm, table[i]);
+    }
+}
+
+static void join_level(struct vm *vm, gpa_t base, uint64_t size, unsigned level)
+{
+    uint64_t step = UINT64_C(1) << nested_shift(level);
+    hpa_t table[JOIN_BATCH];
+    unsigned count = 0;
+
+    for (uint64_t at = (base.v + step - 1) & -step; at + step <= base.v + size; at += step) {
+        vm->ops->lock(vm->host, &vm->memory.lock);
+        count += vmm_nested_join(vm, VMM_GPA(at), level, &table[count]);
+        vm->ops->unlock(vm->host, &vm->memory.lock);
+        if (count == JOIN_BATCH) {
+            free_joined(vm, table, count);
+            count = 0;
+        }
+    }
+    free_joined(vm, table, count);
+}
+
+static void join(struct vm *vm, gpa_t base, uint64_t size)
+{
+    join_level(vm, base, size, 1);
+    if (vm->nested.page_1g) {
+        join_level(vm, base, size, 2);
+    }
+}
+
 /* Small pages that lie together as a large one did become that again. */
 static void restore(struct vm *vm, struct vmm_region *r)
 {
     vmm_nested_visit(vm, r->base, r->size, unlog_page, NULL);
-    vmm_memory_join(vm, r->base, r->size);
+    join(vm, r->base, r->size);
 }
 
 void vmm_dirty_stop(struct vm *vm)

@@ -307,45 +307,6 @@ bool vmm_memory_hide_page(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned le
     return true;
 }
 
-/* Tables that are out of use, but vCPUs may be walking them. */
-#define JOIN_BATCH 32
-
-static void free_joined(struct vm *vm, const hpa_t *table, unsigned count)
-{
-    if (count != 0) {
-        vmm_quiesce(vm);
-    }
-    for (unsigned i = 0; i < count; i++) {
-        vmm_nested_free_table(vm, table[i]);
-    }
-}
-
-static void join_level(struct vm *vm, gpa_t base, uint64_t size, unsigned level)
-{
-    uint64_t step = UINT64_C(1) << nested_shift(level);
-    hpa_t table[JOIN_BATCH];
-    unsigned count = 0;
-
-    for (uint64_t at = (base.v + step - 1) & -step; at + step <= base.v + size; at += step) {
-        vm->ops->lock(vm->host, &vm->memory.lock);
-        count += vmm_nested_join(vm, VMM_GPA(at), level, &table[count]);
-        vm->ops->unlock(vm->host, &vm->memory.lock);
-        if (count == JOIN_BATCH) {
-            free_joined(vm, table, count);
-            count = 0;
-        }
-    }
-    free_joined(vm, table, count);
-}
-
-void vmm_memory_join(struct vm *vm, gpa_t base, uint64_t size)
-{
-    join_level(vm, base, size, 1);
-    if (vm->nested.page_1g) {
-        join_level(vm, base, size, 2);
-    }
-}
-
 void vmm_memory_destroy(struct vm *vm)
 {
     struct vmm_region_table *t = table_of(vm);

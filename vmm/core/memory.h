@@ -85,5 +85,3 @@ int vmm_memory_fault(struct vcpu *v, gpa_t gpa, bool write) VMM_MUST_CHECK;
 bool vmm_memory_hide_page(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned level, void *arg);
 /* Scrub a page that nobody can reach and give it back to the host. */
 void vmm_memory_free_page(struct vm *vm, hpa_t hpa, unsigned level);
-/* Make large pages of small ones that lie together and allow the same. Context: control. */
-void vmm_memory_join(struct vm *vm, gpa_t base, uint64_t size);
