@@ -7,7 +7,6 @@
 #include "para/para.h"
 #include "para/para_impl.h"
 
-
 /* As Linux declares them. */
 struct time_info {
     uint32_t version, pad0;

@@ -84,7 +84,7 @@ struct vlapic {
     uint64_t icr;
     uint32_t lvt[VLAPIC_LVT_COUNT];
     uint64_t pv_eoi; /* MSR_KVM_PV_EOI_EN, 0: off */
-    bool page_stale;      /* registers were written since dev/vlapic_page.c copied them */
+    bool page_stale; /* registers were written since dev/vlapic_page.c copied them */
 
     struct vmm_timer *timer;
     uint32_t initial_count, divide;
