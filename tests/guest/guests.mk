@@ -1,6 +1,6 @@
 # Test guests: tests/guest/<name>.c + lib -> build/guests/<name>.bz, a bzImage that our loader and
 # QEMU's -kernel take. A guest of several files lists the others in <name>-files.
-guests := hello exits timers interrupts smp para ending fuzzlet bench writer steady pages
+guests := hello exits timers interrupts smp para ending fuzzlet bench writer steady pages survivor
 exits-files := exits_pio.c exits_mmio.c exits_prefix.c
 smp-files   := lib/ap.asm
 pages-files := lib/ap.asm

@@ -1,7 +1,9 @@
 """Checkpoints of whole VMs: a Linux guest is written away, killed, brought back, and notices nothing."""
 
 import re
+import time
 
+import pytest
 from lib.vm import Tree, linux_manifest, manifest
 
 from session import GUEST, command, end, free_kib, guest_shell, to_guest, to_node, vm_states
@@ -133,4 +135,37 @@ def test_wrong_steps(machine, scratch):
     command(node, "vm destroy a")
     assert "a" not in vm_states(node)
     assert "usage" in answer("vm checkpoint")
+    end(node)
+
+
+SURVIVOR = r"survivor: (\d+) ms, (\d+) wrong, deadlines (\d+), hpet (\d+), pit (\d+), rtc (\d+)\r?\n"
+
+
+def survivor_row(node):
+    rows = re.findall(SURVIVOR, "\n".join(command(node, "vm output survivor")) + "\n")
+    return [int(number) for number in rows[-1]]
+
+
+@pytest.mark.parametrize("kind", ["qemu", "bochs-svm", "bochs-vmx"])
+def test_registers_and_timers(machine, scratch, kind):
+    """A guest that looks at its registers, and at timers of every kind, all the time."""
+    tree = Tree(scratch / "tree")
+    tree.add_vm(manifest("survivor", cpus=(0,), memory=16))
+    node = machine(kind, cpus=1, memory="512M", **tree.arguments())
+    node.expect(SURVIVOR)
+    to_node(node)
+    for i in range(3):
+        before = survivor_row(node)
+        assert "checkpoint in" in " ".join(command(node, "vm checkpoint survivor"))
+        command(node, "vm kill survivor" if i < 2 else "vm stop survivor")  # a new VM, or the same one
+        time.sleep(1)
+        assert "restored" in " ".join(command(node, "vm restore survivor"))
+        node.sendline("console survivor")
+        for _ in range(3):
+            node.expect(SURVIVOR)
+        to_node(node)
+        after = survivor_row(node)
+        assert after[1] == 0
+        assert all(new > old for new, old in zip(after, before) if old), (before, after)
+        assert after[0] < before[0] + 60000
     end(node)
