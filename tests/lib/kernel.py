@@ -100,7 +100,7 @@ SPECIAL_MACHINES = {
     "2cpu-pcie-faults": (2, "256M", "max", PCIE_DEVICES + APPLICATION),
     "4cpu-stress": (4, "512M", "max", IN_TURN),
     "1cpu-mwait": (1, "128M", "max", []),
-    "2cpu-mwait": (2, "256M", "max", []),
+    "2cpu-mwait": (2, "256M", "max", IN_TURN),
 }
 SPECIAL_LINES = {
     "1cpu-exact": "ktest=partition_*,deadline_* exact",
