@@ -147,10 +147,37 @@ static void xsave_follows_xcr0(void **state)
     assert_int_equal(query(m->vcpu, 0xd, 1).ebx, 832);
     assert_int_equal(query(m->vcpu, 0xd, 1).eax & BIT(3), BIT(3)); /* XSAVES */
     assert_int_equal(query(m->vcpu, 0xd, 2).eax, 256);
-    assert_zero(query(m->vcpu, 0xd, 9)); /* the host does not allow PKRU */
+    assert_zero(query(m->vcpu, 0xd, 9)); /* no PKRU */
     assert_int_equal(query(m->vcpu, 7, 0).ecx & BIT(3), 0);
     assert_int_equal(query(m->vcpu, 7, 0).ebx & BIT(16), 0); /* AVX-512 */
     assert_true((query(m->vcpu, 7, 0).ebx & BIT(5)) != 0);   /* AVX2 */
+    scripted_destroy(m);
+}
+
+static void hidden_features(void **state)
+{
+    struct scripted *m = scripted_create(1);
+
+    (void)state;
+    vmm_cpuid_destroy(m->vm);
+    m->vm->config.hidden_features = UINT64_C(1) << vmm_feature_find("avx") |
+                                    UINT64_C(1) << vmm_feature_find("cx16") |
+                                    UINT64_C(1) << vmm_feature_find("kvm_pv");
+    assert_int_equal(vmm_cpuid_create(m->vm, raw_everything), 0);
+    assert_int_equal(query(m->vcpu, 1, 0).ecx & (BIT(13) | BIT(28) | BIT(12) | BIT(29)), 0);
+    assert_true((query(m->vcpu, 1, 0).ecx & BIT(26)) != 0); /* XSAVE is there */
+    assert_int_equal(query(m->vcpu, 7, 0).ebx & BIT(5), 0); /* AVX2 needs AVX */
+    assert_int_equal(query(m->vcpu, 0xd, 0).eax, 3);
+    assert_int_equal(vmm_cpuid_xcr0_allowed(m->vm->cpuid), 3);
+    assert_int_equal(query(m->vcpu, 0x40000101, 0).eax, 0);
+    vmm_cpuid_destroy(m->vm);
+    m->vm->config.hidden_features = UINT64_C(1) << vmm_feature_find("xsave");
+    assert_int_equal(vmm_cpuid_create(m->vm, raw_everything), 0);
+    assert_int_equal(query(m->vcpu, 1, 0).ecx & (BIT(26) | BIT(28)), 0);
+    assert_zero(query(m->vcpu, 0xd, 0));
+    assert_int_equal(vmm_feature_find("nothing"), -1);
+    assert_string_equal(vmm_feature_name(0), "aes");
+    assert_null(vmm_feature_name(VMM_FEATURE_COUNT));
     scripted_destroy(m);
 }
 
@@ -162,7 +189,7 @@ static void os_bits_follow_cr4(void **state)
     assert_int_equal(query(m->vcpu, 1, 0).ecx & BIT(27), 0);
     mock_vcpu(m->vcpu)->sysreg[VMM_CR4] = X86_CR4_OSXSAVE | X86_CR4_PKE;
     assert_true((query(m->vcpu, 1, 0).ecx & BIT(27)) != 0);
-    assert_true((query(m->vcpu, 7, 0).ecx & BIT(4)) != 0);
+    assert_int_equal(query(m->vcpu, 7, 0).ecx & (BIT(3) | BIT(4)), 0); /* no protection keys */
     scripted_destroy(m);
 }
 
@@ -262,6 +289,7 @@ int main(void)
         cmocka_unit_test(leaves_that_the_processor_lacks_are_not_asked_for),
         cmocka_unit_test(xsave_follows_xcr0),
         cmocka_unit_test(features_can_be_hidden),
+        cmocka_unit_test(hidden_features),
         cmocka_unit_test(os_bits_follow_cr4),
         cmocka_unit_test(topology_is_right),
         cmocka_unit_test(frequencies_are_told),

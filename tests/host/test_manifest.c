@@ -139,7 +139,7 @@ static const struct row row_table[] = {
     {"{\"boot_source\":{}}", "line 1: unknown key \"boot_source\", the nearest is \"boot-source\""},
     {"{" NAME "," BOOT ",\"machine-config\":{\n\"vcpu_count\":1,\n\"mem_size\":1}}",
      "line 3: machine-config: unknown key \"mem_size\", the nearest is \"mem_size_mib\""},
-    {"{\"\":1}", "line 1: unknown key \"\", the nearest is \"name\""},
+    {"{\"\":1}", "line 1: unknown key \"\", the nearest is \"cpu\""},
     {"{" NAME ",\n \"name\":\"b\"}", "line 2: key \"name\" is there twice"},
     {"{" NAME "," BOOT ",\"machine-config\":{\"vcpu_count\":1,\n\"vcpu_count\":1}}",
      "line 2: machine-config: key \"vcpu_count\" is there twice"},
@@ -222,6 +222,12 @@ static const struct row row_table[] = {
      "line 1: numa_node: must be a whole number from 0 to 63"},
     {"{" NAME "," BOOT "," MACHINE ",\"power\":\"off\"}",
      "line 1: power: must be \"stop\" or \"node\""},
+    {"{" NAME "," BOOT "," MACHINE ",\"cpu\":{\"hide\":[\"avx\",\"avy\"]}}",
+     "line 1: cpu.hide: there is no feature \"avy\" that can be hidden"},
+    {"{" NAME "," BOOT "," MACHINE ",\"cpu\":{\"hide\":\"avx\"}}",
+     "line 1: cpu.hide: must be a list, not a string"},
+    {"{" NAME "," BOOT "," MACHINE ",\"cpu\":{\"unknown_msrs\":\"panic\"}}",
+     "line 1: cpu.unknown_msrs: must be \"fault\" or \"ignore\""},
 };
 
 static void each_mistake(void **state)

@@ -4,6 +4,8 @@
 #include "core/cpuid.h"
 #include "core/irq.h"
 #include "core/msr.h"
+
+#include <string.h>
 #include "core/x86.h"
 
 static struct scripted *m;
@@ -153,6 +155,22 @@ static void the_lapic_answers_for_its_own(void **state)
     assert_int_equal(read_msr(0x6e0), 0);
 }
 
+static void unknown_ones_are_ignored_where_the_manifest_says_so(void **state)
+{
+    uint64_t value = 7;
+
+    (void)state;
+    m->vm->config.ignore_unknown_msrs = true;
+    posix_host_clear_log(m->host);
+    assert_true(vmm_msr_read(v, 0x12345678, &value));
+    assert_int_equal(value, 0);
+    assert_true(vmm_msr_write(v, 0x12345678, 1));
+    assert_non_null(strstr(posix_host_log(m->host), "read of MSR 0x12345678 ignored"));
+    assert_null(strstr(posix_host_log(m->host), "write of MSR 0x12345678")); /* one line */
+    assert_false(vmm_msr_write(v, 0xfe, 0)); /* a known one that is read-only */
+    m->vm->config.ignore_unknown_msrs = false;
+}
+
 static void unknown_ones_fault_and_are_reported_once(void **state)
 {
     struct vmm_exit e = {.kind = VMM_EXIT_msr_read, .insn_length = 2};
@@ -228,6 +246,7 @@ int main(void)
         TEST(mtrrs_are_kept),
         TEST(what_linux_reads_has_an_answer),
         TEST(the_lapic_answers_for_its_own),
+        TEST(unknown_ones_are_ignored_where_the_manifest_says_so),
         TEST(unknown_ones_fault_and_are_reported_once),
         TEST(the_instructions_split_the_value),
         TEST(random_accesses_are_survived),

@@ -31,6 +31,7 @@ def linux_manifest(name="linux", *, args="console=ttyS0", memory=256, cpus=(1,),
         "machine-config": {"vcpu_count": len(cpus), "mem_size_mib": memory},
         "cpus": list(cpus),
         "power": power,
+        **more,
     }
 
 

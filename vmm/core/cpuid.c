@@ -24,7 +24,7 @@
 #define XSAVE_LEGACY     576 /* the legacy area and the header */
 
 /* Answers that depend on the vCPU's state. */
-enum dynamic { STATIC, DYN_LEAF_1, DYN_LEAF_7, DYN_X2APIC_ID, DYN_XSAVE, DYN_XSAVEC };
+enum dynamic { STATIC, DYN_LEAF_1, DYN_X2APIC_ID, DYN_XSAVE, DYN_XSAVEC };
 
 struct answer {
     struct vmm_cpuid_regs regs;
@@ -96,13 +96,11 @@ struct rule {
 #define LEAF7_ECX_AVX512                                                                           \
     (B(1) /* VBMI */ | B(6) /* VBMI2 */ | B(11) /* VNNI */ | B(12) /* BITALG */ |                  \
      B(14) /* VPOPCNTDQ */)
-#define LEAF7_ECX_AVX   (B(9) /* VAES */ | B(10) /* VPCLMULQDQ */ | LEAF7_ECX_AVX512)
-#define LEAF7_ECX_PKU   B(3)
+#define LEAF7_ECX_AVX (B(9) /* VAES */ | B(10) /* VPCLMULQDQ */ | LEAF7_ECX_AVX512)
+/* No protection keys: what is emulated does not obey them. */
 #define LEAF7_ECX_RDPID B(22)
-#define LEAF7_ECX_OSPKE B(4)
-#define LEAF7_ECX                                                                                  \
-    (B(2) /* UMIP */ | LEAF7_ECX_PKU | B(8) /* GFNI */ | LEAF7_ECX_RDPID | LEAF7_ECX_AVX)
-#define LEAF7_EDX (B(4) /* FSRM */)
+#define LEAF7_ECX       (B(2) /* UMIP */ | B(8) /* GFNI */ | LEAF7_ECX_RDPID | LEAF7_ECX_AVX)
+#define LEAF7_EDX       (B(4) /* FSRM */)
 
 #define XSAVEC_EAX_XSAVES B(3)
 
@@ -174,9 +172,6 @@ static void build_7(struct vm *vm, struct vmm_cpuid_regs *r)
     if ((xcr0 & X86_XCR0_AVX512) == 0) {
         r->ebx &= ~LEAF7_EBX_AVX512;
         r->ecx &= ~LEAF7_ECX_AVX512;
-    }
-    if ((xcr0 & X86_XCR0_PKRU) == 0) {
-        r->ecx &= ~LEAF7_ECX_PKU;
     }
     if ((vm->vmm->hidden & VMM_HIDDEN_INVPCID) != 0) {
         r->ebx &= ~LEAF7_EBX_INVPCID;
@@ -287,8 +282,7 @@ static const struct rule rule_table[] = {
      .indexed = true,
      .keep = {0, LEAF7_EBX, LEAF7_ECX, LEAF7_EDX},
      .force = {.ebx = LEAF7_EBX_TSC_ADJUST},
-     .build = build_7,
-     .dynamic = DYN_LEAF_7},
+     .build = build_7},
     {.leaf = 0xb,
      .subleaf = 0,
      .indexed = true,
@@ -379,9 +373,14 @@ static bool raw_has(const struct vmm_cpuid *c, uint32_t leaf)
 static void measure_components(struct vm *vm, vmm_cpuid_raw_fn raw)
 {
     struct vmm_cpuid *c = vm->cpuid;
-    uint64_t allowed = vm->ops->xcr0_supported & (X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX |
-                                                  X86_XCR0_AVX512 | X86_XCR0_PKRU);
+    uint64_t allowed =
+        vm->ops->xcr0_supported & (X86_XCR0_X87 | X86_XCR0_SSE | X86_XCR0_AVX | X86_XCR0_AVX512);
 
+    for (unsigned i = 0; i < VMM_FEATURE_COUNT; i++) {
+        if ((vm->config.hidden_features >> i & 1) != 0) {
+            allowed &= ~vmm_feature_table[i].xcr0;
+        }
+    }
     if ((allowed & X86_XCR0_AVX512) != X86_XCR0_AVX512) {
         allowed &= ~X86_XCR0_AVX512;
     }
@@ -393,6 +392,20 @@ static void measure_components(struct vm *vm, vmm_cpuid_raw_fn raw)
             raw(0xd, i, &r);
             c->component[i] =
                 (struct component){.size = r.eax, .offset = r.ebx, .aligned = (r.ecx & B(1)) != 0};
+        }
+    }
+}
+
+static void hide_features(const struct vm *vm, const struct rule *rule, struct vmm_cpuid_regs *r)
+{
+    for (unsigned i = 0; i < VMM_FEATURE_COUNT; i++) {
+        const struct vmm_feature *f = &vmm_feature_table[i];
+
+        if ((vm->config.hidden_features >> i & 1) != 0 && f->leaf == rule->leaf) {
+            r->eax &= ~f->bits.eax;
+            r->ebx &= ~f->bits.ebx;
+            r->ecx &= ~f->bits.ecx;
+            r->edx &= ~f->bits.edx;
         }
     }
 }
@@ -423,6 +436,7 @@ static void apply_rule(struct vm *vm, const struct rule *rule, vmm_cpuid_raw_fn 
     if (rule->build != NULL) {
         rule->build(vm, &r);
     }
+    hide_features(vm, rule, &r);
     a->regs = r;
     a->dynamic = rule->dynamic;
 }
@@ -490,11 +504,6 @@ static void add_dynamic(struct vcpu *v, enum dynamic what, struct vmm_cpuid_regs
         r->ebx |= v->id << 24;
         if ((v->backend->get_sysreg(v, VMM_CR4) & X86_CR4_OSXSAVE) != 0) {
             r->ecx |= B(27);
-        }
-        break;
-    case DYN_LEAF_7:
-        if ((v->backend->get_sysreg(v, VMM_CR4) & X86_CR4_PKE) != 0) {
-            r->ecx |= LEAF7_ECX_OSPKE;
         }
         break;
     case DYN_X2APIC_ID:

@@ -19,6 +19,18 @@ enum vmm_hidden {
     VMM_HIDDEN_XSAVES = 1 << 2,
 };
 
+/* What a configuration can hide (core/features.c): bits of a leaf, and the XSAVE components that go
+ * with it, which take along what needs them. */
+#define VMM_FEATURE_COUNT 17
+struct vmm_feature {
+    const char *name;
+    uint32_t leaf;
+    struct vmm_cpuid_regs bits;
+    uint64_t xcr0;
+};
+extern const struct vmm_feature vmm_feature_table[VMM_FEATURE_COUNT];
+int vmm_feature_find(const char *name); /* -1: there is none of that name */
+
 /* The processor's own answer; a test brings its own. */
 typedef void (*vmm_cpuid_raw_fn)(uint32_t leaf, uint32_t subleaf, struct vmm_cpuid_regs *out);
 

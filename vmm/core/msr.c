@@ -411,16 +411,27 @@ static const struct row *row_find(const struct vcpu *v, uint32_t msr)
 }
 
 /* Guests probe; one line for each MSR is enough. */
-static __attribute__((noinline)) bool refuse(struct vcpu *v, const char *what, uint32_t msr,
-                                             uint64_t value)
+static void note_once(struct vcpu *v, enum vmm_log_level level, const char *what, uint32_t msr,
+                      const char *outcome)
 {
     uint32_t hash = (msr ^ msr >> 8) & 0xff;
     uint64_t bit = UINT64_C(1) << (hash & 63);
 
     if ((__atomic_fetch_or(&v->vm->warned_msrs[hash >> 6], bit, __ATOMIC_RELAXED) & bit) == 0) {
-        vmm_vm_log(v->vm, VMM_LOG_DEBUG, "vCPU %u: %s of MSR 0x%x (0x%llx) refused at rip 0x%llx",
-                   v->id, what, msr, (unsigned long long)value, (unsigned long long)v->rip);
+        vmm_vm_log(v->vm, level, "vCPU %u: %s of MSR 0x%x %s at rip 0x%llx", v->id, what, msr,
+                   outcome, (unsigned long long)v->rip);
     }
+}
+
+/* False: #GP. Unknown MSRs may be ignored, what a known one refuses is refused. */
+static __attribute__((noinline)) bool pass_unknown(struct vcpu *v, const struct row *row,
+                                                   const char *what, uint32_t msr)
+{
+    if (row == &row_table[0] && v->vm->config.ignore_unknown_msrs) {
+        note_once(v, VMM_LOG_INFO, what, msr, "ignored");
+        return true;
+    }
+    note_once(v, VMM_LOG_DEBUG, what, msr, "refused");
     return false;
 }
 
@@ -428,8 +439,9 @@ static inline bool read_msr(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
     const struct row *row = row_find(v, msr);
 
+    *value = 0;
     return (vmm_likely(row->read != NULL) && vmm_likely(row->read(v, row, msr, value))) ||
-           refuse(v, "read", msr, 0);
+           pass_unknown(v, row, "read", msr);
 }
 
 static inline bool write_msr(struct vcpu *v, uint32_t msr, uint64_t value)
@@ -437,7 +449,7 @@ static inline bool write_msr(struct vcpu *v, uint32_t msr, uint64_t value)
     const struct row *row = row_find(v, msr);
 
     return (vmm_likely(row->write != NULL) && vmm_likely(row->write(v, row, msr, value))) ||
-           refuse(v, "write", msr, value);
+           pass_unknown(v, row, "write", msr);
 }
 
 bool vmm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
@@ -452,7 +464,7 @@ bool vmm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
 
 enum vmm_action vmm_handle_msr_read(struct vcpu *v, struct vmm_exit *e)
 {
-    uint64_t value = 0;
+    uint64_t value;
 
     if (!read_msr(v, (uint32_t)v->gpr[VMM_RCX], &value)) {
         vmm_inject_exception(v, X86_GP, true, 0);

@@ -2,6 +2,7 @@
  * Uses floating point: cJSON keeps numbers as doubles. */
 #include <cJSON.h>
 
+#include "core/cpuid.h"
 #include "core/vm.h"
 #include "load/manifest_reader.h"
 #include "load/manifest_text.h"
@@ -322,11 +323,60 @@ static int take_machine_config(struct manifest_reader *r, const cJSON *item,
     return manifest_take_object(r, item, path, &s);
 }
 
+static int take_unknown_msrs(struct manifest_reader *r, const cJSON *item,
+                             const struct manifest_path *path)
+{
+    if (!cJSON_IsString(item)) {
+        return manifest_wrong_type(r, item, path, "a string");
+    }
+    if (__builtin_strcmp(item->valuestring, "ignore") == 0) {
+        r->config->ignore_unknown_msrs = true;
+    } else if (__builtin_strcmp(item->valuestring, "fault") != 0) {
+        return manifest_fail(r, item, path, "must be \"fault\" or \"ignore\"");
+    }
+    return 0;
+}
+
+static int take_hidden(struct manifest_reader *r, const cJSON *item,
+                       const struct manifest_path *path)
+{
+    if (!cJSON_IsArray(item)) {
+        return manifest_wrong_type(r, item, path, "a list");
+    }
+    for (const cJSON *c = item->child; c != NULL; c = c->next) {
+        int feature;
+
+        if (!cJSON_IsString(c)) {
+            return manifest_wrong_type(r, c, path, "a list of strings");
+        }
+        feature = vmm_feature_find(c->valuestring);
+        if (feature < 0) {
+            return manifest_fail(r, c, path, "there is no feature \"%.40s\" that can be hidden",
+                                 c->valuestring);
+        }
+        r->config->hidden_features |= UINT64_C(1) << feature;
+    }
+    return 0;
+}
+
+static const struct manifest_key cpu_table[] = {
+    {"hide", false, take_hidden},
+    {"unknown_msrs", false, take_unknown_msrs},
+};
+
+static int take_cpu(struct manifest_reader *r, const cJSON *item, const struct manifest_path *path)
+{
+    const struct manifest_schema s = {cpu_table, VMM_ARRAY_COUNT(cpu_table)};
+
+    return manifest_take_object(r, item, path, &s);
+}
+
 static const struct manifest_key root_table[] = {
     {"name", true, take_name},
     {"machine-config", true, take_machine_config},
     {"boot-source", true, take_boot_source},
     {"cpus", false, take_cpus},
+    {"cpu", false, take_cpu},
     {"numa_node", false, take_numa_node},
     {"lazy_memory", false, take_lazy_memory},
     {"balloon", false, take_balloon},

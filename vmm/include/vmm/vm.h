@@ -57,7 +57,9 @@ struct vm_config {
     uint64_t balloon_bytes; /* RAM that the guest's balloon driver gives back at once */
     enum vm_power_action power;
     enum vm_protocol protocol;
-    uint64_t load_address; /* of a flat image */
+    uint64_t load_address;    /* of a flat image */
+    uint64_t hidden_features; /* bit n: the n-th of vmm_feature_name() is not offered */
+    bool ignore_unknown_msrs; /* they read as 0 and take any value; else #GP, as in hardware */
     char kernel_path[128];
     char firmware_path[128]; /* in place of a kernel */
     char initrd_path[128];
@@ -71,6 +73,9 @@ struct vm_config {
  * err: "vms/linux.json: line 3: machine-config.mem_size_mib: 99999 MiB asked, 900 MiB free". */
 int vmm_manifest_parse(struct vmm *vmm, const char *file_name, const char *text, size_t length,
                        struct vm_config *out, struct vmm_error *err) VMM_MUST_CHECK;
+
+/* The names of features that can be hidden, in order; NULL past the last. */
+const char *vmm_feature_name(unsigned i);
 
 /* --- life of a VM ------------------------------------------------------------------------------
  */
