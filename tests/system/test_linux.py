@@ -148,7 +148,8 @@ def test_two_linux_guests_at_once(start):
 
 
 def test_two_vcpus_and_memory_above_4_gib(start):
-    node = start(linux_manifest(memory=4096, cpus=(0, 1)), memory="6G")
+    policy = {"hide": ["avx", "cx16"], "unknown_msrs": "ignore"}
+    node = start(linux_manifest(memory=4096, cpus=(0, 1), cpu=policy), memory="6G")
     guest_shell(node)
     assert node.run("nproc", GUEST) == "2"
     memory = int(node.run("awk '/MemTotal/ {print $2}' /proc/meminfo", GUEST))
@@ -156,6 +157,8 @@ def test_two_vcpus_and_memory_above_4_gib(start):
     counts = node.run("grep LOC: /proc/interrupts", GUEST).split()[1:3]
     assert all(int(count) > 0 for count in counts)
     check_paravirtual(node)
+    flags = node.run("grep -m 1 flags /proc/cpuinfo", GUEST).split()
+    assert "sse2" in flags and "xsave" in flags and not {"avx", "avx2", "cx16", "pku"} & set(flags)
     assert node.run("dd if=/dev/zero bs=1M count=16 2>/dev/null | md5sum", GUEST).split()[0] == \
         hashlib.md5(bytes(16 << 20)).hexdigest()
     end(node)
