@@ -53,6 +53,7 @@ static void everything(void **state)
                            "  \"boot-source\": {\n"
                            "    \"boot_args\": \"console=ttyS0 a=\\\"b\\\"\",\n"
                            "    \"kernel_image_path\": \"linux/vmlinuz\",\n"
+                           "    \"modules\": [\"linux/initrd one two\", \"linux/vmlinuz\"],\n"
                            "    \"protocol\": \"flat32\", \"load_address\": \"0x7fEe0000\",\n"
                            "    \"initrd_path\": \"linux/initrd\"\n"
                            "  },\n"
@@ -65,6 +66,9 @@ static void everything(void **state)
     assert_string_equal(config.initrd_path, "linux/initrd");
     assert_string_equal(config.boot_args, "console=ttyS0 a=\"b\"");
     assert_int_equal(config.protocol, VM_PROTOCOL_FLAT32);
+    assert_int_equal(config.module_count, 2);
+    assert_string_equal(config.module[0], "linux/initrd one two");
+    assert_string_equal(config.module[1], "linux/vmlinuz");
     assert_int_equal(config.load_address, 0x7fee0000);
     assert_int_equal(config.vcpu_count, 2);
     assert_int_equal(config.mem_bytes, VMM_MIB(256));
@@ -77,6 +81,8 @@ static void everything(void **state)
 }
 
 #define BOOT    "\"boot-source\":{\"kernel_image_path\":\"linux/vmlinuz\"}"
+#define INITRD  "\"linux/initrd\""
+#define SEVEN   INITRD "," INITRD "," INITRD "," INITRD "," INITRD "," INITRD "," INITRD
 #define KERNEL  "\"kernel_image_path\":\"linux/vmlinuz\","
 #define MACHINE "\"machine-config\":{\"vcpu_count\":2,\"mem_size_mib\":256}"
 #define NAME    "\"name\":\"a\""
@@ -171,6 +177,16 @@ static const struct row row_table[] = {
     {"{" NAME "," MACHINE
      ",\"boot-source\":{\"kernel_image_path\":\"linux/vmlinuz\",\n\"initrd_path\":\"x\"}}",
      "line 2: boot-source.initrd_path: x: no such file"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\n\"modules\":\"linux/initrd\"}}",
+     "line 2: boot-source.modules: must be a list, not a string"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL
+     "\"modules\":[\n\"linux/initrd\",\n\"x y\"]}}",
+     "line 3: boot-source.modules: x: no such file"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\"modules\":[\" x\"]}}",
+     "line 1: boot-source.modules: is empty"},
+    {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\"modules\":[" SEVEN
+     ",\n\"linux/initrd\"]}}",
+     "line 2: boot-source.modules: more than 7"},
     {"{" NAME "," MACHINE ",\"boot-source\":{" KERNEL "\n\"protocol\":\"linux\"}}",
      "line 2: boot-source.protocol: must be linux64, linux32, linux16, pvh, multiboot, multiboot2, "
      "flat32 or flat16"},

@@ -322,6 +322,87 @@ static void flat_images_are_entered_at_their_first_byte(void **state)
     assert_int_equal(read_guest(0xff202, 4), 0x12340005);
 }
 
+static uint8_t second[100], third[9000];
+
+static void add_modules(void)
+{
+    memset(second, 0x22, sizeof(second));
+    memset(third, 0x33, sizeof(third));
+    boot.more[0] = (struct boot_file){"second with text", second, sizeof(second)};
+    boot.more[1] = (struct boot_file){"third", third, sizeof(third)};
+    boot.more_count = 2;
+}
+
+static void assert_bytes(uint64_t start, uint64_t size, uint8_t byte)
+{
+    assert_int_equal(read_guest(start, 1), byte);
+    assert_int_equal(read_guest(start + size - 1, 1), byte);
+}
+
+/* In order, each by itself, none above another. */
+static void several_modules(void **state)
+{
+    uint64_t modules, tag;
+
+    (void)state;
+    add_modules();
+    make_elf(true, true);
+    make_multiboot(3);
+    make_multiboot2();
+    assert_int_equal(boot_load_multiboot(&boot), 0);
+    assert_int_equal(read_guest(BOOT_INFO + 20, 4), 3);
+    modules = read_guest(BOOT_INFO + 24, 4);
+    assert_module(read_guest(modules, 4));
+    assert_text(read_guest(modules + 8, 4), "module");
+    assert_bytes(read_guest(modules + 16, 4), sizeof(second), 0x22);
+    assert_int_equal(read_guest(modules + 20, 4) - read_guest(modules + 16, 4), sizeof(second));
+    assert_text(read_guest(modules + 24, 4), "second with text");
+    assert_bytes(read_guest(modules + 32, 4), sizeof(third), 0x33);
+    assert_true(read_guest(modules + 4, 4) <= read_guest(modules + 16, 4));
+    assert_true(read_guest(modules + 20, 4) <= read_guest(modules + 32, 4));
+
+    assert_int_equal(boot_load_multiboot2(&boot), 0);
+    tag = find_tag(3);
+    assert_module(read_guest(tag + 8, 4));
+    tag += (read_guest(tag + 4, 4) + 7) & ~UINT64_C(7);
+    assert_int_equal(read_guest(tag, 4), 3);
+    assert_bytes(read_guest(tag + 8, 4), sizeof(second), 0x22);
+    assert_text(tag + 16, "second with text");
+
+    assert_int_equal(boot_load_pvh(&boot), 0);
+    assert_int_equal(read_guest(BOOT_INFO + 12, 4), 3);
+    modules = read_guest(BOOT_INFO + 16, 8);
+    assert_bytes(read_guest(modules + 64, 8), sizeof(third), 0x33);
+    assert_int_equal(read_guest(modules + 72, 8), sizeof(third));
+
+    boot.more[0].size = RAM; /* does not fit */
+    assert_int_equal(boot_load_multiboot(&boot), -VMM_ENOSPC);
+    assert_non_null(strstr(err.text, "second with text: 32768 KiB do not fit"));
+}
+
+static void modules_by_name(void **state)
+{
+    struct vm_config *c = &f->vm->config;
+
+    (void)state;
+    make_elf(true, false);
+    make_multiboot(3);
+    posix_host_add_file(f->host, "kernel", file, sizeof(file));
+    posix_host_add_file(f->host, "second", second, sizeof(second));
+    strcpy(c->kernel_path, "kernel");
+    strcpy(c->module[0], "second with text");
+    c->module_count = 1;
+    assert_int_equal(vmm_load(f->vm, &err), 0);
+    assert_int_equal(read_guest(BOOT_INFO + 20, 4), 1);
+    assert_text(read_guest(read_guest(BOOT_INFO + 24, 4) + 8, 4), "second with text");
+    c->protocol = VM_PROTOCOL_FLAT32;
+    assert_int_equal(vmm_load(f->vm, &err), -VMM_EINVAL);
+    assert_non_null(strstr(err.text, "modules: its boot protocol has one"));
+    c->protocol = VM_PROTOCOL_AUTO;
+    strcpy(c->module[0], "fourth");
+    assert_int_equal(vmm_load(f->vm, &err), -VMM_ENOENT);
+}
+
 /* A protocol that the manifest names is taken, whatever the file offers. */
 static void the_manifest_chooses(void **state)
 {
@@ -451,6 +532,8 @@ int main(void)
         TEST(random_damage_is_survived),
         TEST(flat_images_are_entered_at_their_first_byte),
         TEST(the_manifest_chooses),
+        TEST(several_modules),
+        TEST(modules_by_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

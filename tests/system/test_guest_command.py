@@ -42,6 +42,11 @@ def test_foreign_multiboot_kernel(module):
     expect(CODE, "one two=3", IMAGE, "--args=one two=3", "--module", module, "--cpus=2", "--memory=64M")
 
 
+def test_several_modules(module):
+    expect(CODE, "one two=3", IMAGE, "--args=one two=3", "--module", module, "--module", BZIMAGE, "--module", IMAGE)
+    expect(125, "modules: its boot protocol has one", BZIMAGE, "--module", module, "--module", module)
+
+
 def test_flat_image(module):
     expect(CODE, "vm guest: stopped: ended by the guest with code 42", IMAGE, "--protocol=flat32",
            "--address=0x200000", "--module", module)

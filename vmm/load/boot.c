@@ -21,26 +21,49 @@ uint64_t boot_ram_end(const struct vm *vm)
     return r != NULL && r->kind == VMM_REGION_RAM ? r->base.v + r->size : BOOT_LOWEST;
 }
 
-int boot_place_module(const struct boot *b, uint64_t floor, uint64_t limit, uint64_t *address)
+static int place(const struct boot *b, const struct boot_file *f, uint64_t floor, uint64_t limit,
+                 uint64_t *address)
 {
     uint64_t end = boot_ram_end(b->vm);
-    uint64_t size = b->module.size;
 
     if (end > limit) {
         end = limit;
     }
-    if (end < floor || ((end - floor) & -VMM_PAGE_SIZE) < size) {
+    if (end < floor || ((end - floor) & -VMM_PAGE_SIZE) < f->size) {
         return vmm_fail(b->vm->vmm, b->err, VMM_ENOSPC,
                         "%s: %s: %llu KiB do not fit between the kernel's end at %#llx and %#llx",
-                        b->vm->config.name, b->module.name,
-                        (unsigned long long)(size + 1023) / 1024, (unsigned long long)floor,
-                        (unsigned long long)end);
+                        b->vm->config.name, f->name, (unsigned long long)(f->size + 1023) / 1024,
+                        (unsigned long long)floor, (unsigned long long)end);
     }
-    *address = (end - size) & -VMM_PAGE_SIZE;
-    if (vmm_memory_write(b->vm, VMM_GPA(*address), b->module.data, size) != 0) {
+    *address = (end - f->size) & -VMM_PAGE_SIZE;
+    if (vmm_memory_write(b->vm, VMM_GPA(*address), f->data, f->size) != 0) {
         return boot_refuse(b, "no memory behind the guest's RAM");
     }
     return 0;
+}
+
+int boot_place_module(const struct boot *b, uint64_t floor, uint64_t limit, uint64_t *address)
+{
+    return place(b, &b->module, floor, limit, address);
+}
+
+int boot_place_modules(const struct boot *b, uint64_t floor, struct boot_modules *out)
+{
+    uint64_t limit = UINT32_MAX;
+    int error = 0;
+
+    out->count = 0;
+    if (b->module.size != 0) {
+        out->entry[out->count++].file = &b->module;
+    }
+    for (unsigned i = 0; i < b->more_count; i++) {
+        out->entry[out->count++].file = &b->more[i];
+    }
+    for (unsigned i = out->count; i > 0 && error == 0; i--) {
+        error = place(b, out->entry[i - 1].file, floor, limit, &out->entry[i - 1].address);
+        limit = out->entry[i - 1].address;
+    }
+    return error;
 }
 
 int boot_write_args(const struct boot *b, bool named)

@@ -20,6 +20,8 @@ struct boot_file {
 struct boot {
     struct vm *vm;
     struct boot_file kernel, module;
+    struct boot_file more[VMM_MODULES_MAX]; /* name: as the manifest has it, with text behind it */
+    unsigned more_count;
     const char *args;
     struct vmm_error *err;
 };
@@ -28,9 +30,20 @@ struct boot {
 int boot_refuse(const struct boot *b, const char *why);
 /* The end of the RAM that begins at 1 MiB or below. */
 uint64_t boot_ram_end(const struct vm *vm);
-/* Copy the module as high as `limit` and RAM allow, above floor, page aligned. */
+/* Copy the only module as high as `limit` and RAM allow, above floor, page aligned. */
 int boot_place_module(const struct boot *b, uint64_t floor, uint64_t limit,
                       uint64_t *address) VMM_MUST_CHECK;
+
+/* All modules, for protocols that take several: the first one lowest. */
+struct boot_modules {
+    unsigned count;
+    struct {
+        const struct boot_file *file;
+        uint64_t address;
+    } entry[1 + VMM_MODULES_MAX];
+};
+int boot_place_modules(const struct boot *b, uint64_t floor,
+                       struct boot_modules *out) VMM_MUST_CHECK;
 /* The command line, with the kernel's name before it if `named`; at BOOT_ARGS. */
 int boot_write_args(const struct boot *b, bool named) VMM_MUST_CHECK;
 /* vCPU 0 in 32-bit protected mode with flat segments, paging and interrupts off. */

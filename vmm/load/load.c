@@ -45,17 +45,18 @@ static int load_firmware(struct vm *vm, struct vmm_error *err)
  * Linux kernel's vmlinux has a PVH note, a multiboot kernel may have all of them. */
 static const struct protocol {
     enum vm_protocol protocol;
+    bool modules;                          /* more than one */
     bool (*is)(const struct boot_file *f); /* NULL: no file says so */
     int (*load)(const struct boot *b);
 } protocol_table[] = {
-    {VM_PROTOCOL_LINUX64, boot_is_linux, boot_load_linux},
-    {VM_PROTOCOL_LINUX32, NULL, boot_load_linux},
-    {VM_PROTOCOL_LINUX16, NULL, boot_load_linux},
-    {VM_PROTOCOL_MULTIBOOT2, boot_is_multiboot2, boot_load_multiboot2},
-    {VM_PROTOCOL_MULTIBOOT, boot_is_multiboot, boot_load_multiboot},
-    {VM_PROTOCOL_PVH, boot_is_pvh, boot_load_pvh},
-    {VM_PROTOCOL_FLAT32, NULL, boot_load_flat32},
-    {VM_PROTOCOL_FLAT16, NULL, boot_load_flat16},
+    {VM_PROTOCOL_LINUX64, false, boot_is_linux, boot_load_linux},
+    {VM_PROTOCOL_LINUX32, false, NULL, boot_load_linux},
+    {VM_PROTOCOL_LINUX16, false, NULL, boot_load_linux},
+    {VM_PROTOCOL_MULTIBOOT2, true, boot_is_multiboot2, boot_load_multiboot2},
+    {VM_PROTOCOL_MULTIBOOT, true, boot_is_multiboot, boot_load_multiboot},
+    {VM_PROTOCOL_PVH, true, boot_is_pvh, boot_load_pvh},
+    {VM_PROTOCOL_FLAT32, false, NULL, boot_load_flat32},
+    {VM_PROTOCOL_FLAT16, false, NULL, boot_load_flat16},
 };
 
 static int load_by_protocol(const struct boot *b)
@@ -67,27 +68,47 @@ static int load_by_protocol(const struct boot *b)
 
         if (wanted == VM_PROTOCOL_AUTO ? p->is != NULL && p->is(&b->kernel)
                                        : p->protocol == wanted) {
-            return p->load(b);
+            return b->more_count != 0 && !p->modules
+                       ? boot_refuse(b, "modules: its boot protocol has one, initrd_path")
+                       : p->load(b);
         }
     }
     return boot_refuse(b, "not a kernel that can be booted: no bzImage, and without "
                           "multiboot header or PVH note");
 }
 
+void vmm_module_path(const char *module, char *path)
+{
+    while (*module != '\0' && *module != ' ') {
+        *path++ = *module++;
+    }
+    *path = '\0';
+}
+
 static int load_kernel(struct vm *vm, struct vmm_error *err)
 {
     const struct vm_config *c = &vm->config;
-    struct loaded_file kernel = {0}, initrd = {0};
+    struct loaded_file kernel = {0}, initrd = {0}, module[VMM_MODULES_MAX] = {0};
+    char path[VMM_MODULES_MAX][sizeof(c->module[0])];
     struct boot boot = {.vm = vm, .args = c->boot_args, .err = err};
     int error = file_open(vm, c->kernel_path, &kernel, err);
 
     if (error == 0 && c->initrd_path[0] != '\0') {
         error = file_open(vm, c->initrd_path, &initrd, err);
     }
+    for (unsigned i = 0; i < c->module_count && error == 0; i++) {
+        vmm_module_path(c->module[i], path[i]);
+        error = file_open(vm, path[i], &module[i], err);
+        boot.more[i] = (struct boot_file){c->module[i], module[i].data, module[i].size};
+        boot.more_count++;
+    }
     if (error == 0) {
         boot.kernel = (struct boot_file){c->kernel_path, kernel.data, kernel.size};
         boot.module = (struct boot_file){c->initrd_path, initrd.data, initrd.size};
         error = load_by_protocol(&boot);
+    }
+    for (unsigned i = 0; i < boot.more_count; i++) {
+        file_close(vm, &module[i]);
     }
     file_close(vm, &initrd);
     file_close(vm, &kernel);

@@ -8,6 +8,9 @@
  */
 int vmm_load(struct vm *vm, struct vmm_error *err) VMM_MUST_CHECK;
 
+/* What stands before the first blank of a module's line. path: as long as the line. */
+void vmm_module_path(const char *module, char *path);
+
 /* A firmware image at the top of 4 GiB; the vCPUs stay as RESET left them. */
 int vmm_load_firmware(struct vm *vm, const void *data, uint64_t size,
                       struct vmm_error *err) VMM_MUST_CHECK;

@@ -4,6 +4,7 @@
 
 #include "core/cpuid.h"
 #include "core/vm.h"
+#include "load/load.h"
 #include "load/manifest_reader.h"
 #include "load/manifest_text.h"
 
@@ -12,25 +13,29 @@
 #define MEM_MIB_MAX (1 << 24) /* 16 TiB */
 #define NODE_MAX    63
 
-static int take_path(struct manifest_reader *r, const cJSON *item, const struct manifest_path *path,
-                     char *out, size_t room)
+static int check_file(struct manifest_reader *r, const cJSON *item,
+                      const struct manifest_path *path, const char *name)
 {
     const struct vmm_host_files *files = r->vmm->ops->files;
-    int error = manifest_take_string(r, item, path, out, room);
     const void *data;
     uint64_t size;
 
-    if (error != 0) {
-        return error;
-    }
-    if (out[0] == '\0') {
+    if (name[0] == '\0') {
         return manifest_fail(r, item, path, "is empty");
     }
-    if (files == NULL || files->open(r->vmm->host, out, &data, &size) != 0) {
-        return manifest_fail(r, item, path, "%s: no such file", out);
+    if (files == NULL || files->open(r->vmm->host, name, &data, &size) != 0) {
+        return manifest_fail(r, item, path, "%s: no such file", name);
     }
-    files->close(r->vmm->host, out, data);
+    files->close(r->vmm->host, name, data);
     return 0;
+}
+
+static int take_path(struct manifest_reader *r, const cJSON *item, const struct manifest_path *path,
+                     char *out, size_t room)
+{
+    int error = manifest_take_string(r, item, path, out, room);
+
+    return error != 0 ? error : check_file(r, item, path, out);
 }
 
 /* --- the keys ------------------------------------------------------------------------------------
@@ -81,6 +86,37 @@ static int take_initrd(struct manifest_reader *r, const cJSON *item,
                        const struct manifest_path *path)
 {
     return take_path(r, item, path, r->config->initrd_path, sizeof(r->config->initrd_path));
+}
+
+/* Each a path, with text behind it that goes to the guest. */
+static int take_modules(struct manifest_reader *r, const cJSON *item,
+                        const struct manifest_path *path)
+{
+    struct vm_config *config = r->config;
+
+    if (!cJSON_IsArray(item)) {
+        return manifest_wrong_type(r, item, path, "a list");
+    }
+    for (const cJSON *c = item->child; c != NULL; c = c->next) {
+        char *module = config->module[config->module_count];
+        char file[sizeof(config->module[0])];
+        int error;
+
+        if (config->module_count == VMM_MODULES_MAX) {
+            return manifest_fail(r, c, path, "more than %u", VMM_MODULES_MAX);
+        }
+        error = manifest_take_string(r, c, path, module, sizeof(file));
+        if (error != 0) {
+            return error;
+        }
+        vmm_module_path(module, file);
+        error = check_file(r, c, path, file);
+        if (error != 0) {
+            return error;
+        }
+        config->module_count++;
+    }
+    return 0;
 }
 
 static int take_boot_args(struct manifest_reader *r, const cJSON *item,
@@ -250,9 +286,10 @@ static int take_power(struct manifest_reader *r, const cJSON *item,
 }
 
 static const struct manifest_key boot_source_table[] = {
-    {"kernel_image_path", false, take_kernel}, {"initrd_path", false, take_initrd},
-    {"boot_args", false, take_boot_args},      {"firmware_path", false, take_firmware},
-    {"protocol", false, take_protocol},        {"load_address", false, take_load_address},
+    {"kernel_image_path", false, take_kernel},  {"initrd_path", false, take_initrd},
+    {"modules", false, take_modules},           {"boot_args", false, take_boot_args},
+    {"firmware_path", false, take_firmware},    {"protocol", false, take_protocol},
+    {"load_address", false, take_load_address},
 };
 
 static int take_balloon_size(struct manifest_reader *r, const cJSON *item,
@@ -309,7 +346,7 @@ static int take_boot_source(struct manifest_reader *r, const cJSON *item,
                    : manifest_fail(r, item, path, "key \"kernel_image_path\" is missing");
     }
     if (c->kernel_path[0] != '\0' || c->initrd_path[0] != '\0' || c->boot_args[0] != '\0' ||
-        c->protocol != VM_PROTOCOL_AUTO) {
+        c->module_count != 0 || c->protocol != VM_PROTOCOL_AUTO) {
         return manifest_fail(r, item, path, "\"firmware_path\" stands alone");
     }
     return 0;

@@ -42,9 +42,10 @@ struct map_entry {
 /* As they lie in RAM at BOOT_INFO. */
 struct boot_data {
     struct info info;
-    struct module module;
+    struct module module[1 + VMM_MODULES_MAX];
     struct map_entry map[MAP_MAX];
     char loader_name[12];
+    char module_text[1 + VMM_MODULES_MAX][sizeof(((struct vm_config *)NULL)->module[0])];
 };
 
 struct header {
@@ -151,6 +152,21 @@ static void fill_map(struct vm *vm, struct boot_data *data)
     data->info.map_length = count * (uint32_t)sizeof(struct map_entry);
 }
 
+static void fill_modules(const struct boot_modules *modules, struct boot_data *data)
+{
+    for (unsigned i = 0; i < modules->count; i++) {
+        const struct boot_file *f = modules->entry[i].file;
+        uint64_t text = offsetof(struct boot_data, module_text) + i * sizeof(data->module_text[0]);
+
+        data->module[i].start = (uint32_t)modules->entry[i].address;
+        data->module[i].end = (uint32_t)(modules->entry[i].address + f->size);
+        data->module[i].args = (uint32_t)(BOOT_INFO + text);
+        __builtin_memcpy(data->module_text[i], f->name, __builtin_strlen(f->name) + 1);
+    }
+    data->info.module_count = modules->count;
+    data->info.modules = BOOT_INFO + offsetof(struct boot_data, module);
+}
+
 int boot_load_multiboot(const struct boot *b)
 {
     struct boot_data data = {
@@ -159,18 +175,13 @@ int boot_load_multiboot(const struct boot *b)
                  .loader_name = BOOT_INFO + offsetof(struct boot_data, loader_name)},
         .loader_name = "Orthocone",
     };
-    uint64_t module = 0;
+    struct boot_modules modules = {0};
     struct boot_elf image = {0};
     gpa_t rsdp;
     int error = load_image(b, &image);
 
-    if (error == 0 && b->module.size != 0) {
-        error = boot_place_module(b, image.end, UINT32_MAX, &module);
-        data.info.module_count = 1;
-        data.info.modules = BOOT_INFO + offsetof(struct boot_data, module);
-        data.module.start = (uint32_t)module;
-        data.module.end = (uint32_t)(module + b->module.size);
-        data.module.args = BOOT_ARGS;
+    if (error == 0) {
+        error = boot_place_modules(b, image.end, &modules);
     }
     if (error == 0) {
         error = vmm_acpi_build(b->vm, &rsdp, b->err); /* found by its signature below 1 MiB */
@@ -186,6 +197,7 @@ int boot_load_multiboot(const struct boot *b)
         return error;
     }
     fill_map(b->vm, &data);
+    fill_modules(&modules, &data);
     if (vmm_memory_write(b->vm, VMM_GPA(BOOT_INFO), &data, sizeof(data)) != 0) {
         return boot_refuse(b, "no memory behind the guest's RAM");
     }

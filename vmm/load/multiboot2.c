@@ -215,19 +215,23 @@ static void put_rsdp(struct writer *w)
 int boot_load_multiboot2(const struct boot *b)
 {
     struct writer w = {.b = b, .at = BOOT_INFO + 8};
-    uint64_t module = 0;
+    struct boot_modules modules = {0};
     struct boot_elf image = {0};
     uint32_t size;
 
     w.error = load_image(b, &image);
     put_string_tag(&w, INFO_ARGS, b->args);
     put_string_tag(&w, INFO_LOADER, "Orthocone");
-    if (w.error == 0 && b->module.size != 0) {
-        w.error = boot_place_module(b, image.end, UINT32_MAX, &module);
-        begin_tag(&w, INFO_MODULE, 8 + __builtin_strlen(b->module.name) + 1);
-        put_u32(&w, (uint32_t)module);
-        put_u32(&w, (uint32_t)(module + b->module.size));
-        put(&w, b->module.name, __builtin_strlen(b->module.name) + 1);
+    if (w.error == 0) {
+        w.error = boot_place_modules(b, image.end, &modules);
+    }
+    for (unsigned i = 0; i < modules.count; i++) {
+        const struct boot_file *f = modules.entry[i].file;
+
+        begin_tag(&w, INFO_MODULE, 8 + __builtin_strlen(f->name) + 1);
+        put_u32(&w, (uint32_t)modules.entry[i].address);
+        put_u32(&w, (uint32_t)(modules.entry[i].address + f->size));
+        put(&w, f->name, __builtin_strlen(f->name) + 1);
     }
     put_memory(&w);
     put_rsdp(&w);

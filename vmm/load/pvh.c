@@ -25,7 +25,7 @@ struct map_entry {
 /* As they lie in RAM at BOOT_INFO. */
 struct boot_data {
     struct start_info start;
-    struct module module;
+    struct module module[1 + VMM_MODULES_MAX];
     struct map_entry map[MAP_MAX];
 };
 
@@ -44,6 +44,7 @@ int boot_load_pvh(const struct boot *b)
 {
     struct boot_data data = {.start = {.magic = START_MAGIC, .version = START_VERSION}};
     struct boot_elf elf;
+    struct boot_modules modules = {0};
     gpa_t rsdp;
     int error = boot_elf_check(b, &elf);
 
@@ -53,11 +54,8 @@ int boot_load_pvh(const struct boot *b)
     if (error == 0) {
         error = boot_elf_load(b);
     }
-    if (error == 0 && b->module.size != 0) {
-        data.start.module_count = 1;
-        data.start.modules = BOOT_INFO + offsetof(struct boot_data, module);
-        data.module.size = b->module.size;
-        error = boot_place_module(b, elf.end, UINT32_MAX, &data.module.address);
+    if (error == 0) {
+        error = boot_place_modules(b, elf.end, &modules);
     }
     if (error == 0) {
         error = vmm_acpi_build(b->vm, &rsdp, b->err);
@@ -68,6 +66,12 @@ int boot_load_pvh(const struct boot *b)
     if (error != 0) {
         return error;
     }
+    for (unsigned i = 0; i < modules.count; i++) {
+        data.module[i].address = modules.entry[i].address;
+        data.module[i].size = modules.entry[i].file->size;
+    }
+    data.start.module_count = modules.count;
+    data.start.modules = BOOT_INFO + offsetof(struct boot_data, module);
     data.start.args = BOOT_ARGS;
     data.start.rsdp = rsdp.v;
     data.start.map = BOOT_INFO + offsetof(struct boot_data, map);

@@ -45,6 +45,8 @@ enum vm_protocol {                   /* how the kernel is entered */
 
 #define VM_RAM_NODES_MAX 8
 
+#define VMM_MODULES_MAX 7
+
 struct vm_config {
     char name[VMM_NAME_MAX];
     unsigned vcpu_count;
@@ -63,6 +65,8 @@ struct vm_config {
     char kernel_path[128];
     char firmware_path[128]; /* in place of a kernel */
     char initrd_path[128];
+    char module[VMM_MODULES_MAX][128]; /* further ones: path, then perhaps a blank and its text */
+    unsigned module_count;
     char boot_args[1024];
     void *cookie; /* the host's; comes back in vm_event */
     void *host;   /* what hooks get as `host` in calls for this VM; NULL: what vmm_create() got */
