@@ -233,6 +233,12 @@ static void show_shell(void)
     }
 }
 
+/* An emulator's exit status has room for 7 bits of it; what is more must not look like success. */
+static uint8_t status_of(uint32_t code)
+{
+    return code > 0x7f ? 0x7f : (uint8_t)code;
+}
+
 static void handle_end(struct vm *vm)
 {
     const struct vm_config *config = vmm_vm_config(vm);
@@ -255,7 +261,7 @@ static void handle_end(struct vm *vm)
         if (reason == VM_REASON_POWER_OFF) {
             nk_power_off();
         }
-        nk_debug_exit((uint8_t)vmm_vm_exit_code(vm));
+        nk_debug_exit(status_of(vmm_vm_exit_code(vm)));
     }
     if (strcmp(console_front_name(), config->name) == 0) {
         console_flush();
