@@ -30,7 +30,8 @@ def test_triple_fault_is_reported_and_contained(start):
     state, reason = vm_states(node)["ending"]
     assert state == "crashed" and "triple" in reason
     node.sendline("log error")  # the dump: registers, hardware block, last exits
-    for line in (r"rip [0-9a-f]{16}", r"cr0 \S+ cr2 \S+ cr3 \S+", r"VMCB: exit 7f", r"last exits", r"shutdown"):
+    for line in (r"rip [0-9a-f]{16}", r"cr0 \S+ cr2 \S+ cr3 \S+", r"instruction: (?!no instruction)[a-z]\w+.*: ([0-9a-f]{2} ?)+", r"return addresses on the stack",
+                 r"VMCB: exit 7f", r"last exits", r"shutdown"):
         node.expect(line)
     node.sendline("vm start ending")  # a crashed VM can be started again
     node.expect(r"\] error: vm ending: crashed: .*\] error: vm ending: crashed: ")
@@ -86,6 +87,12 @@ def test_reset_and_wrong_steps(start):
     assert "exists" in answer("vm create vms/halt.json")
     assert "no such boot module" in answer("vm create vms/none.json")
     assert 'did you mean "halt"' in answer("vm stop hatl")
+    assert re.search(r"hlt +\d+ +\d+", answer("vm stats halt"))
+    assert re.search(r"vcpu 0 .*hlt", answer("vm stats halt all"))
+    assert re.search(r"hlt +\d+", answer("vm stats halt 0"))
+    assert "no vCPU 1, it has 0 to 0" in answer("vm stats halt 1")
+    assert "cannot destroy: it is running" in answer("vm destroy halt")
+    assert "from    vms/halt.json" in answer("vm show halt")
     command(node, "vm reset halt")
     node.sendline("console halt")
     node.expect(r"ending: halt")
@@ -93,6 +100,12 @@ def test_reset_and_wrong_steps(start):
     command(node, "vm stop halt")
     assert "stopped" in answer("vm pause halt")
     assert "stopped" in answer("vm stop halt")
+    assert "ending: halt" in answer("vm output halt")
+    command(node, "vm restart halt")
+    assert vm_states(node)["halt"][0] == "running"
+    command(node, "vm stop halt")
+    command(node, "vm destroy halt")
+    assert vm_states(node) == {}
     end(node)
 
 
