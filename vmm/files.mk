@@ -22,7 +22,7 @@ vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vreset.c dev/vcrtc.c dev/vdebug
 vmm-y += dev/virtio.c dev/vballoon.c
 
 # instruction emulation, guest page tables
-vmm-y += core/decode.c core/length.c core/gwalk.c core/emulate.c core/emulate_table.c core/emulate_ops.c core/emulate_alu.c \
+vmm-y += core/decode.c core/length.c core/gwalk.c core/emulate.c core/emulate_table.c core/emulate_ops.c core/emulate_alu.c core/emulate_shift.c \
 	core/emulate_operand.c core/emulate_string.c
 vmm-y += core/emulate_sse.c core/emulate_pio.c core/emulate_sys.c core/xmm.c
 cflags-vmm/core/decode.c := $(zydis-flags)

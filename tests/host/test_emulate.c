@@ -163,6 +163,69 @@ static void cannot_be_emulated(void **state)
     assert_non_null(strstr(posix_host_log(f->host), "0f ae 03"));
 }
 
+/* --- division ------------------------------------------------------------------------------------
+ */
+
+static int64_t extended(uint64_t value, unsigned size)
+{
+    return (int64_t)(value << (64 - 8 * size)) >> (64 - 8 * size);
+}
+
+/* Against the compiler's, where dividends fit it. */
+static void division_is_exact(void **state)
+{
+    unsigned done = 0;
+
+    (void)state;
+    srandom(1);
+    for (unsigned n = 0; n < 200000; n++) {
+        unsigned size = 1u << (n % 3);
+        uint64_t mask = emu_mask(size);
+        uint64_t dividend = (uint64_t)random() << 32 ^ (uint64_t)random() << 1;
+        uint64_t by = (uint64_t)random() >> random() % 31 & mask;
+        struct alu_pair pair = {dividend & mask, dividend >> 8 * size & mask}, out;
+
+        dividend = extended(pair.high << 8 * size | pair.low, size * 2) & emu_mask(size * 2);
+        if (by == 0) {
+            assert_false(alu_divide(n % 2 != 0, &pair, by, size, &out));
+        } else if (n % 2 == 0) {
+            bool fits = dividend / by <= mask;
+
+            assert_int_equal(alu_divide(false, &pair, by, size, &out), fits);
+            assert_true(!fits || (out.low == dividend / by && out.high == dividend % by));
+            done += fits;
+        } else {
+            int64_t a = extended(dividend, size * 2), b = extended(by, size);
+            bool fits = !(a == INT64_MIN && b == -1) && extended((uint64_t)(a / b), size) == a / b;
+
+            assert_int_equal(alu_divide(true, &pair, by, size, &out), fits);
+            assert_true(!fits ||
+                        (extended(out.low, size) == a / b && extended(out.high, size) == a % b));
+            done += fits;
+        }
+    }
+    assert_true(done > 10000);
+}
+
+static void division_by_device_memory(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RBX] = DEVICE;
+    memcpy(device->bytes, "\7\0\0\0\0\0\0", 8);
+    v->gpr[VMM_RAX] = UINT64_MAX;
+    v->gpr[VMM_RDX] = 6;
+    expect_done(DEVICE, false, CODE(0x48, 0xf7, 0x33)); /* div qword [rbx] */
+    assert_int_equal(v->gpr[VMM_RAX], UINT64_MAX);      /* (7 * 2^64 - 1) / 7 */
+    assert_int_equal(v->gpr[VMM_RDX], 6);
+    v->gpr[VMM_RAX] = 0x1234ff9c;                  /* AX = -100 */
+    expect_done(DEVICE, false, CODE(0xf6, 0x3b));  /* idiv byte [rbx] */
+    assert_int_equal(v->gpr[VMM_RAX], 0x1234fef2); /* -14, -2 */
+    v->gpr[VMM_RDX] = 7;
+    expect_exception(VECTOR_DE, -1, CODE(0x48, 0xf7, 0x33)); /* no room for the quotient */
+    device->bytes[0] = 0;
+    expect_exception(VECTOR_DE, -1, CODE(0xf6, 0x33));
+}
+
 /* --- string instructions -------------------------------------------------------------------------
  */
 
@@ -405,6 +468,8 @@ int main(void)
         TEST(non_canonical_addresses),
         TEST(wrong_encodings),
         TEST(cannot_be_emulated),
+        TEST(division_is_exact),
+        TEST(division_by_device_memory),
         TEST(long_repetitions_give_turns),
         TEST(repetition_faults_in_the_middle),
         TEST(string_registers_have_the_address_size),

@@ -74,6 +74,12 @@ struct row {
 #define CONDITIONS(X)                                                                              \
     X(0), X(1), X(2), X(3), X(4), X(5), X(6), X(7), X(8), X(9), X(10), X(11), X(12), X(13), X(14), \
         X(15)
+#define SHIFTS(text, reg)                                                                          \
+    GROUP(text " cl", 0xd2, reg, ALL), GROUP(text " 1", 0xd0, reg, ALL),                           \
+        ROW(text " r/m8, imm8", ALL, 0xc0, 0x03 | (reg) << 3, 3),                                  \
+        ROW(text " r/m16, imm8", ALL, 0x66, 0xc1, 0x03 | (reg) << 3, 9),                           \
+        ROW(text " r/m32, imm8", ALL, 0xc1, 0x03 | (reg) << 3, 31),                                \
+        ROW(text " r/m64, imm8", ALL, 0x48, 0xc1, 0x03 | (reg) << 3, 63)
 #define SETCC(n) ROW("setcc", ALL, 0x0f, 0x90 + n, 0x03)
 #define CMOV(n)  ROW("cmov", ALL, 0x0f, 0x40 + n, 0x13)
 
@@ -93,6 +99,22 @@ static const struct row row_table[] = {
     ROW("test r/m32, imm32", LOGIC, 0xf7, 0x03, 1, 0x80, 3, 0x80),
     GROUP("not", 0xf6, 2, ALL),
     GROUP("neg", 0xf6, 3, ALL),
+    SHIFTS("rol", 0),
+    SHIFTS("ror", 1),
+    SHIFTS("rcl", 2),
+    SHIFTS("rcr", 3),
+    SHIFTS("shl", 4),
+    SHIFTS("shr", 5),
+    SHIFTS("sal", 6),
+    SHIFTS("sar", 7),
+    GROUP("mul", 0xf6, 4, CF | OF),
+    GROUP("imul", 0xf6, 5, CF | OF),
+    ROW("imul cx, r/m16", CF | OF, 0x66, 0x0f, 0xaf, 0x0b),
+    ROW("imul ecx, r/m32", CF | OF, 0x0f, 0xaf, 0x0b),
+    ROW("imul r9, r/m64", CF | OF, 0x4c, 0x0f, 0xaf, 0x0b),
+    ROW("imul ecx, r/m32, imm8", CF | OF, 0x6b, 0x0b, 0xf3),
+    ROW("imul rcx, r/m64, imm32", CF | OF, 0x48, 0x69, 0x0b, 1, 2, 3, 0x84),
+    ROW("imul cx, r/m16, imm16", CF | OF, 0x66, 0x69, 0x0b, 1, 0x92),
     GROUP("inc", 0xfe, 0, ALL),
     GROUP("dec", 0xfe, 1, ALL),
     ROW("xchg r/m8, cl", ALL, 0x86, 0x0b),

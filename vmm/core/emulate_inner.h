@@ -13,6 +13,7 @@
 #define RFLAGS_OF         (UINT64_C(1) << 11)
 #define RFLAGS_ARITHMETIC (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 
+#define VECTOR_DE 0
 #define VECTOR_UD 6
 #define VECTOR_SS 12
 #define VECTOR_GP 13
@@ -78,6 +79,18 @@ enum alu_op {
     ALU_NEG,
 };
 uint64_t alu_execute(enum alu_op op, uint64_t a, uint64_t b, unsigned size, uint64_t *rflags);
+/* Numbered as the encoding does (emulate_shift.c). */
+enum alu_shift_op { ALU_ROL, ALU_ROR, ALU_RCL, ALU_RCR, ALU_SHL, ALU_SHR, ALU_SAL, ALU_SAR };
+uint64_t alu_shift(enum alu_shift_op op, uint64_t value, uint8_t count, unsigned size,
+                   uint64_t *rflags);
+struct alu_pair { /* rDX:rAX, AX */
+    uint64_t low, high;
+};
+void alu_multiply(bool is_signed, uint64_t a, uint64_t b, unsigned size, struct alu_pair *out,
+                  uint64_t *rflags);
+/* Quotient low, remainder high. False: #DE. */
+bool alu_divide(bool is_signed, const struct alu_pair *n, uint64_t by, unsigned size,
+                struct alu_pair *out);
 bool alu_condition(unsigned code, uint64_t rflags); /* of Jcc, SETcc, CMOVcc */
 
 /* MOVS, STOS, LODS, CMPS, SCAS (emulate_string.c). *again: more iterations are left. */

@@ -415,6 +415,78 @@ static enum emu_result do_group5(struct emu *m, unsigned size)
     return which == 6 ? push(m, value, wide) : branch(m, value, wide, which == 2);
 }
 
+/* By an immediate (C0, C1), by one (D0, D1), by CL (D2, D3). */
+static enum emu_result do_shift(struct emu *m, enum form form, unsigned size)
+{
+    uint8_t count = (uint8_t)(form == FORM_RM_IMM ? m->i->imm
+                              : form == FORM_RM   ? 1
+                                                  : m->v->gpr[VMM_RCX]);
+    uint64_t value, flags = m->v->rflags;
+    struct rm rm;
+    enum emu_result r = rm_resolve(m, size, EMU_MODIFY, &rm);
+
+    if (r == EMU_OK) {
+        r = rm_load(m, &rm, EMU_MODIFY, &value);
+    }
+    if (r == EMU_OK) {
+        value = alu_shift((enum alu_shift_op)(m->i->reg & 7), value, count, size, &flags);
+        r = rm_store(m, &rm, value);
+    }
+    if (r == EMU_OK) {
+        m->v->rflags = flags;
+    }
+    return r;
+}
+
+static void put_pair(struct emu *m, unsigned size, const struct alu_pair *pair)
+{
+    if (size == 1) { /* AX */
+        uint64_t ax = pair->high << 8 | pair->low;
+
+        m->v->gpr[VMM_RAX] = (m->v->gpr[VMM_RAX] & ~UINT64_C(0xffff)) | ax;
+        return;
+    }
+    emu_gpr_write(m, VMM_RAX, size, pair->low);
+    emu_gpr_write(m, VMM_RDX, size, pair->high);
+}
+
+/* MUL, IMUL, DIV, IDIV of rDX:rAX or AX. */
+static enum emu_result do_muldiv(struct emu *m, unsigned size)
+{
+    bool is_signed = (m->i->reg & 1) != 0;
+    struct alu_pair pair = {m->v->gpr[VMM_RAX] & emu_mask(size),
+                            (size == 1 ? m->v->gpr[VMM_RAX] >> 8 : m->v->gpr[VMM_RDX]) &
+                                emu_mask(size)};
+    uint64_t value;
+    enum emu_result r = rm_get(m, size, &value);
+
+    if (r != EMU_OK) {
+        return r;
+    }
+    if ((m->i->reg & 7) <= 5) {
+        alu_multiply(is_signed, pair.low, value, size, &pair, &m->v->rflags);
+    } else if (!alu_divide(is_signed, &pair, value, size, &pair)) {
+        return emu_exception(m, VECTOR_DE, false);
+    }
+    put_pair(m, size, &pair);
+    return EMU_OK;
+}
+
+static enum emu_result do_imul(struct emu *m, unsigned size)
+{
+    uint64_t value;
+    struct alu_pair product;
+    enum emu_result r = rm_get(m, size, &value);
+
+    if (r == EMU_OK) {
+        uint64_t by = m->i->map == INSN_MAP_1 ? m->i->imm : emu_gpr_read(m, m->i->reg, size);
+
+        alu_multiply(true, value, by, size, &product, &m->v->rflags);
+        emu_gpr_write(m, m->i->reg, size, product.low);
+    }
+    return r;
+}
+
 static enum emu_result do_group3(struct emu *m, unsigned size)
 {
     uint64_t value;
@@ -434,7 +506,7 @@ static enum emu_result do_group3(struct emu *m, unsigned size)
     case 3:
         return do_alu(m, ALU_NEG, FORM_RM_IMM, size);
     default:
-        return EMU_CANNOT;
+        return do_muldiv(m, size);
     }
 }
 
@@ -483,6 +555,10 @@ enum emu_result op_execute(struct emu *m, const struct op_info *info, bool *agai
         return rm_put(m, size, emu_gpr_read(m, m->i->reg, size));
     case OP_MOV_SREG:
         return do_mov_sreg(m);
+    case OP_GROUP2:
+        return do_shift(m, form, size);
+    case OP_IMUL:
+        return do_imul(m, size);
     case OP_GROUP3:
         return do_group3(m, size);
     case OP_GROUP5:

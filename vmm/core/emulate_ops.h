@@ -11,7 +11,9 @@ enum op {
     OP_XCHG,
     OP_MOV,
     OP_MOV_SREG,
-    OP_GROUP3, /* TEST, NOT, NEG */
+    OP_GROUP2, /* shifts and rotates */
+    OP_GROUP3, /* TEST, NOT, NEG, MUL, IMUL, DIV, IDIV */
+    OP_IMUL,   /* with two and three operands */
     OP_GROUP5, /* INC, DEC, CALL, JMP, PUSH */
     OP_POP,
     OP_STRING,
