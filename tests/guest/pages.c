@@ -56,6 +56,7 @@ static void work(unsigned cpu)
 
 static void work_unless_held(unsigned cpu)
 {
+    __asm__ volatile("sti; nop; cli"); /* Bochs lets the host have the CPU only then */
     held[cpu] = hold;
     if (held[cpu]) {
         x86_pause();

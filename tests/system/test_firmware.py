@@ -23,7 +23,7 @@ def test_seabios_finds_nothing_to_boot(machine, scratch):
     node.expect(r"No bootable device")
     to_node(node)
     log = "\n".join(command(node, "log info", log=True))
-    for line in ("bios: Found QEMU fw_cfg", "len 0x0000000004000000 [RAM]", "bios: Found 3 PCI devices",
+    for line in ("bios: Found QEMU fw_cfg", "len 0x0000000004000000 [RAM]", "bios: Found 4 PCI devices",
                  "bios: Found 2 cpu(s)"):
         assert line in log, line
     assert vm_states(node)["bios"][0] == "running"
