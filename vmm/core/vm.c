@@ -10,11 +10,7 @@
 #include "core/vm.h"
 
 #include "core/checkpoint.h"
-#include "core/cpuid.h"
 #include "core/fpu.h"
-#include "core/irq.h"
-#include "core/timer.h"
-#include "dev/platform.h"
 #include "load/load.h"
 
 static uint32_t load(const uint32_t *p)
