@@ -121,19 +121,25 @@ gva_t vmm_vcpu_linear_rip(struct vcpu *v)
     return VMM_GVA((uint32_t)(cs.base + v->rip));
 }
 
+/* Out of line, so that waking one needs no stack. */
+static __attribute__((noinline)) void kick(struct vcpu *v, uint32_t request)
+{
+    /* It may have left and entered again elsewhere: then it has seen the request on the way. */
+    int cpu = __atomic_load_n(&v->running_cpu, __ATOMIC_RELAXED);
+
+    if (request == VMM_REQ_INTR && v->backend->post != NULL && v->backend->post(v)) {
+        return;
+    }
+    v->ops->cpu_kick(v->host, (unsigned)cpu);
+}
+
 /* Order matters: a vCPU announces in_guest or parked first and looks at requests then, a requester
  * the other way round, so one of the two sees the other. */
 void vmm_vcpu_request(struct vcpu *v, uint32_t request)
 {
     __atomic_or_fetch(&v->requests, request, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&v->in_guest, __ATOMIC_SEQ_CST) != 0) {
-        /* It may have left and entered again elsewhere: then it has seen the request on the way. */
-        int cpu = __atomic_load_n(&v->running_cpu, __ATOMIC_RELAXED);
-
-        if (request == VMM_REQ_INTR && v->backend->post != NULL && v->backend->post(v)) {
-            return;
-        }
-        v->ops->cpu_kick(v->host, (unsigned)cpu);
+        kick(v, request);
     } else if (__atomic_load_n(&v->parked, __ATOMIC_SEQ_CST) == VMM_ASLEEP) {
         if (vmm_unlikely((v->park_work & VMM_PARK_STEAL) != 0)) {
             __atomic_store_n(&v->woken_at, __builtin_ia32_rdtsc(), __ATOMIC_RELAXED);
