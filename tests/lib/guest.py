@@ -24,9 +24,6 @@ MORE_RUNS = [
     ("exits", "vm", "bochs-vmx-skylake", ""),
 ]
 
-# In Bochs the preemption timer alone takes the CPU from one of its spinning vCPUs: docs/backends.md.
-NEED_TIMER = ["pages"]
-
 # What VMX does with each feature that a processor may lack: docs/backends.md. With the guests that would notice.
 WITHOUT = {
     "vpid": ["exits"], "1g": ["exits"], "ad": ["exits"], "wbinvd": ["exits"], "ple": ["smp"], "rdtscp": ["exits"],
@@ -46,8 +43,7 @@ def jobs():
     runs = [(guest, "vm", machine, "") for machine in MACHINES for guest in GUESTS]
     for features, guests in WITHOUT.items():
         line = "vmx.features=" + ",".join(f"-{feature}" for feature in features.split(","))
-        runs += [(guest, "vm", "bochs-vmx", line) for guest in guests
-                 if not ("timer" in features and guest in NEED_TIMER)]
+        runs += [(guest, "vm", "bochs-vmx", line) for guest in guests]
     # Posted interrupts: no model of Bochs has them, but exits acknowledge their interrupts as they then do.
     runs += [(guest, "vm", "bochs-vmx", "vmx.features=+posted") for guest in ("timers", "interrupts", "smp")]
     for guest, place, machine, line in runs + MORE_RUNS:
