@@ -30,6 +30,7 @@ enum elf_relocation {
     ELF_R_PLT32 = 4,
     ELF_R_32 = 10,
     ELF_R_32S = 11,
+    ELF_R_TPOFF32 = 23, /* from the thread pointer, at the end of the thread-local block */
     ELF_R_PC64 = 24,
 };
 

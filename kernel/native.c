@@ -243,6 +243,17 @@ static void end(struct native_app *app, int status)
     }
 }
 
+void native_tls_layout(struct native_thread *self, struct native_tls *out)
+{
+    *out = self->app->image.tls;
+}
+
+void native_set_thread_pointer(struct native_thread *self, void *pointer)
+{
+    (void)self;
+    nk_thread_set_fs_base((uint64_t)pointer);
+}
+
 void native_yield(struct native_thread *self)
 {
     leave_if_ending(self);
@@ -430,9 +441,7 @@ int native_run(int argc, char **argv, int *status)
 {
     struct nk_module module;
     if (!find_module(argv[0], &module)) {
-        shell_printf("no application \"%s\"; \"modules\" lists what came with the kernel\n",
-                     argv[0]);
-        return -ENOENT;
+        return -ENOENT; /* the caller knows what it might have been */
     }
     struct native_app *app = kzalloc(sizeof(*app));
     if (!app) {

@@ -15,12 +15,24 @@
 
 struct native_thread;
 
+/* The initial contents of a thread's variables: `filled` bytes at `image`, zeros up to `size`,
+ * which is a multiple of `align`. The thread pointer is the block's end (AMD64 ABI supplement,
+ * variant II), where its own address stands. */
+struct native_tls {
+    const void *image;
+    uint64_t filled, size, align;
+};
+
 /* (ends) Text to the console. */
 void native_write(struct native_thread *self, const char *s, size_t len);
 
 /* (ends) A line of what is typed, or the rest of one; 0: the end of the input. Ctrl-C ends the
  * application. */
 size_t native_read(struct native_thread *self, char *out, size_t max);
+
+/* The application's thread-local storage; and the calling thread's own block. */
+void native_tls_layout(struct native_thread *self, struct native_tls *out);
+void native_set_thread_pointer(struct native_thread *self, void *pointer);
 
 /* (ends) Let others run. */
 void native_yield(struct native_thread *self);

@@ -1,4 +1,5 @@
 /* The shell's command that runs native applications. */
+#include <errno.h>
 #include <string.h>
 
 #include "kernel/module.h"
@@ -7,6 +8,11 @@
 #include "kernel/shell_cmds.h"
 
 #define FOLDER "native/"
+
+static const char *application_name(unsigned i)
+{
+    return run_candidate(1, i);
+}
 
 int cmd_run(int argc, char **argv)
 {
@@ -17,6 +23,8 @@ int cmd_run(int argc, char **argv)
     int err = native_run(argc - 1, argv + 1, &status);
     if (err == 0) {
         shell_printf("%s: ended with %d\n", argv[1], status);
+    } else if (err == -ENOENT) {
+        shell_unknown("application", argv[1], application_name);
     }
     return err;
 }

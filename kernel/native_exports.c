@@ -26,6 +26,8 @@ static const struct {
     EXPORT(native_write),
     EXPORT(native_read),
     EXPORT(native_yield),
+    EXPORT(native_tls_layout),
+    EXPORT(native_set_thread_pointer),
     EXPORT(native_grow),
     EXPORT(native_thread_create),
     EXPORT(native_wait),

@@ -22,6 +22,7 @@ struct native_image {
     uint64_t base, end; /* of all of them */
     uint64_t entry;
     uint64_t *address; /* of each section, 0: not loaded */
+    struct native_tls tls;
     struct nk_module module;
     struct nk_list link; /* on the list of loaded images, by address */
 };

@@ -18,6 +18,7 @@
 
 #define SECTIONS_MAX 4096
 #define IMAGE_MAX    NK_MIB(768)
+#define TLS_MAX      NK_MIB(16)
 #define ENTRY_NAME   "native_start"
 
 struct loader {
@@ -88,9 +89,6 @@ static int check_sections(struct loader *l)
         if (!(s->flags & ELF_ALLOC)) {
             continue;
         }
-        if (s->flags & ELF_TLS) {
-            return refuse(l, "it has variables declared __thread, which is not supported");
-        }
         if ((s->flags & ELF_WRITE) && (s->flags & ELF_EXEC)) {
             return refuse(l, "section %u is both writable and executable", i);
         }
@@ -130,9 +128,45 @@ static const char *name_of(const struct loader *l, const struct elf_symbol *s)
     return s->name < l->names_size ? l->names + s->name : "?";
 }
 
+/* Thread-local zeros are in each thread's block only. */
+static bool is_loaded(const struct elf_section *s)
+{
+    return (s->flags & ELF_ALLOC) && !((s->flags & ELF_TLS) && s->type == ELF_NOBITS);
+}
+
 static enum native_segment_kind segment_of(const struct elf_section *s)
 {
     return s->flags & ELF_EXEC ? NATIVE_TEXT : s->flags & ELF_WRITE ? NATIVE_DATA : NATIVE_RODATA;
+}
+
+static bool is_tls(const struct elf_section *s)
+{
+    return (s->flags & (ELF_ALLOC | ELF_TLS)) == (ELF_ALLOC | ELF_TLS);
+}
+
+/* In a thread's block the initialised variables come first. Two sections at the most: native.ld
+ * makes one of each kind. */
+static int lay_out_tls(struct loader *l)
+{
+    struct native_tls *tls = &l->image->tls;
+    *tls = (struct native_tls){.align = sizeof(void *)};
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i < l->section_count; i++) {
+            const struct elf_section *s = &l->section[i];
+            if (!is_tls(s) || (s->type == ELF_NOBITS) != (pass == 1)) {
+                continue;
+            }
+            if (pass == 0 ? tls->filled != 0 : tls->size > tls->filled) {
+                return refuse(l, "it has several sections of __thread variables");
+            }
+            uint64_t from = nk_align_up(tls->size, s->align ? s->align : 1);
+            tls->size = from + s->size;
+            tls->filled = pass == 0 ? tls->size : tls->filled;
+            tls->align = s->align > tls->align ? s->align : tls->align;
+        }
+    }
+    tls->size = nk_align_up(tls->size, tls->align);
+    return tls->size <= TLS_MAX ? 0 : refuse(l, "it has too many __thread variables");
 }
 
 /* Sizes of the segments; offsets of the sections in them, for the moment, in image->address. */
@@ -141,7 +175,7 @@ static int lay_out(struct loader *l)
     struct native_image *image = l->image;
     for (unsigned i = 0; i < l->section_count; i++) {
         const struct elf_section *s = &l->section[i];
-        if (s->flags & ELF_ALLOC) {
+        if (is_loaded(s)) {
             struct native_segment *to = &image->segment[segment_of(s)];
             image->address[i] = nk_align_up(to->size, s->align ? s->align : 1);
             to->size = image->address[i] + s->size;
@@ -213,13 +247,16 @@ static int fill(struct loader *l)
     }
     for (unsigned i = 0; i < l->section_count; i++) {
         const struct elf_section *s = &l->section[i];
-        if (s->flags & ELF_ALLOC) {
+        if (is_loaded(s)) {
             const struct native_segment *to = &image->segment[segment_of(s)];
             if (s->type != ELF_NOBITS) {
                 memcpy((char *)nk_pa_to_va(to->pa) + image->address[i], l->file + s->offset,
                        s->size);
             }
             image->address[i] += to->va;
+            if (is_tls(s)) {
+                image->tls.image = (const void *)image->address[i];
+            }
         }
     }
     return 0;
@@ -250,6 +287,21 @@ static int resolve(struct loader *l, uint32_t index, uint64_t *value)
     return 0;
 }
 
+/* How far a thread-local symbol is from the end of a thread's block. */
+static int resolve_tls(struct loader *l, uint32_t index, uint64_t *value)
+{
+    const struct native_tls *tls = &l->image->tls;
+    const struct elf_symbol *s = index < l->symbol_count ? &l->symbol[index] : NULL;
+    if (s == NULL || s->section >= l->section_count || !is_tls(&l->section[s->section])) {
+        return refuse(l, "a relocation wants a __thread variable that is not there");
+    }
+    const struct elf_section *section = &l->section[s->section];
+    uint64_t align = section->align ? section->align : 1;
+    uint64_t from = section->type == ELF_NOBITS ? nk_align_up(tls->filled, align) : 0;
+    *value = from + s->value - tls->size;
+    return 0;
+}
+
 static bool fits_signed(uint64_t v)
 {
     return (int64_t)v == (int32_t)v;
@@ -260,14 +312,15 @@ static int relocate(struct loader *l, const struct elf_rela *r, uint8_t *at, uin
                     uint64_t room)
 {
     uint64_t value = 0;
-    int err = resolve(l, r->symbol, &value);
+    bool from_thread = r->type == ELF_R_TPOFF32;
+    int err = (from_thread ? resolve_tls : resolve)(l, r->symbol, &value);
     if (err < 0) {
         return err;
     }
     value += (uint64_t)r->addend;
     bool wide = r->type == ELF_R_64 || r->type == ELF_R_PC64;
     bool relative = r->type == ELF_R_PC32 || r->type == ELF_R_PLT32 || r->type == ELF_R_PC64;
-    if (!wide && !relative && r->type != ELF_R_32S && r->type != ELF_R_32) {
+    if (!wide && !relative && !from_thread && r->type != ELF_R_32S && r->type != ELF_R_32) {
         return refuse(l, "relocation type %u is not supported: compile as docs/native.md says",
                       r->type);
     }
@@ -361,7 +414,7 @@ int native_image_load(struct native_image *image, const struct nk_module *module
 {
     *image = (struct native_image){.module = *module};
     struct loader l = {.image = image, .file = module->data, .size = module->size, .why = why};
-    int (*const step_table[])(struct loader *) = {lay_out,      place,      fill,
+    int (*const step_table[])(struct loader *) = {lay_out_tls,  lay_out,    place, fill,
                                                   relocate_all, find_entry, map};
     int err = read_header(&l);
     err = err < 0 ? err : check_sections(&l);

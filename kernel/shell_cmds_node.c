@@ -9,7 +9,8 @@
 #include "kernel/power.h"
 #include "kernel/shell.h"
 
-#define LOG_PREVIOUS "previous"
+#define LOG_PREVIOUS    "previous"
+#define ARGUMENTS_WIDTH 26 /* of help's list */
 
 static const char *command_name(unsigned i)
 {
@@ -24,7 +25,11 @@ int cmd_help(int argc, char **argv)
     if (argc == 1) {
         const struct shell_command *listed;
         for (unsigned i = 0; (listed = shell_command(i)) != NULL; i++) {
-            shell_printf("  %-10s%-26s%s\n", listed->name, listed->args, listed->summary);
+            shell_printf("  %-10s%-26s", listed->name, listed->args);
+            if (strlen(listed->args) >= ARGUMENTS_WIDTH) { /* the summary has a line of its own */
+                shell_printf("\n%38s", "");
+            }
+            shell_printf("%s\n", listed->summary);
         }
         return 0;
     }

@@ -4,7 +4,7 @@
 # the functions of kernel/native_exports.c, and the build fails when one is missing there.
 
 native-compile := $(filter-out -mgeneral-regs-only -ffreestanding -Ivmm/include,$(kernel-flags)) \
-	-D_UNIX98_THREAD_MUTEX_ATTRIBUTES=1 \
+	-ftls-model=local-exec -D_UNIX98_THREAD_MUTEX_ATTRIBUTES=1 \
 	-D_POSIX_THREADS=200809L -D_POSIX_BARRIERS=200809L -D_POSIX_TIMEOUTS=200809L \
 	-D_POSIX_TIMERS=200809L -D_POSIX_MONOTONIC_CLOCK=200809L
 native-lib     := $(patsubst %.c,$(obj)/%.o,$(wildcard native/lib/*.c))

@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#define MSR_FS_BASE 0xc0000100
 #define CR0_TS      (UINT64_C(1) << 3)
 #define CR4_OSXSAVE (UINT64_C(1) << 18)
 
@@ -93,6 +94,9 @@ static void enter(struct nk_thread *t)
         t->fp_cpu = this_cpu->id;
     }
     set_xcr0(t->xcr0);
+    if (t->fs_base != 0) { /* a world switch may have left another */
+        x86_wrmsr(MSR_FS_BASE, t->fs_base);
+    }
 }
 
 void fp_switch(struct nk_thread *prev, struct nk_thread *next)
@@ -159,5 +163,15 @@ void nk_thread_fp_set_xcr0(uint64_t xcr0)
     uint64_t flags = nk_irq_save();
     t->xcr0 = xcr0;
     set_xcr0(xcr0);
+    nk_irq_restore(flags);
+}
+
+void nk_thread_set_fs_base(uint64_t base)
+{
+    struct nk_thread *t = nk_thread_current();
+    nk_assert(t->fp != NULL);
+    uint64_t flags = nk_irq_save();
+    t->fs_base = base;
+    x86_wrmsr(MSR_FS_BASE, base);
     nk_irq_restore(flags);
 }

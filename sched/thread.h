@@ -101,6 +101,9 @@ int nk_thread_set_affinity(struct nk_thread *t, uint64_t cpus) NK_MUST_CHECK;
  * the full state is kept across switches. Context: the thread itself. */
 void nk_thread_fp_enable(void);
 void nk_thread_fp_set_xcr0(uint64_t xcr0);
+/* FS holds this base whenever the current thread, which owns extended state, runs: a program's
+ * thread-local storage. The kernel itself does not use FS. */
+void nk_thread_set_fs_base(uint64_t base);
 uint64_t nk_fp_xcr0_supported(void); /* all that XCR0 may hold; 0: no XSAVE */
 
 static inline struct nk_thread *nk_thread_current(void)

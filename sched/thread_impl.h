@@ -86,6 +86,7 @@ struct nk_thread {
     struct thread_deadline *edf; /* its record, sched/deadline.c; NULL: never had any */
     void *fp;                    /* extended state; NULL: the thread owns none */
     uint64_t xcr0;               /* to run with; sched/fp.c */
+    uint64_t fs_base;            /* of threads with extended state; 0: whatever is there */
     uint32_t fp_cpu;             /* where the state was in the registers last */
     uint32_t *timer_word;        /* what `timer` wakes */
     struct nk_timer timer;

@@ -143,6 +143,31 @@ static void timeouts(void)
     CHECK((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 >= 19);
 }
 
+static __thread int own = 7;
+static __thread struct {
+    double value[4];
+    char text[20];
+} own_record __attribute__((aligned(64)));
+
+static void *thread_locals(void *arg)
+{
+    CHECK(own == 7);
+    CHECK(own_record.value[3] == 0 && own_record.text[0] == 0);
+    CHECK((unsigned long)&own_record % 64 == 0);
+    own = (int)(long)arg;
+    snprintf(own_record.text, sizeof(own_record.text), "thread %d", own);
+    for (int i = 0; i < ROUNDS; i++) {
+        own_record.value[i % 4] += own;
+        usleep(1);
+    }
+    char expected[20];
+    snprintf(expected, sizeof(expected), "thread %ld", (long)arg);
+    CHECK(own == (int)(long)arg);
+    CHECK(strcmp(own_record.text, expected) == 0);
+    CHECK(own_record.value[0] == (double)own * ROUNDS / 4);
+    return (void *)((long)arg * (long)arg);
+}
+
 static pthread_mutex_t recursive, checking;
 static int inside;
 
@@ -319,6 +344,9 @@ int main(int argc, char **argv)
     CHECK(stage == THREADS * ROUNDS);
     start_all(thread, numbers);
     join_all(thread);
+    start_all(thread, thread_locals);
+    join_all(thread);
+    CHECK(own == 7);
     mutex_kinds();
     timeouts();
     detaching();

@@ -92,6 +92,12 @@ static uint32_t free_slot(void)
     return slot;
 }
 
+static void thread_free(struct rt_thread *t)
+{
+    rt_tls_free(t);
+    free(t);
+}
+
 static void thread_main(struct native_thread *self, void *arg)
 {
     struct rt_thread *t = arg;
@@ -105,6 +111,10 @@ int pthread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(voi
     if (!t) {
         return EAGAIN;
     }
+    if (!rt_tls_make(t, rt_self())) {
+        free(t);
+        return EAGAIN;
+    }
     t->start = start;
     t->arg = arg;
     t->detached = attr && attr->detachstate == PTHREAD_CREATE_DETACHED;
@@ -112,7 +122,7 @@ int pthread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(voi
     t->slot = free_slot();
     if (t->slot >= RT_SLOTS) { /* of threads that nobody has joined */
         rt_unlock(&threads.lock);
-        free(t);
+        thread_free(t);
         return EAGAIN;
     }
     *id = t->id = ++threads.last_id;
@@ -125,7 +135,7 @@ int pthread_create(pthread_t *id, const pthread_attr_t *attr, void *(*start)(voi
         rt_lock(&threads.lock);
         *find(t->id) = t->next;
         rt_unlock(&threads.lock);
-        free(t);
+        thread_free(t);
         return err == -EINVAL ? EINVAL : EAGAIN;
     }
     return 0;
@@ -146,7 +156,7 @@ void pthread_exit(void *result)
     t->result = result;
     rt_unlock(&threads.lock);
     if (detached) {
-        free(t);
+        thread_free(t);
     } else {
         uint32_t *done = &t->done;
         __atomic_store_n(done, 1, __ATOMIC_RELEASE); /* the record is the joiner's now */
@@ -177,7 +187,7 @@ int pthread_join(pthread_t id, void **result)
     rt_lock(&threads.lock);
     *find(id) = t->next;
     rt_unlock(&threads.lock);
-    free(t);
+    thread_free(t);
     return 0;
 }
 
@@ -196,7 +206,7 @@ int pthread_detach(pthread_t id)
     }
     rt_unlock(&threads.lock);
     if (err == 0 && done) {
-        free(t);
+        thread_free(t);
     }
     return err;
 }

@@ -19,6 +19,7 @@ struct rt_thread {
     struct rt_thread *next; /* on the list of all, under threads.lock */
     void *(*start)(void *);
     void *arg, *result;
+    void *tls, *thread_pointer; /* its __thread variables, and their end */
     uint32_t id;
     uint32_t slot; /* a number that no other living thread has, from 1 */
     uint32_t done; /* 1: it will not touch this record again */
@@ -34,6 +35,9 @@ void rt_run_destructors(struct rt_thread *t); /* of thread-specific data */
 /* A time of CLOCK_REALTIME in nk_now_ns(). */
 struct timespec;
 uint64_t rt_deadline(const struct timespec *t);
+
+bool rt_tls_make(struct rt_thread *t, struct native_thread *self); /* false: no memory */
+void rt_tls_free(struct rt_thread *t);
 
 static inline int rt_wait(const uint32_t *word, uint32_t value, uint64_t deadline_ns)
 {

@@ -42,11 +42,18 @@ void rt_thread_begin(struct rt_thread *t, struct native_thread *self)
     _REENT_INIT_PTR_ZEROED(&t->reent);
     t->self = self;
     *nk_thread_reent_slot() = t;
+    if (t->thread_pointer) {
+        native_set_thread_pointer(self, t->thread_pointer);
+    }
 }
 
 void native_start(struct native_thread *self, int argc, char **argv)
 {
     rt_thread_begin(&main_thread, self);
+    if (!rt_tls_make(&main_thread, self)) { /* malloc() wants a current thread */
+        abort();
+    }
+    native_set_thread_pointer(self, main_thread.thread_pointer);
     exit(main(argc, argv));
 }
 

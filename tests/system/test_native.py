@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 from lib.machine import BUILD
-from lib.vm import KERNEL
+from lib.vm import KERNEL, Tree, manifest
 
-from session import SHELL, command, end, free_kib
+from session import SHELL, command, end, free_kib, to_node
 
 NATIVE = BUILD / "native"
 
@@ -50,7 +50,7 @@ def test_hello_and_stream(node_with):
     assert len(re.findall(r"^(copy|scale|add|triad) +\d+\.\d MB/s$", text, re.M)) == 4
     assert "stream: ended with 0" in text
     assert "usage: stream" in run(node, "stream 0")
-    assert "no application" in run(node, "nothing")
+    assert 'unknown application "strem"; did you mean "stream"?' in run(node, "strem")
     assert abs(free_kib(node) - before) <= 64
     end(node)
 
@@ -70,6 +70,23 @@ def test_runtime(node_with, cpus):
     text = "\n".join(command(node, "run checks fault wild", log=True))
     assert re.search(r"checks: #GP general protection, in main\+0x", text)
     assert abs(free_kib(node) - before) <= 64
+    end(node)
+
+
+def test_beside_a_guest(machine, scratch):
+    """World switches on both CPUs leave an application its registers and its thread-local storage."""
+    tree = Tree(scratch / "tree")
+    tree.add_vm(manifest("steady", cpus=(0,), memory=16))
+    tree.add_vm(manifest("steady", cpus=(1,), memory=16, name="other"))
+    tree.add("native/checks", NATIVE / "checks")
+    node = machine(**tree.arguments())
+    node.expect("sums, ")
+    to_node(node)
+    for _ in range(2):
+        assert "checks: 0 failed" in run(node, "checks")
+    for vm in ("steady", "other"):
+        rows = re.findall("(\\d+) wrong", "\n".join(command(node, f"vm output {vm}")))
+        assert rows and set(rows) == {"0"}
     end(node)
 
 
