@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/x86.h"
 #include "kernel/format.h"
 #include "kernel/ring.h"
 #include "sched/sync.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
 #include "tests/kernel/ktest.h"
+
+#define KEY_WAIT_NS UINT64_C(60000000000)
 
 KTEST(ring_put_and_get)
 {
@@ -228,7 +231,11 @@ KTEST(console_escape_to_a_new_guest)
     console_inject("\x1d", 1);
     EXPECT(wait_for_front("guest"));
     console_destroy(c);
-    console_inject("\x1d", 1); /* nowhere to go */
+    console_inject("\x1dx", 2); /* nowhere to go; done when the shell has what follows */
+    int key = 0;
+    while (console_getc_until(&key, x86_rdtsc() + nk_ns_to_tsc(KEY_WAIT_NS)) && key != 'x') {
+    }
+    EXPECT_EQ(key, 'x');
     EXPECT_STREQ(console_front_name(), "shell");
 }
 
