@@ -1,9 +1,10 @@
 # Test guests: tests/guest/<name>.c + lib -> build/guests/<name>.bz, a bzImage that our loader and
 # QEMU's -kernel take. A guest of several files lists the others in <name>-files.
-guests := hello exits timers interrupts smp para ending fuzzlet bench writer steady pages survivor
+guests := hello exits timers interrupts smp para ending fuzzlet bench writer steady pages survivor modes
 exits-files := exits_pio.c exits_mmio.c exits_prefix.c
 smp-files   := lib/ap.asm
 pages-files := lib/ap.asm
+modes-files := modes_low.asm
 
 guest-out := $(build)/guests
 guest-flags := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
@@ -18,6 +19,10 @@ guests: $(guest-images) ## build the test guests
 $(guest-out)/%.o: tests/guest/%.c tests/guest/guests.mk
 	$(quiet)mkdir -p $(@D)
 	$(quiet)$(CC) $(guest-flags) -c -o $@ $<
+
+$(guest-out)/modes_low.o: tests/guest/modes_low.asm tests/guest/modes.inc
+	$(quiet)mkdir -p $(@D)
+	$(quiet)$(NASM) -f elf64 -I./ -o $@ $<
 
 $(guest-out)/lib/%.o: tests/guest/lib/%.asm tests/guest/lib/layout.inc
 	$(quiet)mkdir -p $(@D)
