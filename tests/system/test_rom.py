@@ -43,7 +43,7 @@ def test_sizes():
 
 
 @pytest.mark.parametrize("arguments", [
-    {"cpus": 1, "memory": "3M"},
+    {"cpus": 1, "memory": "4M"},
     {"cpus": 8, "memory": "6G"},
     {"cpus": 2, "memory": "512M", "cpu": "qemu64"},  # checksums without SSE 4.2
 ], ids=["least", "many", "old"])
