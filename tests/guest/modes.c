@@ -25,11 +25,15 @@ enum selector {
     TASK_D = 0x78,
     ABSENT_TSS = 0x80,
     SHORT_TSS = 0x88,
-    GDT_SIZE = 0x90,
+    BAD_TASK = 0x90,
+    LOCAL_TABLE = 0x98,
+    GDT_SIZE = 0xa0,
 };
 
 #define TSS_TYPE       UINT64_C(0x89)
 #define TSS_ABSENT     UINT64_C(0x09)
+#define LDT_PRESENT    UINT64_C(0x82)
+#define LOCAL_FIRST    4u /* the selector of a local table's first entry */
 #define TSS_SIZE       104
 #define TSS_SIZE_SHORT 103
 #define PORT_BYTES     32 /* of the bitmap: ports up to 0xff */
@@ -86,8 +90,8 @@ static uint64_t idt[TASK_VECTOR + 1] NK_ALIGNED(16);
 const struct pointer modes_idt_pointer = {sizeof(idt) - 1, (uint64_t)idt};
 
 struct tss modes_main_tss NK_ALIGNED(256);
-static struct tss other_tss[3] NK_ALIGNED(256);
-static uint32_t stacks[4][1024] NK_ALIGNED(16);
+static struct tss other_tss[4] NK_ALIGNED(256);
+static uint32_t stacks[5][1024] NK_ALIGNED(16);
 
 static uint32_t directories[2][1024] NK_ALIGNED(4096); /* the main task's and task B's */
 static uint32_t low_table[1024] NK_ALIGNED(4096), alias_table[1024] NK_ALIGNED(4096);
@@ -101,16 +105,18 @@ static uint32_t address(const volatile void *p)
     return (uint32_t)(uint64_t)p;
 }
 
-static uint64_t tss_descriptor(const struct tss *tss, uint32_t limit, uint64_t type)
+static uint64_t system_descriptor(const void *at, uint32_t limit, uint64_t type)
 {
-    uint64_t base = address(tss);
+    uint64_t base = address(at);
     return (base >> 24) << 56 | type << 40 | (base & 0xffffff) << 16 | limit;
 }
 
 /* Each part begins with no task busy. */
 static void make_tasks(void)
 {
-    static void (*const entries[3])(void) = {modes_task_b, modes_task_c, modes_task_d};
+    static void (*const entries[4])(void) = {modes_task_b, modes_task_c, modes_task_d,
+                                             modes_task_c};
+    static const uint16_t selectors[4] = {TASK_B, TASK_C, TASK_D, BAD_TASK};
 
     modes_main_tss = (struct tss){
         .stacks = {address(stacks[0] + 1024), DATA32},
@@ -121,8 +127,8 @@ static void make_tasks(void)
         modes_main_tss.ports[i] = 0xff;
     }
     modes_main_tss.ports[PIC_MASK / 8] &= (uint8_t) ~(1u << PIC_MASK % 8);
-    modes_gdt[MAIN_TSS / 8] = tss_descriptor(&modes_main_tss, TSS_SIZE + PORT_BYTES, TSS_TYPE);
-    for (unsigned i = 0; i < 3; i++) {
+    modes_gdt[MAIN_TSS / 8] = system_descriptor(&modes_main_tss, TSS_SIZE + PORT_BYTES, TSS_TYPE);
+    for (unsigned i = 0; i < 4; i++) {
         other_tss[i] = (struct tss){
             .cr3 = address(directories[i == 0]),
             .eip = address((const void *)entries[i]),
@@ -134,10 +140,15 @@ static void make_tasks(void)
             .ds = DATA32,
             .ports_at = TSS_SIZE,
         };
-        modes_gdt[TASK_B / 8 + i] = tss_descriptor(&other_tss[i], TSS_SIZE - 1, TSS_TYPE);
+        modes_gdt[selectors[i] / 8] = system_descriptor(&other_tss[i], TSS_SIZE - 1, TSS_TYPE);
     }
-    modes_gdt[ABSENT_TSS / 8] = tss_descriptor(&other_tss[0], TSS_SIZE - 1, TSS_ABSENT);
-    modes_gdt[SHORT_TSS / 8] = tss_descriptor(&other_tss[0], TSS_SIZE_SHORT - 1, TSS_TYPE);
+    other_tss[0].ldt = LOCAL_TABLE;
+    other_tss[0].fs = LOCAL_FIRST;
+    other_tss[3].ds = MAIN_TSS;
+    modes_gdt[LOCAL_TABLE / 8] =
+        system_descriptor(&modes_gdt[DATA32 / 8], sizeof(uint64_t) - 1, LDT_PRESENT);
+    modes_gdt[ABSENT_TSS / 8] = system_descriptor(&other_tss[0], TSS_SIZE - 1, TSS_ABSENT);
+    modes_gdt[SHORT_TSS / 8] = system_descriptor(&other_tss[0], TSS_SIZE_SHORT - 1, TSS_TYPE);
 }
 
 static uint64_t task_gate(enum selector task)
@@ -315,7 +326,7 @@ static void expect_task_b(uint32_t ebx, bool nested, uint32_t count)
     expect(0x8b, "tasks: back, busy");
     expect(0x89, "tasks: the other is not");
     expect(vendor, "tasks: CPUID");
-    expect(version, "tasks: device memory");
+    expect(version, "tasks: device memory, by a local segment");
     expect(0xff, "tasks: IN");
     expect(TASK_B, "tasks: TR");
     expect(1 << 3, "tasks: CR0.TS");
@@ -336,6 +347,8 @@ static void check_tasks(void)
     expect(FAULT(GUEST_NP, ABSENT_TSS), "tasks: a task that is not present");
     expect(FAULT(GUEST_GP, MAIN_TSS), "tasks: a busy one called");
     expect(FAULT(GUEST_TS, SHORT_TSS), "tasks: its segment is too short");
+    expect(FAULT(GUEST_TS, MAIN_TSS), "tasks: its DS is no data segment");
+    expect(BAD_TASK, "tasks: which it is told itself");
     expect(MAIN_TSS, "tasks: TR after refusals");
 }
 

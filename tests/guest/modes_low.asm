@@ -342,6 +342,14 @@ modes_tasks:
         FAULTS call ABSENT_TSS:0
         FAULTS call MAIN_TSS:0
         FAULTS call SHORT_TSS:0
+        FAULTS call BAD_TASK:0
+        str eax                 ; the fault is the new task's, which goes back here, too
+        cmp eax, BAD_TASK
+        jne .back
+        mov [TASK_SAW], eax
+        iretd
+.back:  mov eax, [TASK_SAW]
+        KEEP eax
         str eax
         KEEP eax
         jmp paging_off
@@ -352,7 +360,7 @@ modes_task_b:
         xor eax, eax
         cpuid
         mov [TASK_SAW], ebx
-        mov eax, [LAPIC_VERSION]
+        mov eax, [fs:LAPIC_VERSION] ; FS is in the task's own local table
         mov [TASK_SAW + 4], eax
         xor eax, eax
         in al, PIC_MASK

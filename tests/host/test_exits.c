@@ -319,9 +319,53 @@ static void what_cannot_go_on_ends_the_vm_with_a_dump(void **state)
 {
     (void)state;
     ends(VMM_EXIT_shutdown, VM_REASON_TRIPLE_FAULT, "triple fault");
-    ends(VMM_EXIT_task_switch, VM_REASON_EMULATION, "task switch");
     ends(VMM_EXIT_entry_failed, VM_REASON_ENTRY_FAILED, "refused");
     ends(VMM_EXIT_unknown, VM_REASON_UNKNOWN_EXIT, "unknown exit 0x77");
+}
+
+static struct vmm_exit task_switch(uint16_t selector, enum vmm_task_source source)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_task_switch, 5);
+
+    v->event.valid = false;
+    e.task.selector = selector;
+    e.task.source = (uint8_t)source;
+    return e;
+}
+
+/* Whatever is wrong with the new task's segment, the old task stays where it is. */
+static void a_switch_to_no_task_is_a_fault(void **state)
+{
+    const uint64_t gdt = 0x8000, absent = UINT64_C(0x0900) << 32 | 0x67;
+    const uint64_t small = UINT64_C(0x8900) << 32 | 0x66, old = UINT64_C(0x8100) << 32 | 0x2b;
+    const uint64_t busy = UINT64_C(0x8b00) << 32 | 0x67;
+    const uint64_t entries[] = {0, absent, small, busy, old};
+    const struct {
+        uint16_t selector;
+        uint8_t source, vector;
+    } rows[] = {
+        {0x08, VMM_TASK_CALL, X86_NP}, {0x10, VMM_TASK_JMP, X86_TS},  {0x18, VMM_TASK_GATE, X86_GP},
+        {0x10, VMM_TASK_IRET, X86_TS}, {0x28, VMM_TASK_CALL, X86_GP}, {0x28, VMM_TASK_IRET, X86_TS},
+        {0x0c, VMM_TASK_CALL, X86_GP}, {0x00, VMM_TASK_JMP, X86_GP},
+    };
+    const struct vmm_segment_state table = {.base = gdt, .limit = sizeof(entries) - 1};
+
+    (void)state;
+    v->backend->set_segment(v, VMM_SEG_GDTR, &table);
+    assert_int_equal(vmm_memory_write(m->vm, VMM_GPA(gdt), entries, sizeof(entries)), 0);
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(rows); i++) {
+        struct vmm_exit e = task_switch(rows[i].selector, (enum vmm_task_source)rows[i].source);
+
+        assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+        assert_event(rows[i].vector, true);
+        assert_int_equal(v->event.error, rows[i].selector & 0xfffc);
+        assert_int_equal(v->rip, 0x1000);
+    }
+    struct vmm_exit e = task_switch(0x20, VMM_TASK_CALL);
+
+    m->vm->reason = VM_REASON_NONE;
+    assert_int_equal(scripted_exit(m, &e), VMM_LEAVE);
+    assert_non_null(strstr(posix_host_log(m->host), "16-bit task state segment"));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -344,6 +388,7 @@ int main(void)
         TEST(debug_registers_are_handed_over),
         TEST(first_touch_of_lazy_memory_is_mapped),
         TEST(delivery_through_device_memory_crashes),
+        TEST(a_switch_to_no_task_is_a_fault),
         TEST(what_cannot_go_on_ends_the_vm_with_a_dump),
     };
 

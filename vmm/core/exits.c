@@ -284,13 +284,6 @@ enum vmm_action vmm_handle_shutdown(struct vcpu *v, struct vmm_exit *e)
     return VMM_LEAVE;
 }
 
-enum vmm_action vmm_handle_task_switch(struct vcpu *v, struct vmm_exit *e)
-{
-    (void)e;
-    vmm_vm_crash(v, VM_REASON_EMULATION, "hardware task switch");
-    return VMM_LEAVE;
-}
-
 enum vmm_action vmm_handle_entry_failed(struct vcpu *v, struct vmm_exit *e)
 {
     vmm_vm_crash(v, VM_REASON_ENTRY_FAILED, "the hardware refused the guest's state (code 0x%x)",

@@ -46,6 +46,9 @@ const char *vmm_exit_name(enum vmm_exit_kind kind);
 
 #define VMM_INSN_MAX 15
 
+/* What a task switch came by, as VMX numbers it. */
+enum vmm_task_source { VMM_TASK_CALL, VMM_TASK_IRET, VMM_TASK_JMP, VMM_TASK_GATE /* in the IDT */ };
+
 struct vmm_exit {
     enum vmm_exit_kind kind;
     uint32_t code;       /* the hardware's, for dumps; its information in info1, info2 */
@@ -84,6 +87,10 @@ struct vmm_exit {
             uint8_t vector;  /* of an EOI */
             uint64_t value;  /* low half: what was written; high half: the register behind it */
         } apic;              /* apic_write, apic_eoi */
+        struct {
+            uint16_t selector; /* of the new TSS */
+            uint8_t source;    /* enum vmm_task_source */
+        } task;
     };
     uint64_t rip, info1, info2;
 };

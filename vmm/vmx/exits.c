@@ -15,7 +15,8 @@ enum detail {
     APIC_WRITE,
     APIC_EOI,
     PML,
-    INTR
+    INTR,
+    TASK
 };
 
 /* What is not here is unknown. */
@@ -29,7 +30,7 @@ static const struct {
     [EXIT_TRIPLE_FAULT] = {VMM_EXIT_shutdown, NONE, false},
     [EXIT_INTR_WINDOW] = {VMM_EXIT_intr_window, NONE, false},
     [EXIT_NMI_WINDOW] = {VMM_EXIT_retry, NMI_WINDOW, false},
-    [EXIT_TASK_SWITCH] = {VMM_EXIT_task_switch, NONE, true},
+    [EXIT_TASK_SWITCH] = {VMM_EXIT_task_switch, TASK, true},
     [EXIT_CPUID] = {VMM_EXIT_cpuid, NONE, true},
     [EXIT_GETSEC] = {VMM_EXIT_refused, NONE, true},
     [EXIT_HLT] = {VMM_EXIT_hlt, NONE, true},
@@ -194,6 +195,17 @@ static void decode_exception(struct vcpu *v, struct vmx_vcpu *x, struct vmm_exit
     }
 }
 
+/* Only an instruction that switches, or whose gate it is, has a length; what else came through the
+ * gate has been queued again. Table 28-6. */
+static void decode_task(const struct vcpu *v, struct vmm_exit *e)
+{
+    e->task.selector = (uint16_t)e->info1;
+    e->task.source = e->info1 >> 30 & 3;
+    if (e->task.source == VMM_TASK_GATE && v->event.valid) {
+        e->insn_length = 0;
+    }
+}
+
 static void decode_detail(struct vcpu *v, struct vmx_vcpu *x, struct vmm_exit *e,
                           enum detail detail)
 {
@@ -237,6 +249,9 @@ static void decode_detail(struct vcpu *v, struct vmx_vcpu *x, struct vmm_exit *e
         if ((e->info1 & EPT_NMI_UNBLOCKED) != 0) {
             block_nmis_again(x);
         }
+        break;
+    case TASK:
+        decode_task(v, e);
         break;
     case APIC_EOI:
         e->apic.vector = (uint8_t)e->info1;
