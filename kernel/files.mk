@@ -6,7 +6,7 @@ kernel-y += smp_entry.asm smp.c smp_call.c idle.c power.c
 
 # Start, log, console, C library, shell.
 kernel-y += main.c cpu_list.c report.c version.c rom.c
-kernel-y += format.c log.c log_keep.c ring.c console.c console_screen.c module.c
+kernel-y += format.c log.c log_keep.c ring.c console.c console_streams.c console_screen.c module.c
 kernel-y += newlib.c newlib_malloc.c
 kernel-y += line_edit.c shell.c shell_words.c shell_pipe.c shell_table.c shell_cmds_info.c shell_cmds_cpu.c shell_cmds_node.c
 kernel-y += shell_cmds_mem.c shell_cmds_time.c shell_cmds_repeat.c shell_cmds_devices.c
