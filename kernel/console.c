@@ -1,5 +1,5 @@
-/* The console's bytes: what is written goes to the line and the screen, what comes from the line and
- * the keyboard goes to the stream in front (console_streams.c). */
+/* The console's bytes: what is written goes to the line and the screen, what comes from the line
+ * and the keyboard goes to the stream in front (console_streams.c). */
 #include "kernel/console_impl.h"
 
 #include <errno.h>
@@ -16,9 +16,9 @@
 #include "sched/thread.h"
 #include "sched/timer.h"
 
-#define RX_RING_BYTES   NK_KIB(16) /* more than a large paste, between interrupt and thread */
-#define GETC_BYTES      NK_KIB(8)
-#define KEY_INTERRUPT   0x03 /* Ctrl-C */
+#define RX_RING_BYTES NK_KIB(16) /* more than a large paste, between interrupt and thread */
+#define GETC_BYTES    NK_KIB(8)
+#define KEY_INTERRUPT 0x03 /* Ctrl-C */
 
 static char shell_out[NK_CONSOLE_RING_BYTES], rx_bytes[RX_RING_BYTES], getc_bytes[GETC_BYTES];
 static char notice_bytes[512];

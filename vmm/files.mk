@@ -21,7 +21,8 @@ vmm-y += core/$(backends-chosen)
 
 # bus, interrupts, timers, devices
 vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c
-vmm-y += dev/table.c dev/vpic.c dev/vioapic.c dev/vlapic.c dev/vlapic_timer.c dev/vlapic_send.c
+vmm-y += dev/table.c dev/vpic.c dev/vioapic.c
+vmm-y += dev/vlapic.c dev/vlapic_mode.c dev/vlapic_timer.c dev/vlapic_send.c
 vmm-y += dev/vlapic_eoi.c dev/vlapic_page.c dev/vlapic_state.c
 vmm-y += dev/vpit.c dev/vrtc.c dev/vhpet.c dev/vpm.c
 vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vreset.c dev/vcrtc.c dev/vdebug.c dev/vexit.c

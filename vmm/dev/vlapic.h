@@ -51,6 +51,7 @@ enum vlapic_register {
 #define VLAPIC_BASE_BSP     (1u << 8)
 #define VLAPIC_BASE_X2APIC  (1u << 10)
 #define VLAPIC_BASE_ENABLED (1u << 11)
+#define VLAPIC_BASE_MODE    (VLAPIC_BASE_X2APIC | VLAPIC_BASE_ENABLED)
 
 enum vlapic_delivery {
     VLAPIC_FIXED = 0,
@@ -149,6 +150,9 @@ void vlapic_local(struct vlapic *a, enum vlapic_lvt which);
 void vlapic_notice(struct vlapic *a);
 /* Does the PIC's INT pin reach this CPU? */
 bool vlapic_extint_enabled(const struct vlapic *a);
+
+/* For dev/vlapic_mode.c: the window's handler. */
+void vlapic_access(struct vdev *dev, struct vdev_access *access);
 
 /* For dev/vlapic_page.c. False: there is no such register. */
 bool vlapic_register_read(struct vlapic *a, unsigned reg, uint32_t *value);
