@@ -160,12 +160,30 @@ static void reset_restarts_the_guest(void **state)
         wait_for_resets(resets + i);
     }
     assert_int_equal(vmm_vm_state(m->vm), VM_RUNNING);
-    /* While it is paused, and then it still is. */
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+}
+
+static void a_paused_guest_is_reset_and_stays_paused(void **state)
+{
+    struct vcpu *v = m->vm->vcpu[0];
+    unsigned resets;
+
+    (void)state;
+    start(spins);
+    posix_host_advance_ns(m->host, 1000000);
     assert_int_equal(vmm_vm_pause(m->vm), 0);
+    resets = mock_vcpu(v)->resets;
     assert_int_equal(vmm_vm_reset(m->vm), 0);
-    wait_for_resets(resets + 21);
+    assert_int_equal(mock_vcpu(v)->resets, resets + 1); /* it is done, not under way */
     assert_int_equal(vmm_vm_state(m->vm), VM_PAUSED);
+    assert_int_equal(vmm_clock_ns(m->vm), 0);
+    posix_host_advance_ns(m->host, 50000000);
+    assert_int_equal(vmm_clock_ns(m->vm), 0);
     assert_int_equal(vmm_vm_resume(m->vm), 0);
+    assert_int_equal(vmm_clock_ns(m->vm), 0);
+    assert_int_equal(m->vm->ops->cycles(m->host) + v->tsc_offset, 0);
+    posix_host_advance_ns(m->host, 1000);
+    assert_int_equal(vmm_clock_ns(m->vm), 1000);
     assert_int_equal(vmm_vm_stop(m->vm), 0);
 }
 
@@ -431,6 +449,7 @@ int main(void)
         TEST(the_guests_clock_does_not_see_a_pause),
         TEST(the_guest_ends_itself),
         TEST(reset_restarts_the_guest),
+        TEST(a_paused_guest_is_reset_and_stays_paused),
         TEST(a_reset_that_cannot_load_ends_the_vm),
         TEST(startup_ipis_start_vcpus),
         TEST(the_nmi_button_works),

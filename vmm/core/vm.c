@@ -76,11 +76,11 @@ static void request_end(struct vm *vm, enum vm_reason reason)
     call_to_gate(vm, VMM_REQ_STOP);
 }
 
-/* Guest time and the guests' TSC begin at zero. */
+/* Guest time and the guests' TSC begin at zero, where they stand while the VM is paused. */
 static int power_on(struct vm *vm, struct vmm_error *err)
 {
     vm->clock_base_cycles = vm->ops->cycles(vm->host);
-    vm->clock_paused_at = 0;
+    vm->clock_paused_at = vmm_vm_state(vm) == VM_PAUSED ? vm->clock_base_cycles : 0;
     vm->tsc_offset = -vm->clock_base_cycles;
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         vmm_vcpu_reset(vm->vcpu[i]);
@@ -469,6 +469,9 @@ int vmm_vm_reset(struct vm *vm)
         return vmm_control_leave(vm, -VMM_EINVAL);
     }
     vmm_request_reset(vm);
+    if (vmm_vm_state(vm) == VM_PAUSED) {
+        wait_for(vm, all_at_gate); /* or the next control call would find it half done */
+    }
     return vmm_control_leave(vm, 0);
 }
 

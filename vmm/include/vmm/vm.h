@@ -106,7 +106,8 @@ int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **o
 int vmm_vm_start(struct vm *vm, struct vmm_error *err) VMM_MUST_CHECK;
 int vmm_vm_pause(struct vm *vm) VMM_MUST_CHECK;
 int vmm_vm_resume(struct vm *vm) VMM_MUST_CHECK;
-int vmm_vm_reset(struct vm *vm) VMM_MUST_CHECK; /* as if its reset line was pulsed: guest reboots */
+/* As if its reset line was pulsed: a RUNNING one reboots, a PAUSED one does when it is resumed. */
+int vmm_vm_reset(struct vm *vm) VMM_MUST_CHECK;
 int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK;  /* RUNNING or PAUSED -> STOPPED, whatever it does */
 int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY while it is running or paused */
 int vmm_vm_kill(struct vm *vm) VMM_MUST_CHECK;    /* stop, if need be, and destroy */
