@@ -232,7 +232,8 @@ static void mock_get_address_mode(struct vcpu *v, struct vmm_address_mode *out)
 
 static void mock_dump(struct vcpu *v, enum vmm_log_level level)
 {
-    vmm_vm_log(v->vm, level, "mock back end: %u entries", mock_vcpu(v)->entries);
+    vmm_vm_log(v->vm, level, "mock back end: %u entries, %s", mock_vcpu(v)->entries,
+               v->parked == VMM_AWAY ? "away" : "here");
 }
 
 static const struct vmm_backend mock_backend = {

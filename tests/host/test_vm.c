@@ -234,6 +234,26 @@ static void startup_ipis_start_vcpus(void **state)
     assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_POWER_OFF);
 }
 
+static void a_running_guest_is_looked_into(void **state)
+{
+    const struct mock_vcpu *first = mock_vcpu(m->vm->vcpu[0]);
+
+    (void)state;
+    start(spins);
+    for (unsigned i = 1; i <= 20; i++) {
+        while (__atomic_load_n(&first->entries, __ATOMIC_SEQ_CST) < i) {
+            sched_yield();
+        }
+        vmm_vm_dump(m->vm, VM_DUMP_ALL);
+    }
+    assert_int_equal(vmm_vm_state(m->vm), VM_RUNNING);
+    assert_non_null(strstr(posix_host_log(m->host), "vCPU 1: rip"));
+    assert_non_null(strstr(posix_host_log(m->host), "mock back end: 20 entries, away"));
+    assert_null(strstr(posix_host_log(m->host), ", here")); /* no thread ran meanwhile */
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+    vmm_vm_dump(m->vm, VM_DUMP_ALL);
+}
+
 static uint32_t nmis;
 
 static void counts_nmis(struct vcpu *v, struct vmm_exit *e, void *arg)
@@ -452,6 +472,7 @@ int main(void)
         TEST(a_paused_guest_is_reset_and_stays_paused),
         TEST(a_reset_that_cannot_load_ends_the_vm),
         TEST(startup_ipis_start_vcpus),
+        TEST(a_running_guest_is_looked_into),
         TEST(the_nmi_button_works),
         TEST(memory_can_be_read),
         TEST(start_without_a_kernel_says_so),

@@ -153,11 +153,20 @@ static void dump_vcpu(struct vcpu *v, enum vmm_log_level level, unsigned what)
     }
 }
 
+/* The threads may not go on meanwhile: what they know of guest memory is used to read it. */
 void vmm_vm_dump(struct vm *vm, unsigned what)
 {
+    bool held;
+
+    vmm_control_enter(vm);
+    held = vmm_vm_hold(vm);
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         dump_vcpu(vm->vcpu[i], VMM_LOG_INFO, what);
     }
+    if (held) {
+        vmm_vm_go_on(vm);
+    }
+    (void)vmm_control_leave(vm, 0);
 }
 
 void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...)

@@ -319,21 +319,31 @@ int vmm_vm_start(struct vm *vm, struct vmm_error *err)
         return vmm_control_leave(vm, error);
     }
     set_state(vm, VM_RUNNING);
-    store(&vm->paused, 0);
-    wake_threads(vm);
+    vmm_vm_go_on(vm);
     return vmm_control_leave(vm, 0);
 }
 
 /* From here to resume_locked() a control call has its turn. */
-static int pause_locked(struct vm *vm)
+bool vmm_vm_hold(struct vm *vm)
 {
     if (vmm_vm_state(vm) != VM_RUNNING) {
-        return -VMM_EINVAL;
+        return false;
     }
     store(&vm->paused, 1);
     call_to_gate(vm, VMM_REQ_PAUSE);
     wait_for(vm, all_at_gate);
-    if (all_done(vm)) {
+    return !all_done(vm);
+}
+
+void vmm_vm_go_on(struct vm *vm)
+{
+    store(&vm->paused, 0);
+    wake_threads(vm);
+}
+
+static int pause_locked(struct vm *vm)
+{
+    if (!vmm_vm_hold(vm)) {
         return -VMM_EINVAL;
     }
     vm->clock_paused_at = vm->ops->cycles(vm->host);
@@ -361,8 +371,7 @@ static int resume_locked(struct vm *vm)
         vmm_vcpu_request(v, VMM_REQ_TIMER);
     }
     set_state(vm, VM_RUNNING);
-    store(&vm->paused, 0);
-    wake_threads(vm);
+    vmm_vm_go_on(vm);
     return 0;
 }
 

@@ -94,6 +94,11 @@ bool vmm_vm_gate(struct vcpu *v);
 /* The last words of a vCPU's thread; the last one out makes the VM STOPPED or CRASHED. */
 void vmm_vm_thread_done(struct vcpu *v);
 
+/* Between the two, in a control call, the vCPUs of a RUNNING VM wait at the gate, while its clock
+ * goes on. hold: false, and nothing to do, when it is not running or has just ended. */
+bool vmm_vm_hold(struct vm *vm);
+void vmm_vm_go_on(struct vm *vm);
+
 /* Everything that creation has made so far (core/vm_create.c), the VM itself included. */
 void vmm_vm_release(struct vm *vm);
 

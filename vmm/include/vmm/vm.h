@@ -176,7 +176,7 @@ enum vm_dump {                             /* what of every vCPU */
                VM_DUMP_BACKTRACE = 1 << 3, /* return addresses, as far as the stack tells */
                VM_DUMP_ALL = 15,
 };
-/* Through the print hook. Of a running vCPU it shows what its last exit saw. */
+/* Through the print hook. The vCPUs of a running VM stand still meanwhile, its clock does not. */
 void vmm_vm_dump(struct vm *vm, unsigned what);
 
 /* How many of its pages were written since the last call, which the first one cannot tell (false in
