@@ -83,7 +83,7 @@ _Static_assert(sizeof(struct length_hint) == 128, "a power of two");
 
 #define INSN_CACHE_COUNT   64 /* a power of two */
 #define WALK_CACHE_COUNT   64
-#define LENGTH_CACHE_COUNT 16
+#define LENGTH_CACHE_COUNT 64
 
 struct zydis_cache {
     struct insn insn[INSN_CACHE_COUNT];
@@ -206,12 +206,14 @@ decode_remembered(struct vcpu *v, const struct vmm_address_mode *mode, const str
 /* --- a remembered length, on the hot path ------------------------------------------------------
  */
 
+/* Instructions of the same 64 bytes of code, a loop's or a driver's, do not evict each other. */
 static inline struct length_hint *length_slot(const struct vcpu *v)
 {
-    struct length_hint *h = &v->decode_cache->length[v->rip % LENGTH_CACHE_COUNT];
+    uint64_t offset = v->rip % LENGTH_CACHE_COUNT * sizeof(struct length_hint);
+    uintptr_t base = (uintptr_t)v->decode_cache + offset;
 
-    __asm__("" : "+r"(h)); /* else the index is kept beside it */
-    return h;
+    __asm__("" : "+r"(base)); /* else the index is kept beside it */
+    return (struct length_hint *)(base + offsetof(struct zydis_cache, length));
 }
 
 /* Of the instruction at RIP in 64-bit mode. False: not known. */
