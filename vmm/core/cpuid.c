@@ -196,15 +196,20 @@ static void add_dynamic(struct vcpu *v, enum dynamic what, struct vmm_cpuid_regs
     }
 }
 
-static const struct answer *answer_find(struct vmm_cpuid *c, uint32_t leaf, uint32_t subleaf)
+static inline const struct answer *answer_find(struct vmm_cpuid *c, uint32_t leaf,
+                                               uint32_t subleaf)
 {
     static const struct answer nothing;
-    const struct leaf *l =
-        vmm_likely(leaf < LEAVES_PER_GROUP) ? &c->leaf[BASIC][leaf] : leaf_find(c, leaf);
+    const struct leaf *l;
     unsigned i;
 
-    if (vmm_unlikely(l == NULL)) {
-        return &nothing;
+    if (vmm_likely(leaf < LEAVES_PER_GROUP)) {
+        l = &c->leaf[BASIC][leaf];
+    } else {
+        l = leaf_find(c, leaf);
+        if (l == NULL) {
+            return &nothing;
+        }
     }
     i = l->indexed ? subleaf : 0;
     return vmm_likely(i < l->count) ? &c->answer[l->first + i] : &nothing;
@@ -226,22 +231,32 @@ static void answer(struct vcpu *v, const struct vmm_cpuid_regs *r)
     v->gpr[VMM_RDX] = r->edx;
 }
 
-enum vmm_action vmm_handle_cpuid(struct vcpu *v, struct vmm_exit *e)
+static const struct answer *answer_asked(struct vcpu *v)
 {
-    const struct answer *a =
-        answer_find(v->vm->cpuid, (uint32_t)v->gpr[VMM_RAX], (uint32_t)v->gpr[VMM_RCX]);
+    return answer_find(v->vm->cpuid, (uint32_t)v->gpr[VMM_RAX], (uint32_t)v->gpr[VMM_RCX]);
+}
 
-    if (!vmm_skip_instruction(v, e)) {
-        return VMM_CONTINUE;
-    }
-    if (vmm_unlikely(a->dynamic != STATIC)) {
+/* Out of line, so that a plain answer saves no registers for it. */
+static __attribute__((noinline)) enum vmm_action answer_rare(struct vcpu *v, struct vmm_exit *e)
+{
+    if (vmm_skip_instruction(v, e)) {
+        const struct answer *a = answer_asked(v);
         struct vmm_cpuid_regs r = a->regs;
 
         add_dynamic(v, (enum dynamic)a->dynamic, &r);
         answer(v, &r);
-    } else {
-        answer(v, &a->regs);
     }
+    return VMM_CONTINUE;
+}
+
+enum vmm_action vmm_handle_cpuid(struct vcpu *v, struct vmm_exit *e)
+{
+    const struct answer *a = answer_asked(v);
+
+    if (vmm_unlikely(a->dynamic != STATIC || !vmm_skip_quick(v, e))) {
+        return answer_rare(v, e);
+    }
+    answer(v, &a->regs);
     return VMM_CONTINUE;
 }
 
