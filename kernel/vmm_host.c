@@ -213,12 +213,6 @@ static void *host_hpa_to_va(void *host, hpa_t hpa)
     return nk_pa_to_va(NK_PA(hpa.v));
 }
 
-static hpa_t host_va_to_hpa(void *host, const void *va)
-{
-    (void)host;
-    return VMM_HPA(nk_va_to_pa(va).v);
-}
-
 /* --- threads ---------------------------------------------------------------------------------- */
 
 /* The library only passes these round, so a thread of the kernel is one as it is. */
@@ -364,18 +358,6 @@ static int host_cpu_call(void *host, unsigned cpu, void (*fn)(void *arg), void *
     return nk_cpu_call(cpu, fn, arg, true);
 }
 
-static void host_preempt_disable(void *host)
-{
-    (void)host;
-    nk_preempt_disable();
-}
-
-static void host_preempt_enable(void *host)
-{
-    (void)host;
-    nk_preempt_enable();
-}
-
 /* --- time ------------------------------------------------------------------------------------- */
 
 struct vmm_host_timer {
@@ -440,12 +422,6 @@ static int host_rdmsr_safe(void *host, uint32_t msr, uint64_t *value)
 {
     (void)host;
     return nk_rdmsr_safe(msr, value);
-}
-
-static int host_wrmsr_safe(void *host, uint32_t msr, uint64_t value)
-{
-    (void)host;
-    return nk_wrmsr_safe(msr, value);
 }
 
 /* --- files: boot modules ---------------------------------------------------------------------- */
@@ -535,7 +511,6 @@ static struct vmm_host_ops host_ops = {
     .alloc = host_alloc,
     .free = host_free,
     .hpa_to_va = host_hpa_to_va,
-    .va_to_hpa = host_va_to_hpa,
     .thread_create = host_thread_create,
     .thread_run = host_thread_run,
     .thread_join = host_thread_join,
@@ -553,8 +528,6 @@ static struct vmm_host_ops host_ops = {
     .posted_vector = NK_VECTOR_POSTED,
     .cpu_post = host_cpu_post,
     .cpu_call = host_cpu_call,
-    .preempt_disable = host_preempt_disable,
-    .preempt_enable = host_preempt_enable,
     .cycles = host_cycles,
     .wall_clock_ns = host_wall_clock_ns,
     .timer_create = host_timer_create,
@@ -562,7 +535,6 @@ static struct vmm_host_ops host_ops = {
     .timer_cancel = host_timer_cancel,
     .timer_destroy = host_timer_destroy,
     .rdmsr_safe = host_rdmsr_safe,
-    .wrmsr_safe = host_wrmsr_safe,
     .files = &host_files,
     .chars = &host_chars,
     .store = &host_store,

@@ -192,14 +192,6 @@ static void *host_hpa_to_va(void *host, hpa_t hpa)
     return offset < h->page_count * VMM_PAGE_SIZE ? h->arena + offset : (void *)hpa.v;
 }
 
-static hpa_t host_va_to_hpa(void *host, const void *va)
-{
-    struct posix_host *h = host;
-    uint64_t offset = (uint64_t)va - (uint64_t)h->arena;
-
-    return offset < h->page_count * VMM_PAGE_SIZE ? VMM_HPA(offset + POSIX_HPA_BASE) : VMM_HPA(va);
-}
-
 /* --- MSRs and events ---------------------------------------------------------------------------
  */
 
@@ -216,24 +208,17 @@ static int host_rdmsr_safe(void *host, uint32_t msr, uint64_t *value)
     return -VMM_EINVAL;
 }
 
-static int host_wrmsr_safe(void *host, uint32_t msr, uint64_t value)
-{
-    struct posix_host *h = host;
-
-    for (unsigned i = 0; i < h->msr_count; i++) {
-        if (h->msr[i].number == msr) {
-            h->msr[i].value = value;
-            return 0;
-        }
-    }
-    return -VMM_EINVAL;
-}
-
 void posix_host_set_msr(struct posix_host *h, uint32_t msr, uint64_t value)
 {
-    if (host_wrmsr_safe(h, msr, value) != 0 && h->msr_count < MSRS_MAX) {
-        h->msr[h->msr_count].number = msr;
-        h->msr[h->msr_count++].value = value;
+    unsigned i = 0;
+
+    while (i < h->msr_count && h->msr[i].number != msr) {
+        i++;
+    }
+    if (i < MSRS_MAX) {
+        h->msr[i].number = msr;
+        h->msr[i].value = value;
+        h->msr_count += i == h->msr_count;
     }
 }
 
@@ -262,9 +247,7 @@ static const struct vmm_host_ops ops_template = {
     .alloc = host_alloc,
     .free = host_free,
     .hpa_to_va = host_hpa_to_va,
-    .va_to_hpa = host_va_to_hpa,
     .rdmsr_safe = host_rdmsr_safe,
-    .wrmsr_safe = host_wrmsr_safe,
     .vm_event = host_vm_event,
     .files = &posix_files,
     .chars = &posix_chars,

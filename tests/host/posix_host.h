@@ -65,7 +65,7 @@ void posix_host_type(struct posix_host *h, const char *name, const char *bytes, 
 const char *posix_host_log(const struct posix_host *h);
 void posix_host_clear_log(struct posix_host *h);
 
-/* MSRs that rdmsr_safe and wrmsr_safe find; others give -VMM_EINVAL. */
+/* MSRs that rdmsr_safe finds; others give -VMM_EINVAL. */
 void posix_host_set_msr(struct posix_host *h, uint32_t msr, uint64_t value);
 
 struct posix_event {
@@ -76,6 +76,5 @@ struct posix_event {
 struct posix_event posix_host_event(const struct posix_host *h); /* the last one */
 
 unsigned posix_host_kicks(const struct posix_host *h, unsigned cpu);
-int posix_host_preempt_depth(void);
 /* The CPU that the calling thread is taken to run on. */
 void posix_host_set_cpu(unsigned cpu);

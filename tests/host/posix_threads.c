@@ -8,7 +8,6 @@
 
 static _Thread_local struct vmm_thread *current_thread;
 static _Thread_local unsigned current_cpu;
-static _Thread_local int preempt_depth;
 
 /* --- threads -----------------------------------------------------------------------------------
  */
@@ -194,27 +193,9 @@ static int host_cpu_call(void *host, unsigned cpu, void (*fn)(void *arg), void *
     return 0;
 }
 
-static void host_preempt_disable(void *host)
-{
-    (void)host;
-    preempt_depth++;
-}
-
-static void host_preempt_enable(void *host)
-{
-    if (--preempt_depth < 0) {
-        posix_panic(host, "preempt_enable without preempt_disable");
-    }
-}
-
 unsigned posix_host_kicks(const struct posix_host *h, unsigned cpu)
 {
     return atomic_load(&h->kicks[cpu % CPUS_MAX]);
-}
-
-int posix_host_preempt_depth(void)
-{
-    return preempt_depth;
 }
 
 void posix_host_set_cpu(unsigned cpu)
@@ -242,8 +223,6 @@ void posix_threads_init(struct posix_host *h)
     h->ops.cpu_current = host_cpu_current;
     h->ops.cpu_kick = host_cpu_kick;
     h->ops.cpu_call = host_cpu_call;
-    h->ops.preempt_disable = host_preempt_disable;
-    h->ops.preempt_enable = host_preempt_enable;
 }
 
 unsigned posix_threads_exit(struct posix_host *h)

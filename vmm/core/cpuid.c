@@ -196,8 +196,7 @@ static void add_dynamic(struct vcpu *v, enum dynamic what, struct vmm_cpuid_regs
     }
 }
 
-static inline const struct answer *answer_find(struct vmm_cpuid *c, uint32_t leaf,
-                                               uint32_t subleaf)
+static inline const struct answer *answer_find(struct vmm_cpuid *c, uint32_t leaf, uint32_t subleaf)
 {
     static const struct answer nothing;
     const struct leaf *l;

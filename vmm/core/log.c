@@ -14,17 +14,6 @@ int vmm_format(struct vmm *vmm, char *out, size_t size, const char *fmt, ...)
     return length;
 }
 
-void vmm_log(struct vmm *vmm, enum vmm_log_level level, const char *fmt, ...)
-{
-    char line[LINE_MAX_BYTES];
-    va_list ap;
-
-    va_start(ap, fmt);
-    vmm->ops->format(vmm->host, line, sizeof(line), fmt, ap);
-    va_end(ap);
-    vmm->ops->print(vmm->host, level, line);
-}
-
 void vmm_vm_log(struct vm *vm, enum vmm_log_level level, const char *fmt, ...)
 {
     char line[LINE_MAX_BYTES];

@@ -69,7 +69,6 @@ struct vm {
 };
 
 /* Formatting and logging through the host's hooks; lines begin with the VM's name. */
-void vmm_log(struct vmm *vmm, enum vmm_log_level level, const char *fmt, ...) VMM_PRINTF(3, 4);
 void vmm_vm_log(struct vm *vm, enum vmm_log_level level, const char *fmt, ...) VMM_PRINTF(3, 4);
 int vmm_format(struct vmm *vmm, char *out, size_t size, const char *fmt, ...) VMM_PRINTF(4, 5);
 /* Fill err and return -error. */

@@ -17,7 +17,6 @@
     X(alloc)                                                                                       \
     X(free)                                                                                        \
     X(hpa_to_va)                                                                                   \
-    X(va_to_hpa)                                                                                   \
     X(thread_create)                                                                               \
     X(thread_run)                                                                                  \
     X(thread_join)                                                                                 \
@@ -33,12 +32,14 @@
     X(cpu_current)                                                                                 \
     X(cpu_kick)                                                                                    \
     X(cpu_call)                                                                                    \
-    X(preempt_disable)                                                                             \
-    X(preempt_enable)                                                                              \
     X(cycles)                                                                                      \
     X(wall_clock_ns)                                                                               \
     X(timer_create)                                                                                \
-    X(timer_arm) X(timer_cancel) X(timer_destroy) X(rdmsr_safe) X(wrmsr_safe) X(vm_event)
+    X(timer_arm)                                                                                   \
+    X(timer_cancel)                                                                                \
+    X(timer_destroy)                                                                               \
+    X(rdmsr_safe)                                                                                  \
+    X(vm_event)
 
 /* Without the hook that formats text, words have to do. */
 static int refuse(struct vmm_error *err, int error, const char *why, const char *what)

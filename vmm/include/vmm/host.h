@@ -82,9 +82,7 @@ struct vmm_host_ops {
     void *(*alloc)(void *host, size_t size);
     void (*free)(void *host, void *p);
 
-    /* --- address conversion ----------------------------------------------------------------- */
-    void *(*hpa_to_va)(void *host, hpa_t hpa);
-    hpa_t (*va_to_hpa)(void *host, const void *va); /* of pages and small memory */
+    void *(*hpa_to_va)(void *host, hpa_t hpa); /* where a page is mapped, always. Any context */
 
     /* --- threads ---------------------------------------------------------------------------- */
     /* NEW thread pinned to `cpu` (-1: none), with extended (FPU) state of its own. */
@@ -117,9 +115,6 @@ struct vmm_host_ops {
     void (*cpu_kick)(void *host, unsigned cpu);
     /* Run fn(arg) on the CPU, in interrupt context or not, and wait. */
     int (*cpu_call)(void *host, unsigned cpu, void (*fn)(void *arg), void *arg);
-    /* The thread stays on its CPU and is not preempted in between: around world switches. */
-    void (*preempt_disable)(void *host);
-    void (*preempt_enable)(void *host);
 
     /* --- time ------------------------------------------------------------------------------- */
     uint64_t (*cycles)(void *host); /* the TSC */
@@ -132,8 +127,7 @@ struct vmm_host_ops {
     void (*timer_destroy)(void *host, struct vmm_host_timer *t);
 
     /* --- MSRs of the host that may not exist ------------------------------------------------ */
-    int (*rdmsr_safe)(void *host, uint32_t msr, uint64_t *value);
-    int (*wrmsr_safe)(void *host, uint32_t msr, uint64_t value);
+    int (*rdmsr_safe)(void *host, uint32_t msr, uint64_t *value); /* an error: it does not */
 
     /* --- events ----------------------------------------------------------------------------- */
     /* A VM changed state (powered off, crashed, ...). Thread context; the host hands the work to

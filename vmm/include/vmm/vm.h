@@ -108,7 +108,7 @@ int vmm_vm_pause(struct vm *vm) VMM_MUST_CHECK;
 int vmm_vm_resume(struct vm *vm) VMM_MUST_CHECK;
 /* As if its reset line was pulsed: a RUNNING one reboots, a PAUSED one does when it is resumed. */
 int vmm_vm_reset(struct vm *vm) VMM_MUST_CHECK;
-int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK;  /* RUNNING or PAUSED -> STOPPED, whatever it does */
+int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK; /* RUNNING or PAUSED -> STOPPED, whatever it does */
 int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY while it is running or paused */
 int vmm_vm_kill(struct vm *vm) VMM_MUST_CHECK;    /* stop, if need be, and destroy */
 
