@@ -153,13 +153,19 @@ static void start_timers(void)
     guest_pic_unmask(RTC_IRQ);
 }
 
-/* The TSC, the HPET and the PM timer have gone on by the same time since the last call. */
+/* The TSC, the HPET and the PM timer have gone on by the same time since the last call. They are
+ * read within 10 ms: a CPU withheld between two readings is not a clock gone wrong. */
 static unsigned wrong_clocks(void)
 {
     static uint64_t tsc;
     static uint32_t counter, pm;
-    uint64_t now = x86_rdtsc();
-    uint32_t counter_now = hpet(0xf0), pm_now = guest_pm_timer();
+    uint64_t now;
+    uint32_t counter_now, pm_now;
+    do {
+        now = x86_rdtsc();
+        counter_now = hpet(0xf0);
+        pm_now = guest_pm_timer();
+    } while (x86_rdtsc() - now > hz / 100);
     uint64_t ns = (now - tsc) / (hz / 1000000) * 1000;
     uint64_t hpet_ns = (uint32_t)(counter_now - counter) * UINT64_C(10);
     uint64_t pm_ns = ((pm_now - pm) & 0xffffff) * UINT64_C(1000000000) / GUEST_PM_TIMER_HZ;
