@@ -22,7 +22,6 @@ struct vmm_timer_queue {
     struct vmm_host_timer *host_timer;
     struct vmm_lock lock;    /* protects: the list, its timers, vcpu->deadline */
     struct vmm_timer *first; /* by deadline: a handful, so a list */
-    uint64_t host_deadline;  /* host cycles, UINT64_MAX: not armed */
     bool asleep; /* of a vCPU that ends_at_deadline: its thread needs the host's timer */
 };
 
