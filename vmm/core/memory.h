@@ -78,9 +78,11 @@ int vmm_memory_zero(struct vm *vm, gpa_t gpa, uint64_t len) VMM_MUST_CHECK;
  * -VMM_EPERM a write to ROM, -VMM_ENOMEM, -VMM_EIO the host's store lost the page. */
 int vmm_memory_fault(struct vcpu *v, gpa_t gpa, bool write) VMM_MUST_CHECK;
 
-/* --- for those who take pages away (reclaim.c, dirty.c) -----------------------------------------
+/* --- for regions.c, and those who take pages away (reclaim.c, dirty.c) --------------------------
  */
 
+unsigned vmm_memory_prot(const struct vmm_region *r); /* of its pages: enum vmm_map_prot */
+int vmm_memory_node(const struct vm *vm, gpa_t gpa);  /* that the page there comes from */
 /* A vmm_nested_fn: no new access reaches the page, which stays where it is. */
 bool vmm_memory_hide_page(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned level, void *arg);
 /* Scrub a page that nobody can reach and give it back to the host. */
