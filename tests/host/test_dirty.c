@@ -201,7 +201,7 @@ static bool log_writes(struct vm *v, bool on)
 static void hardware_write(uint64_t gpa)
 {
     unsigned level;
-    uint64_t *entry = vmm_nested_find(vm, VMM_GPA(gpa), &level);
+    uint64_t value, *entry = vmm_nested_look(vm, VMM_GPA(gpa), &level, &value);
 
     assert_int_equal(level, 0);
     assert_true((*entry & 2) != 0);

@@ -58,7 +58,7 @@ static uint8_t *translate(struct vcpu *v, struct guest *g, uint64_t gpa, bool wr
     if (g->tlb[slot].gpa == gpa && g->tlb[slot].page != NULL && (g->tlb[slot].write || !write)) {
         return g->tlb[slot].page;
     }
-    value = nested_load(vmm_nested_find(v->vm, VMM_GPA(gpa), &level));
+    vmm_nested_look(v->vm, VMM_GPA(gpa), &level, &value);
     if (!nested_is_page(value, level) || (write && (value & mock_nested_format.write) == 0)) {
         return NULL;
     }
@@ -350,6 +350,44 @@ static void ranges_come_and_go_under_running_vcpus(void **state)
     check_contents();
 }
 
+/* One page, given away and touched again without end, while others ask for pointers to it: they get
+ * that page as it is or as it was, none else. */
+#define GIVEN 12000
+
+static void run_pointers(struct vcpu *v, struct vmm_exit *e, void *arg)
+{
+    struct guest *g = &guest[v->id];
+
+    (void)arg;
+    if (stopping) {
+        vmm_request_power_off(v->vm);
+    }
+    for (unsigned i = 0; i < PER_ENTRY && !stopping; i++) {
+        if (v->id == 0) {
+            give_page(v, g, 0);
+        }
+        assert_int_equal(*(const uint8_t *)vmm_memory_ptr(v->vm, VMM_GPA(gpa_of(0, 0)), 1), 0);
+        __atomic_add_fetch(&g->accesses, 1, __ATOMIC_RELAXED);
+        if (i % 64 == 63) {
+            break; /* and let the pages that were given go */
+        }
+    }
+    e->kind = VMM_EXIT_intr;
+}
+
+static void pointers_are_to_the_page_that_was_found(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < VCPUS; i++) {
+        mock_set_script(m->vm->vcpu[i], run_pointers, NULL);
+    }
+    start();
+    while (__atomic_load_n(&guest[0].accesses, __ATOMIC_RELAXED) < GIVEN) {
+        m->vm->ops->thread_yield(m->host);
+    }
+    stop();
+}
+
 static void all_of_it_at_once(void **state)
 {
     static uint64_t bits[VMM_MIB(16) / 4096 / 64];
@@ -386,6 +424,7 @@ int main(void)
         TEST(a_copy_made_by_the_log_is_complete),
         TEST(regions_come_and_go_under_running_vcpus),
         TEST(ranges_come_and_go_under_running_vcpus),
+        TEST(pointers_are_to_the_page_that_was_found),
         TEST(all_of_it_at_once),
     };
 

@@ -212,7 +212,7 @@ static void pages_in_use_go_last(void **state)
     check_filled(); /* small pages now */
     for (uint64_t gpa = 0; gpa < RAM / 2; gpa += 4096) {
         unsigned level;
-        uint64_t *entry = vmm_nested_find(vm, VMM_GPA(gpa), &level);
+        uint64_t value, *entry = vmm_nested_look(vm, VMM_GPA(gpa), &level, &value);
 
         *entry |= mock_nested_format.accessed; /* as the processor does */
     }

@@ -108,9 +108,9 @@ static int split_all(struct vm *vm, const struct vmm_region *r)
 {
     for (uint64_t at = 0; at < r->size;) {
         unsigned level;
-        uint64_t *entry = vmm_nested_find(vm, VMM_GPA(r->base.v + at), &level);
+        uint64_t value, *entry = vmm_nested_look(vm, VMM_GPA(r->base.v + at), &level, &value);
 
-        if (level > 0 && nested_is_page(nested_load(entry), level)) {
+        if (level > 0 && nested_is_page(value, level)) {
             if (split(vm, entry, level) != 0) {
                 return -VMM_ENOMEM;
             }
@@ -230,11 +230,9 @@ int vmm_dirty_fetch(struct vm *vm, const struct vmm_region *r, uint64_t *bits)
         bits[word] = __atomic_exchange_n(&log[word], 0, __ATOMIC_SEQ_CST);
         for (uint64_t left = bits[word]; left != 0; left &= left - 1) {
             uint64_t page = word * 64 + (unsigned)__builtin_ctzll(left);
-            unsigned level;
-            uint64_t *entry =
-                vmm_nested_find(vm, VMM_GPA(r->base.v + page * VMM_PAGE_SIZE), &level);
 
-            clear_bits(entry, level, vm->nested.log_bit);
+            vmm_nested_visit(vm, VMM_GPA(r->base.v + page * VMM_PAGE_SIZE), VMM_PAGE_SIZE, log_page,
+                             NULL);
         }
     }
     vmm_quiesce(vm);

@@ -81,29 +81,33 @@ static int first_touch(struct vm *vm, const struct vmm_region *r, uint64_t *entr
     return 0;
 }
 
-/* Make the page at gpa present, and writable for a write to RAM. *entry is its entry then. */
-static int touch(struct vm *vm, const struct vmm_region *r, gpa_t gpa, bool write, uint64_t **entry,
-                 unsigned *level)
+/* What backs an address, as it was found: the entry may be another a moment later, but the page
+ * stays where it is until the thread passes. */
+struct leaf {
+    uint64_t *entry, value;
+    unsigned level;
+};
+
+/* Make the page at gpa present, and writable for a write to RAM. */
+static int touch(struct vm *vm, const struct vmm_region *r, gpa_t gpa, bool write, struct leaf *l)
 {
     for (;;) {
-        uint64_t value;
         int error;
 
-        *entry = vmm_nested_find(vm, gpa, level);
-        value = nested_load(*entry);
-        if (vmm_likely(nested_is_page(value, *level))) {
-            if (!write || r->kind == VMM_REGION_ROM || (value & vm->nested.format->write) != 0) {
+        l->entry = vmm_nested_look(vm, gpa, &l->level, &l->value);
+        if (vmm_likely(nested_is_page(l->value, l->level))) {
+            if (!write || r->kind == VMM_REGION_ROM || (l->value & vm->nested.format->write) != 0) {
                 return 0;
             }
-            error = vmm_dirty_unprotect(vm, r, gpa, *entry, *level);
-        } else if (value == 0) {
-            *entry = vmm_nested_make(vm, gpa, 0, level);
-            if (*entry == NULL) {
+            error = vmm_dirty_unprotect(vm, r, gpa, l->entry, l->level);
+        } else if (l->value == 0) {
+            l->entry = vmm_nested_make(vm, gpa, 0, &l->level);
+            if (l->entry == NULL) {
                 return -VMM_ENOMEM;
             }
-            error = *level == 0 ? first_touch(vm, r, *entry, gpa, write) : 0;
+            error = l->level == 0 ? first_touch(vm, r, l->entry, gpa, write) : 0;
         } else {
-            error = vmm_memory_bring_back(vm, r, *entry, value);
+            error = vmm_memory_bring_back(vm, r, l->entry, l->value);
         }
         if (error != 0) {
             return error;
@@ -115,26 +119,25 @@ static int touch(struct vm *vm, const struct vmm_region *r, gpa_t gpa, bool writ
 static uint8_t *span(struct vm *vm, gpa_t gpa, bool write, uint64_t *contiguous, int *error)
 {
     const struct vmm_region *r = vmm_memory_find(vm, gpa);
-    uint64_t *entry, offset, page;
-    unsigned level;
+    uint64_t offset, page;
+    struct leaf l;
 
     if (r == NULL) {
         *error = -VMM_EFAULT;
         return NULL;
     }
-    *error = touch(vm, r, gpa, write, &entry, &level);
+    *error = touch(vm, r, gpa, write, &l);
     if (*error != 0) {
         return NULL;
     }
     if (vmm_unlikely(write && vmm_dirty_bits(r) != NULL)) {
         vmm_dirty_mark(r, gpa);
-        level = 0;
+        l.level = 0;
     }
-    page = UINT64_C(1) << nested_shift(level);
+    page = UINT64_C(1) << nested_shift(l.level);
     offset = gpa.v & (page - 1);
     *contiguous = page - offset;
-    return (uint8_t *)vm->ops->hpa_to_va(vm->host,
-                                         VMM_HPA(nested_load(entry) & NESTED_ADDRESS & -page)) +
+    return (uint8_t *)vm->ops->hpa_to_va(vm->host, VMM_HPA(l.value & NESTED_ADDRESS & -page)) +
            offset;
 }
 
@@ -158,11 +161,12 @@ void *vmm_memory_ptr_write(struct vm *vm, gpa_t gpa, uint64_t len)
 
 const void *vmm_memory_backed(struct vm *vm, gpa_t gpa, uint64_t *contiguous, int *error)
 {
+    uint64_t value;
     unsigned level;
-    const uint64_t *entry = vmm_nested_find(vm, gpa, &level);
 
+    vmm_nested_look(vm, gpa, &level, &value);
     *error = 0;
-    if (nested_load(entry) == 0 || vmm_memory_find(vm, gpa) == NULL) {
+    if (value == 0 || vmm_memory_find(vm, gpa) == NULL) {
         uint64_t page = UINT64_C(1) << nested_shift(level);
 
         *contiguous = page - (gpa.v & (page - 1));
@@ -272,8 +276,7 @@ static bool leaf_table_holds(const struct vcpu *v, gpa_t gpa)
 int vmm_memory_fault(struct vcpu *v, gpa_t gpa, bool write)
 {
     const struct vmm_region *r = vmm_memory_find(v->vm, gpa);
-    uint64_t *entry;
-    unsigned level;
+    struct leaf l;
     int error;
 
     if (r == NULL) {
@@ -283,14 +286,15 @@ int vmm_memory_fault(struct vcpu *v, gpa_t gpa, bool write)
         return -VMM_EPERM;
     }
     if (vmm_likely(leaf_table_holds(v, gpa))) {
-        entry = &v->leaf[gpa.v / VMM_PAGE_SIZE % NESTED_ENTRIES];
+        uint64_t *entry = &v->leaf[gpa.v / VMM_PAGE_SIZE % NESTED_ENTRIES];
+
         if (vmm_likely(nested_load(entry) == 0)) {
             return first_touch(v->vm, r, entry, gpa, write);
         }
     }
-    error = touch(v->vm, r, gpa, write, &entry, &level);
-    if (error == 0 && level == 0) {
-        v->leaf = entry - gpa.v / VMM_PAGE_SIZE % NESTED_ENTRIES;
+    error = touch(v->vm, r, gpa, write, &l);
+    if (error == 0 && l.level == 0) {
+        v->leaf = l.entry - gpa.v / VMM_PAGE_SIZE % NESTED_ENTRIES;
         v->leaf_base = gpa.v & -VMM_MIB(2);
     }
     return error;

@@ -55,22 +55,25 @@ void vmm_nested_destroy(struct vm *vm)
     free_tables(vm, vm->nested.root, vm->nested.levels - 1);
 }
 
-uint64_t *vmm_nested_find(struct vm *vm, gpa_t gpa, unsigned *level)
+/* The entry for gpa at `lowest`, or above it the one that is no table. */
+static uint64_t *look(struct vm *vm, gpa_t gpa, unsigned lowest, unsigned *level, uint64_t *value)
 {
     unsigned at = vm->nested.levels - 1;
     uint64_t *entry = entry_in(table_at(vm, vm->nested.root.v), gpa, at);
 
-    while (at > 0) {
-        uint64_t value = nested_load(entry);
-
-        if ((value & NESTED_PRESENT) == 0 || nested_is_page(value, at)) {
-            break;
-        }
+    *value = nested_load(entry);
+    while (at > lowest && nested_is_table(*value, at)) {
         at--;
-        entry = entry_in(table_at(vm, value), gpa, at);
+        entry = entry_in(table_at(vm, *value), gpa, at);
+        *value = nested_load(entry);
     }
     *level = at;
     return entry;
+}
+
+uint64_t *vmm_nested_look(struct vm *vm, gpa_t gpa, unsigned *level, uint64_t *value)
+{
+    return look(vm, gpa, 0, level, value);
 }
 
 /* A table for an empty entry, unless another CPU is faster. Errors: -VMM_ENOMEM. */
@@ -91,9 +94,9 @@ static int add_table(struct vm *vm, uint64_t *entry)
 uint64_t *vmm_nested_make(struct vm *vm, gpa_t gpa, unsigned lowest, unsigned *level)
 {
     for (;;) {
-        uint64_t *entry = vmm_nested_find(vm, gpa, level);
+        uint64_t value, *entry = vmm_nested_look(vm, gpa, level, &value);
 
-        if (*level <= lowest || nested_load(entry) != 0) {
+        if (*level <= lowest || value != 0) {
             return entry;
         }
         if (add_table(vm, entry) != 0) {
@@ -216,18 +219,12 @@ static uint64_t joined(const struct vmm_nested_format *f, const uint64_t *small,
 
 bool vmm_nested_join(struct vm *vm, gpa_t gpa, unsigned level, hpa_t *table)
 {
-    uint64_t *entry = entry_in(table_at(vm, vm->nested.root.v), gpa, vm->nested.levels - 1);
-    uint64_t value, large;
+    uint64_t value, large, *entry;
+    unsigned found;
 
-    for (unsigned at = vm->nested.levels - 1;; at--) {
-        value = nested_load(entry);
-        if ((value & NESTED_PRESENT) == 0 || nested_is_page(value, at)) {
-            return false;
-        }
-        if (at == level) {
-            break;
-        }
-        entry = entry_in(table_at(vm, value), gpa, at - 1);
+    entry = look(vm, gpa, level, &found, &value);
+    if (found != level || !nested_is_table(value, level)) {
+        return false;
     }
     large = joined(vm->nested.format, table_at(vm, value), level);
     if (large == 0) {
@@ -246,10 +243,14 @@ bool vmm_nested_visit(struct vm *vm, gpa_t base, uint64_t size, vmm_nested_fn fn
 
     while (base.v < end) {
         unsigned level;
-        uint64_t *entry = vmm_nested_find(vm, base, &level);
+        uint64_t value, *entry = vmm_nested_look(vm, base, &level, &value);
 
-        if (nested_load(entry) != 0 && !fn(vm, base, entry, level, arg)) {
+        if (value != 0 && !fn(vm, base, entry, level, arg)) {
             return false;
+        }
+        if (nested_is_table(nested_load(entry), level)) {
+            continue; /* another CPU cut the page, or put a table there: fn has not seen what is in
+                         it */
         }
         base.v = (base.v | ((UINT64_C(1) << nested_shift(level)) - 1)) + 1;
     }

@@ -24,9 +24,8 @@ struct vmm_nested_format {
     uint64_t dirty;    /* set by the processor when it writes the page */
 };
 
-#define NESTED_PRESENT                                                                             \
-    UINT64_C(7) /* in either format no bit of these is set unless it is there                      \
-                 */
+/* In either format none of these bits is set unless the entry is there. */
+#define NESTED_PRESENT UINT64_C(7)
 #define NESTED_LEAVING (UINT64_C(1) << 3) /* page on its way out: unmapped, still in place */
 #define NESTED_STORED  (UINT64_C(1) << 4) /* the host's store has it, the address is the slot */
 #define NESTED_LARGE   (UINT64_C(1) << 7)
@@ -72,6 +71,11 @@ static inline bool nested_is_page(uint64_t value, unsigned level)
     return (value & NESTED_PRESENT) != 0 && (level == 0 || (value & NESTED_LARGE) != 0);
 }
 
+static inline bool nested_is_table(uint64_t value, unsigned level)
+{
+    return (value & NESTED_PRESENT) != 0 && !nested_is_page(value, level);
+}
+
 /* Map [gpa, gpa+size) with the largest pages that gpa, hpa and size allow. For memory of a region,
  * and for pages of a back end's own outside all regions, which stay what they are until unmapped.
  * Context: control or exit. Errors, nothing mapped then: -VMM_ENOMEM, -VMM_EEXIST. */
@@ -80,8 +84,9 @@ int vmm_nested_map(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size,
 /* Unmap whole pages; vCPUs flush before they next enter the guest, which is not waited for. */
 void vmm_nested_unmap(struct vm *vm, gpa_t gpa, uint64_t size);
 
-/* The entry that decides about gpa: a page's, or one that is not present. Never NULL. */
-uint64_t *vmm_nested_find(struct vm *vm, gpa_t gpa, unsigned *level);
+/* The entry that decides about gpa: a page's, or one that is not present. *value is what was found
+ * in it; read again it may be another, and a table's. Never NULL. */
+uint64_t *vmm_nested_look(struct vm *vm, gpa_t gpa, unsigned *level, uint64_t *value);
 /* The same, after making the tables down to `lowest`. NULL: no memory for one. */
 uint64_t *vmm_nested_make(struct vm *vm, gpa_t gpa, unsigned lowest, unsigned *level);
 /* Replace a large page by 512 smaller ones. Memory lock held. Errors: -VMM_ENOMEM. */

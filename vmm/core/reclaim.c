@@ -41,8 +41,7 @@ static bool discard_page(struct vm *vm, gpa_t gpa, struct discarded *d)
 {
     for (;;) {
         unsigned level;
-        uint64_t *entry = vmm_nested_find(vm, gpa, &level);
-        uint64_t value = nested_load(entry);
+        uint64_t value, *entry = vmm_nested_look(vm, gpa, &level, &value);
 
         if ((value & NESTED_PRESENT) == 0) {
             if ((value & NESTED_STORED) == 0 || !nested_change(entry, &value, 0)) {
@@ -200,8 +199,7 @@ static uint64_t sweep_page(struct vm *vm, bool unused_only, struct leaving *l)
     uint64_t *entry, value, next;
     unsigned level;
 
-    entry = vmm_nested_find(vm, gpa, &level);
-    value = nested_load(entry);
+    entry = vmm_nested_look(vm, gpa, &level, &value);
     next = (gpa.v | ((UINT64_C(1) << nested_shift(level)) - 1)) + 1;
     if (!nested_is_page(value, level) || (unused_only && spare(vm, entry, &value))) {
         m->reclaim_at = next;

@@ -94,6 +94,7 @@ void vmm_memory_publish(struct vm *vm, struct vmm_region_table *t)
 static int map_block(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigned prot)
 {
     int error = vmm_nested_map(vm, gpa, hpa, size, prot);
+    uint64_t value;
     unsigned level;
 
     if (error != 0) {
@@ -101,7 +102,7 @@ static int map_block(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigne
         vm->ops->pages_free(vm->host, hpa, size / VMM_PAGE_SIZE);
         return error;
     }
-    vmm_nested_find(vm, gpa, &level);
+    vmm_nested_look(vm, gpa, &level, &value);
     if (size > UINT64_C(1) << nested_shift(level)) {
         vm->ops->pages_split(vm->host, hpa, size / VMM_PAGE_SIZE, size >> nested_shift(level));
     }
