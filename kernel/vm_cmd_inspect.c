@@ -7,6 +7,19 @@
 #include "kernel/vm_cmd.h"
 #include "kernel/vms.h"
 
+/* Nothing where it is as it is by default. */
+static const char *page_size(const struct vm_config *c)
+{
+    switch (c->huge_pages) {
+    case VM_HUGE_PAGES_2M:
+        return ", in pages of 2 MiB";
+    case VM_HUGE_PAGES_NONE:
+        return ", in pages of 4 KiB";
+    default:
+        return "";
+    }
+}
+
 int vm_cmd_show(struct vm *vm, int argc, char **argv)
 {
     (void)argc;
@@ -16,8 +29,8 @@ int vm_cmd_show(struct vm *vm, int argc, char **argv)
                  vmm_vm_reason(vm) != VM_REASON_NONE ? ", " : "",
                  vmm_vm_reason(vm) != VM_REASON_NONE ? vmm_reason_name(vmm_vm_reason(vm)) : "",
                  vms_manifest(vm));
-    shell_printf("  memory  %llu MiB%s\n", (unsigned long long)(c->mem_bytes >> 20),
-                 c->lazy_memory ? ", taken when it is touched" : "");
+    shell_printf("  memory  %llu MiB%s%s\n", (unsigned long long)(c->mem_bytes >> 20),
+                 c->lazy_memory ? ", taken when it is touched" : "", page_size(c));
     if (*c->firmware_path) {
         shell_printf("  firmware %s\n", c->firmware_path);
     } else {

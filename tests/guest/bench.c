@@ -9,6 +9,9 @@
 #define DEADLINE_AHEAD   1000000 /* longer than a hypervisor polls before it halts */
 #define IPI_VECTOR       0x50
 #define TOUCH_BASE       UINT64_C(0x1000000)
+#define LARGE_BASE       UINT64_C(0x2000000)
+#define LARGE_SIZE       UINT64_C(0x200000)
+#define LARGE_SAMPLES    8
 
 uint64_t bench_handler_tsc;
 void bench_on_xapic(void);
@@ -114,6 +117,18 @@ static uint64_t time_first_touch(void)
     return ticks;
 }
 
+/* Of each 4 KiB page of 2 MiB that are touched one by one. */
+static void touch_large(uint64_t *samples)
+{
+    for (unsigned n = 0; n < LARGE_SAMPLES; n++) {
+        uint64_t first = LARGE_BASE + n * LARGE_SIZE, start = x86_rdtsc();
+        for (uint64_t page = first; page < first + LARGE_SIZE; page += 4096) {
+            *(volatile uint8_t *)page = 1;
+        }
+        samples[n] = (x86_rdtsc() - start) / (LARGE_SIZE / 4096);
+    }
+}
+
 /* As time_mmio_write, but each sample is an instruction that has not run before. */
 static void mmio_first(uint64_t *samples)
 {
@@ -209,6 +224,8 @@ void guest_main(void)
     if (all) {
         mmio_first(samples);
         guest_print_median("mmio_write_first", samples, SAMPLES);
+        touch_large(samples);
+        guest_print_median("first_touch_large", samples, LARGE_SAMPLES);
     }
     for (unsigned i = 0; i < NK_ARRAY_COUNT(bench_table); i++) {
         bool wanted = all || guest_option_is("only", bench_table[i].name);

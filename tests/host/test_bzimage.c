@@ -451,6 +451,7 @@ static void lazy_memory(void **state)
     (void)state;
     f = fixture_create(0, 1);
     f->vm->config.lazy_memory = true;
+    f->vm->config.huge_pages = VM_HUGE_PAGES_NONE;
     strcpy(f->vm->config.kernel_path, "vmlinuz");
     assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(64), VMM_REGION_RAM), 0);
     guest_set_mode(f, GUEST_REAL);

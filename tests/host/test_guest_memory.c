@@ -186,10 +186,10 @@ static void run_guest(struct vcpu *v, struct vmm_exit *e, void *arg)
     }
 }
 
-static int setup(void **state)
+static int make(bool lazy)
 {
-    (void)state;
     m = scripted_host(VCPUS);
+    m->config.lazy_memory = lazy;
     assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), 0);
     memset(guest, 0, sizeof(guest));
     stopping = discards = false;
@@ -199,6 +199,18 @@ static int setup(void **state)
     }
     assert_int_equal(vmm_memory_zero(m->vm, VMM_GPA(FIRST), VCPUS * PER_VCPU * VMM_PAGE_SIZE), 0);
     return 0;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    return make(false);
+}
+
+static int setup_lazy(void **state)
+{
+    (void)state;
+    return make(true);
 }
 
 static void start(void)
@@ -301,6 +313,23 @@ static void a_copy_made_by_the_log_is_complete(void **state)
         }
     }
     free(copy);
+}
+
+/* Nothing but first touches, of the same 2 MiB at the same time. */
+static void first_touches_meet(void **state)
+{
+    const uint64_t last = gpa_of(VCPUS, 0) - 1;
+    uint64_t large = last / VMM_MIB(2) - FIRST / VMM_MIB(2) + 1;
+
+    (void)state;
+    assert_int_equal(m->vm->nested.page_count, 0);
+    start();
+    stop();
+    check_contents();
+    assert_true(m->vm->nested.page_count >= large * 512);
+    for (uint64_t gpa = FIRST; gpa < last; gpa += VMM_MIB(2)) {
+        assert_int_equal(fixture_translate(m->vm, gpa).size, VMM_MIB(2));
+    }
 }
 
 static void regions_come_and_go_under_running_vcpus(void **state)
@@ -416,6 +445,10 @@ static void all_of_it_at_once(void **state)
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define LAZY(name)                                                                                 \
+    {                                                                                              \
+#name "_lazy", name, setup_lazy, teardown, NULL                                            \
+    }
 
 int main(void)
 {
@@ -426,6 +459,11 @@ int main(void)
         TEST(ranges_come_and_go_under_running_vcpus),
         TEST(pointers_are_to_the_page_that_was_found),
         TEST(all_of_it_at_once),
+        LAZY(first_touches_meet),
+        LAZY(swapped_pages_come_back_under_running_vcpus),
+        LAZY(a_copy_made_by_the_log_is_complete),
+        LAZY(pointers_are_to_the_page_that_was_found),
+        LAZY(all_of_it_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

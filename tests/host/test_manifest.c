@@ -57,7 +57,8 @@ static void everything(void **state)
                            "    \"protocol\": \"flat32\", \"load_address\": \"0x7fEe0000\",\n"
                            "    \"initrd_path\": \"linux/initrd\"\n"
                            "  },\n"
-                           "  \"machine-config\": {\"vcpu_count\": 2, \"mem_size_mib\": 256},\n"
+                           "  \"machine-config\": {\"vcpu_count\": 2, \"mem_size_mib\": 256,\n"
+                           "    \"huge_pages\": \"None\"},\n"
                            "  \"numa_node\": 1, \"lazy_memory\": true, \"power\": \"node\"\n"
                            "}\n"),
                      0);
@@ -77,6 +78,7 @@ static void everything(void **state)
     assert_int_equal(config.cpu[2], -1);
     assert_int_equal(config.node, 1);
     assert_true(config.lazy_memory);
+    assert_int_equal(config.huge_pages, VM_HUGE_PAGES_NONE);
     assert_int_equal(config.power, VM_POWER_NODE);
 }
 
@@ -99,6 +101,7 @@ static void the_least(void **state)
     assert_int_equal(config.cpu[63], -1);
     assert_int_equal(config.node, -1);
     assert_false(config.lazy_memory);
+    assert_int_equal(config.huge_pages, VM_HUGE_PAGES_ANY);
     assert_int_equal(config.power, VM_POWER_STOP);
     assert_null(config.cookie);
 }
@@ -157,6 +160,12 @@ static const struct row row_table[] = {
      "line 2: boot-source: must be an object, not a string"},
     {"{" NAME "," BOOT ",\"machine-config\":{\n\"vcpu_count\":\"2\",\"mem_size_mib\":1}}",
      "line 2: machine-config.vcpu_count: must be a number, not a string"},
+    {"{" NAME "," BOOT
+     ",\"machine-config\":{\n\"huge_pages\":2,\"vcpu_count\":1,\"mem_size_mib\":2}}",
+     "line 2: machine-config.huge_pages: must be a string, not a number"},
+    {"{" NAME "," BOOT
+     ",\"machine-config\":{\n\"huge_pages\":\"4M\",\"vcpu_count\":1,\"mem_size_mib\":2}}",
+     "line 2: machine-config.huge_pages: must be \"2M\" or \"None\""},
     {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":1}", "line 2: cpus: must be a list, not a number"},
     {"{" NAME "," BOOT "," MACHINE ",\n\"lazy_memory\":1}",
      "line 2: lazy_memory: must be true or false, not a number"},

@@ -1,4 +1,5 @@
 /* Guest memory: what is backed how, copies, first touch, and every failure undone. */
+#include "core/dirty.h"
 #include "fixture.h"
 #include "mock_backend.h"
 
@@ -152,6 +153,7 @@ static void lazy_pages_come_zeroed_on_first_touch(void **state)
     uint64_t word = 1;
 
     f->vm->config.lazy_memory = true;
+    f->vm->config.huge_pages = VM_HUGE_PAGES_NONE;
     assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(64), VMM_REGION_RAM), 0);
     assert_int_equal(f->vm->nested.page_count, 0);
     /* Out of order, so that blocks are inserted before others. */
@@ -176,6 +178,102 @@ static void lazy_pages_come_zeroed_on_first_touch(void **state)
     assert_int_equal(vmm_memory_fault(f->vcpu, VMM_GPA(VMM_MIB(32)), true), -VMM_ENOMEM);
     posix_host_fail_alloc(f->host, -1);
     assert_int_equal(vmm_memory_fault(f->vcpu, VMM_GPA(VMM_MIB(32)), true), 0);
+}
+
+/* Of the page at gpa, after a touch. */
+static uint64_t touched_size(struct fixture *f, uint64_t gpa)
+{
+    assert_int_equal(vmm_memory_fault(f->vcpu, VMM_GPA(gpa), true), 0);
+    assert_true(fixture_translate(f->vm, gpa).present);
+    return fixture_translate(f->vm, gpa).size;
+}
+
+static void lazy_pages_are_large_where_the_region_allows(void **state)
+{
+    struct fixture *f = *state;
+    static uint8_t bytes[VMM_MIB(2)];
+
+    f->vm->config.lazy_memory = true;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0xc0000), VMM_MIB(7) - 0xc0000, VMM_REGION_RAM),
+                     0);
+    assert_int_equal(touched_size(f, VMM_MIB(1)), 4096);
+    assert_int_equal(touched_size(f, VMM_MIB(3) + 7), VMM_MIB(2));
+    assert_int_equal(touched_size(f, VMM_MIB(6)), 4096);
+    assert_int_equal(f->vm->nested.page_count, 512 + 2);
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(VMM_MIB(2)), bytes, sizeof(bytes)), 0);
+    for (unsigned i = 0; i < sizeof(bytes); i++) {
+        assert_int_equal(bytes[i], 0);
+    }
+    /* By the library's own hand, too. */
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(VMM_MIB(5)), "x", 1), 0);
+    assert_int_equal(fixture_translate(f->vm, VMM_MIB(4)).size, VMM_MIB(2));
+}
+
+static void the_largest_page_can_be_chosen(void **state)
+{
+    struct fixture *f = *state;
+
+    for (unsigned lazy = 0; lazy < 2; lazy++) {
+        f->vm->config.lazy_memory = lazy;
+        f->vm->config.huge_pages = VM_HUGE_PAGES_NONE;
+        assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(4), VMM_REGION_RAM), 0);
+        assert_int_equal(touched_size(f, VMM_MIB(3)), 4096);
+        assert_int_equal(vmm_dirty_start(f->vm), 0);
+        vmm_dirty_stop(f->vm); /* joins what may be large, and lies together */
+        assert_int_equal(fixture_translate(f->vm, VMM_MIB(3)).size, 4096);
+        assert_int_equal(vmm_memory_remove(f->vm, VMM_GPA(0)), 0);
+        f->vm->config.huge_pages = VM_HUGE_PAGES_2M;
+        assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(VMM_GIB(1)), VMM_MIB(4), VMM_REGION_RAM), 0);
+        assert_int_equal(touched_size(f, VMM_GIB(1) + VMM_MIB(3)), VMM_MIB(2));
+        assert_int_equal(vmm_memory_remove(f->vm, VMM_GPA(VMM_GIB(1))), 0);
+    }
+}
+
+static unsigned large_asked;
+
+static int pages_alloc_small(void *host, uint64_t count, uint64_t align, int node, hpa_t *out)
+{
+    large_asked += count > 1;
+    return count > 1 ? -VMM_ENOMEM : pages_alloc(host, count, align, node, out);
+}
+
+static void a_fragmented_host_is_asked_once_for_a_large_page(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_host_ops *ops = posix_host_ops(f->host);
+
+    f->vm->config.lazy_memory = true;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(8), VMM_REGION_RAM), 0);
+    pages_alloc = ops->pages_alloc;
+    ops->pages_alloc = pages_alloc_small;
+    for (uint64_t gpa = 0; gpa < VMM_MIB(2); gpa += 4096) {
+        assert_int_equal(touched_size(f, gpa), 4096);
+    }
+    assert_int_equal(large_asked, 1);
+    assert_int_equal(touched_size(f, VMM_MIB(2)), 4096);
+    assert_int_equal(large_asked, 2);
+    ops->pages_alloc = pages_alloc;
+    assert_int_equal(touched_size(f, VMM_MIB(3)), 4096); /* there is a table of small ones */
+    assert_int_equal(touched_size(f, VMM_MIB(4)), VMM_MIB(2));
+}
+
+static void pages_touched_while_writes_are_logged_are_small(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t bits[VMM_MIB(4) / 4096 / 64];
+
+    f->vm->config.lazy_memory = true;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(4), VMM_REGION_RAM), 0);
+    assert_int_equal(touched_size(f, VMM_MIB(1)), VMM_MIB(2));
+    assert_int_equal(vmm_dirty_start(f->vm), 0);
+    assert_int_equal(touched_size(f, VMM_MIB(1)), 4096);
+    assert_int_equal(touched_size(f, VMM_MIB(3)), 4096);
+    assert_int_equal(vmm_dirty_fetch(f->vm, vmm_memory_region(f->vm, 0), bits), 0);
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(bits); i++) {
+        assert_int_equal(bits[i], i == 4 || i == 12);
+    }
+    vmm_dirty_stop(f->vm);
+    assert_int_equal(fixture_translate(f->vm, VMM_MIB(1)).size, VMM_MIB(2));
 }
 
 static void faults_outside_ram_say_what_is_there(void **state)
@@ -211,6 +309,27 @@ static void ram_is_divided_among_nodes(void **state)
             c->ram_node[share < 2 ? share : 2]);
     }
     assert_int_equal(fixture_translate(f->vm, VMM_MIB(2)).size, VMM_MIB(2));
+    assert_int_equal(fixture_translate(f->vm, VMM_MIB(10)).size, VMM_MIB(2));
+}
+
+/* 2 MiB that two nodes have a share of are not one page. */
+static void shares_need_not_be_aligned(void **state)
+{
+    struct fixture *f = *state;
+    struct vm_config *c = &f->vm->config;
+
+    c->mem_bytes = VMM_MIB(10);
+    c->ram_node_count = 2;
+    memcpy(c->ram_node, "\2\1", 2);
+    c->lazy_memory = true;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(10), VMM_REGION_RAM), 0);
+    for (uint64_t gpa = 0; gpa < VMM_MIB(10); gpa += VMM_MIB(1)) {
+        uint64_t size = touched_size(f, gpa);
+
+        assert_int_equal(size, gpa >> 21 == 2 ? 4096 : VMM_MIB(2));
+        assert_int_equal(posix_host_node_asked(f->host, fixture_translate(f->vm, gpa).hpa & -size),
+                         gpa < VMM_MIB(5) ? 2 : 1);
+    }
 }
 
 static void (*pages_free)(void *host, hpa_t base, uint64_t count);
@@ -254,8 +373,13 @@ int main(void)
         TEST(copies_cross_blocks),
         TEST(copies_beyond_ram_write_nothing),
         TEST(lazy_pages_come_zeroed_on_first_touch),
+        TEST(lazy_pages_are_large_where_the_region_allows),
+        TEST(the_largest_page_can_be_chosen),
+        TEST(a_fragmented_host_is_asked_once_for_a_large_page),
+        TEST(pages_touched_while_writes_are_logged_are_small),
         TEST(faults_outside_ram_say_what_is_there),
         TEST(ram_is_divided_among_nodes),
+        TEST(shares_need_not_be_aligned),
         TEST(pages_are_scrubbed_before_they_go_back),
     };
 

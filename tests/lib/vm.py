@@ -12,12 +12,13 @@ GUESTS = BUILD / "guests"
 LINUX = BUILD / "image/boot/linux"
 
 
-def manifest(guest, *, name=None, args="", memory=64, cpus=(1,), power="stop", **more):
+def manifest(guest, *, name=None, args="", memory=64, cpus=(1,), power="stop", huge_pages=None, **more):
     """The manifest of one test guest, as a dictionary to change or to write; a vCPU for each of `cpus`."""
     return {
         "name": name or guest,
         "boot-source": {"kernel_image_path": f"{guest}.bz", "boot_args": args},
-        "machine-config": {"vcpu_count": len(cpus), "mem_size_mib": memory},
+        "machine-config": {"vcpu_count": len(cpus), "mem_size_mib": memory,
+                           **({"huge_pages": huge_pages} if huge_pages else {})},
         "cpus": list(cpus),
         "power": power,
         **more,

@@ -50,7 +50,10 @@ def later(node, condition, seconds=60):
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("more", [{}, {"lazy_memory": True}], ids=["eager", "lazy"])
+SMALL = {"lazy_memory": True, "huge_pages": "None"}
+
+
+@pytest.mark.parametrize("more", [{}, {"lazy_memory": True}, SMALL], ids=["eager", "lazy", "lazy-small"])
 def test_pages_squeezed_under_two_vcpus_come_back(machine, scratch, more):
     node = talking(machine, scratch, **more)
     to_node(node)
@@ -70,6 +73,28 @@ def test_pages_squeezed_under_two_vcpus_come_back(machine, scratch, more):
     node.expect("guest: 1 passed, 0 failed")
     node.expect(r"\[console: shell")
     end(node)
+
+
+def test_lazy_memory_comes_in_large_pages_unless_the_manifest_says_no(machine, scratch):
+    """The guest uses 2048 pages that lie in four large ones."""
+
+    def first_touches(**more):
+        node = talking(machine, scratch, lazy_memory=True, **more)
+        to_node(node)
+        later(node, lambda: all(rounds(node)))
+        faults = int(re.search(r"nested_fault +(\d+)", "\n".join(command(node, "vm stats pages")))[1])
+        held = int(re.search(r"(\d+) MiB of it held", "\n".join(command(node, "vm balloon pages")))[1])
+        shown = "\n".join(command(node, "vm show pages"))
+        command(node, "vm kill pages")
+        assert "did not come back" not in "\n".join(command(node, "log warn"))
+        end(node)
+        return faults, held, re.search(r"memory +64 MiB(.*)", shown)[1].strip()
+
+    faults, held, shown = first_touches()
+    assert faults < 1000 and held >= 8 and shown == ", taken when it is touched"
+    more_faults, less_held, shown = first_touches(huge_pages="None")
+    assert more_faults > 2048 and 8 <= less_held < held
+    assert shown == ", taken when it is touched, in pages of 4 KiB"
 
 
 def test_pages_written_are_counted_exactly(machine, scratch):

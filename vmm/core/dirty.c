@@ -272,9 +272,10 @@ static void join_level(struct vm *vm, gpa_t base, uint64_t size, unsigned level)
 
 static void join(struct vm *vm, gpa_t base, uint64_t size)
 {
-    join_level(vm, base, size, 1);
-    if (vm->nested.page_1g) {
-        join_level(vm, base, size, 2);
+    for (unsigned level = 1; level <= vmm_memory_largest(vm); level++) {
+        if (level == 1 || vm->nested.page_1g) {
+            join_level(vm, base, size, level);
+        }
     }
 }
 

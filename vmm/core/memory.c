@@ -55,30 +55,74 @@ void vmm_memory_free_page(struct vm *vm, hpa_t hpa, unsigned level)
 
 /* --- a page at a time ------------------------------------------------------------------------- */
 
-/* A page for an entry that is empty, zeroed. Another vCPU may be faster. */
-static int first_touch(struct vm *vm, const struct vmm_region *r, uint64_t *entry, gpa_t gpa,
-                       bool write)
+/* A page for an entry that is empty, zeroed. Inlined, because what is quick knows the level.
+ * Several vCPUs may do so at a time: one is the first, the others' work was in vain. */
+static inline __attribute__((always_inline)) int first_touch(struct vm *vm,
+                                                             const struct vmm_region *r,
+                                                             uint64_t *entry, unsigned level,
+                                                             gpa_t gpa, bool write)
 {
+    const uint64_t pages = UINT64_C(1) << 9 * level;
+    const bool logged = vmm_dirty_bits(r) != NULL;
     unsigned prot = vmm_memory_prot(r);
     uint64_t empty = 0;
     hpa_t hpa;
 
-    if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, vmm_memory_node(vm, gpa), &hpa) != 0) {
+    if (vm->ops->pages_alloc(vm->host, pages, pages * VMM_PAGE_SIZE, vmm_memory_node(vm, gpa),
+                             &hpa) != 0) {
         return -VMM_ENOMEM;
     }
-    __builtin_memset(vm->ops->hpa_to_va(vm->host, hpa), 0, VMM_PAGE_SIZE);
-    if (vmm_unlikely(vmm_dirty_bits(r) != NULL && !write)) {
+    __builtin_memset(vm->ops->hpa_to_va(vm->host, hpa), 0, pages * VMM_PAGE_SIZE);
+    if (vmm_unlikely(logged && !write)) {
         prot &= ~(unsigned)VMM_MAP_WRITE;
     }
-    if (vmm_unlikely(!nested_change(entry, &empty, vmm_nested_page(&vm->nested, hpa, 0, prot)))) {
-        vm->ops->pages_free(vm->host, hpa, 1);
+    if (vmm_unlikely(
+            !nested_change(entry, &empty, vmm_nested_page(&vm->nested, hpa, level, prot)))) {
+        vm->ops->pages_free(vm->host, hpa, pages);
         return 0;
     }
-    __atomic_add_fetch(&vm->nested.page_count, 1, __ATOMIC_RELAXED);
-    if (vmm_unlikely(vmm_dirty_bits(r) != NULL && write)) {
+    __atomic_add_fetch(&vm->nested.page_count, pages, __ATOMIC_RELAXED);
+    if (vmm_unlikely(logged && write)) {
         vmm_dirty_mark(r, gpa);
     }
     return 0;
+}
+
+unsigned vmm_memory_largest(const struct vm *vm)
+{
+    static const uint8_t level_table[] = {
+        [VM_HUGE_PAGES_ANY] = 2, [VM_HUGE_PAGES_2M] = 1, [VM_HUGE_PAGES_NONE] = 0};
+
+    return level_table[vm->config.huge_pages];
+}
+
+/* What is logged is backed by pages of the size that is logged. */
+static unsigned level_for(const struct vm *vm, const struct vmm_region *r, gpa_t gpa)
+{
+    gpa_t first = VMM_GPA(gpa.v & -VMM_MIB(2)), last = VMM_GPA(gpa.v | (VMM_MIB(2) - 1));
+
+    return vmm_memory_largest(vm) > 0 && first.v >= r->base.v && last.v - r->base.v < r->size &&
+           vmm_dirty_bits(r) == NULL && vmm_memory_node(vm, first) == vmm_memory_node(vm, last);
+}
+
+/* The host is asked for a large page once: then a table is in its place. */
+static int back(struct vm *vm, const struct vmm_region *r, gpa_t gpa, bool write)
+{
+    for (unsigned lowest = level_for(vm, r, gpa);; lowest--) {
+        unsigned level;
+        uint64_t *entry = vmm_nested_make(vm, gpa, lowest, &level);
+        int error;
+
+        if (entry == NULL) {
+            return -VMM_ENOMEM;
+        }
+        error = level <= lowest && nested_load(entry) == 0
+                    ? first_touch(vm, r, entry, level, gpa, write)
+                    : 0;
+        if (error == 0 || level == 0) {
+            return error;
+        }
+    }
 }
 
 /* What backs an address, as it was found: the entry may be another a moment later, but the page
@@ -101,11 +145,7 @@ static int touch(struct vm *vm, const struct vmm_region *r, gpa_t gpa, bool writ
             }
             error = vmm_dirty_unprotect(vm, r, gpa, l->entry, l->level);
         } else if (l->value == 0) {
-            l->entry = vmm_nested_make(vm, gpa, 0, &l->level);
-            if (l->entry == NULL) {
-                return -VMM_ENOMEM;
-            }
-            error = l->level == 0 ? first_touch(vm, r, l->entry, gpa, write) : 0;
+            error = back(vm, r, gpa, write);
         } else {
             error = vmm_memory_bring_back(vm, r, l->entry, l->value);
         }
@@ -289,7 +329,7 @@ int vmm_memory_fault(struct vcpu *v, gpa_t gpa, bool write)
         uint64_t *entry = &v->leaf[gpa.v / VMM_PAGE_SIZE % NESTED_ENTRIES];
 
         if (vmm_likely(nested_load(entry) == 0)) {
-            return first_touch(v->vm, r, entry, gpa, write);
+            return first_touch(v->vm, r, entry, 0, gpa, write);
         }
     }
     error = touch(v->vm, r, gpa, write, &l);

@@ -1,6 +1,8 @@
 /* The guest-physical map: an ordered table of regions, each RAM or ROM. What backs a page of a
  * region is in the nested tables (nested.h); a page that nobody touched has nothing behind it and
- * reads as zeros. What is in no region is MMIO or nothing: the bus decides.
+ * reads as zeros. Its first touch backs it with 2 MiB if they lie in the region, come from one node
+ * and the host has them in one piece, and with 4 KiB else. What is in no region is MMIO or nothing:
+ * the bus decides.
  *
  * Threading: regions come and go while vCPUs run. The table of regions is replaced as a whole and
  * the old one retired (retire.h), so look-ups take no lock. Guest memory is touched by vCPU threads
@@ -41,6 +43,9 @@ struct vmm_memory {
     bool logging;                   /* control: between vmm_dirty_start() and stop() */
     uint64_t reclaim_at;            /* where the next vmm_memory_reclaim() goes on */
 };
+
+/* The largest pages that may back RAM, as a level of the nested tables. */
+unsigned vmm_memory_largest(const struct vm *vm);
 
 /* Add a region and, unless the VM is lazy, back all of it with the largest blocks there are.
  * Units: bytes, multiples of 4 KiB. Context: control. Errors: -VMM_EINVAL unaligned or beyond the

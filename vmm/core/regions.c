@@ -6,8 +6,6 @@
 #include "core/reclaim.h"
 #include "core/vm.h"
 
-#define BLOCK_MAX VMM_GIB(1) /* no page is larger */
-
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -114,11 +112,11 @@ static int map_block(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigne
  * memory allow. A size that the host refused once is not tried again. */
 static int region_back(struct vm *vm, const struct vmm_region *r)
 {
-    uint64_t largest = BLOCK_MAX, offset = 0;
+    uint64_t largest = UINT64_C(1) << nested_shift(vmm_memory_largest(vm)), offset = 0;
 
     while (offset < r->size) {
         uint64_t gpa = r->base.v + offset;
-        uint64_t size = min_u64(largest, gpa == 0 ? BLOCK_MAX : gpa & -gpa);
+        uint64_t size = min_u64(largest, gpa == 0 ? largest : gpa & -gpa);
         hpa_t hpa;
         int error;
 

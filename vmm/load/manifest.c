@@ -269,6 +269,22 @@ static int take_lazy_memory(struct manifest_reader *r, const cJSON *item,
     return 0;
 }
 
+static int take_huge_pages(struct manifest_reader *r, const cJSON *item,
+                           const struct manifest_path *path)
+{
+    if (!cJSON_IsString(item)) {
+        return manifest_wrong_type(r, item, path, "a string");
+    }
+    if (__builtin_strcmp(item->valuestring, "2M") == 0) {
+        r->config->huge_pages = VM_HUGE_PAGES_2M;
+    } else if (__builtin_strcmp(item->valuestring, "None") == 0) {
+        r->config->huge_pages = VM_HUGE_PAGES_NONE;
+    } else {
+        return manifest_fail(r, item, path, "must be \"2M\" or \"None\"");
+    }
+    return 0;
+}
+
 static int take_power(struct manifest_reader *r, const cJSON *item,
                       const struct manifest_path *path)
 {
@@ -322,6 +338,7 @@ static int take_balloon(struct manifest_reader *r, const cJSON *item,
 static const struct manifest_key machine_config_table[] = {
     {"vcpu_count", true, take_vcpu_count},
     {"mem_size_mib", true, take_mem_size},
+    {"huge_pages", false, take_huge_pages},
 };
 
 static int take_boot_source(struct manifest_reader *r, const cJSON *item,

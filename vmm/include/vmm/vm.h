@@ -43,6 +43,12 @@ enum vm_protocol {                   /* how the kernel is entered */
                    VM_PROTOCOL_FLAT16, /* at load_address, real mode with BIOS services */
 };
 
+enum vm_huge_pages {                    /* the largest pages that back RAM */
+                     VM_HUGE_PAGES_ANY, /* that the processor has; of lazy memory 2 MiB */
+                     VM_HUGE_PAGES_2M,
+                     VM_HUGE_PAGES_NONE, /* 4 KiB */
+};
+
 #define VM_RAM_NODES_MAX 8
 
 #define VMM_MODULES_MAX 7
@@ -55,7 +61,8 @@ struct vm_config {
     int node;                /* NUMA node of guest RAM and its tables, -1: any */
     unsigned ram_node_count; /* RAM in as many equal shares, by address, each from a node; 0: no */
     uint8_t ram_node[VM_RAM_NODES_MAX];
-    bool lazy_memory;       /* back RAM on first touch, 4 KiB at a time */
+    bool lazy_memory; /* back RAM on first touch, a page at a time */
+    enum vm_huge_pages huge_pages;
     uint64_t balloon_bytes; /* RAM that the guest's balloon driver gives back at once */
     enum vm_power_action power;
     enum vm_protocol protocol;
