@@ -141,6 +141,24 @@ static void pages_of_zeros_need_no_store(void **state)
     assert_int_equal(get(0x5000), 0);
 }
 
+static void stored_pages_come_back_to_their_node(void **state)
+{
+    struct vm_config *c = &vm->config;
+
+    (void)state;
+    c->mem_bytes = RAM;
+    c->ram_node_count = 2;
+    memcpy(c->ram_node, "\2\1", 2);
+    fill();
+    assert_int_equal(swap(RAM, 0), RAM);
+    check_filled();
+    for (uint64_t gpa = 0; gpa < RAM; gpa += 4096) {
+        assert_int_equal(
+            posix_host_node_asked(f->host, fixture_translate(vm, gpa).hpa & -VMM_PAGE_SIZE),
+            gpa < RAM / 2 ? 2 : 1);
+    }
+}
+
 static void a_full_store_leaves_the_rest(void **state)
 {
     (void)state;
@@ -397,6 +415,7 @@ int main(void)
         TEST(without_memory_the_guest_keeps_its_pages),
         TEST(stored_pages_come_back_as_they_were),
         TEST(pages_of_zeros_need_no_store),
+        TEST(stored_pages_come_back_to_their_node),
         TEST(a_full_store_leaves_the_rest),
         TEST(pages_the_store_does_not_want_stay),
         TEST(a_store_that_loses_pages_is_an_error),

@@ -147,7 +147,7 @@ static int touch(struct vm *vm, const struct vmm_region *r, gpa_t gpa, bool writ
         } else if (l->value == 0) {
             error = back(vm, r, gpa, write);
         } else {
-            error = vmm_memory_bring_back(vm, r, l->entry, l->value);
+            error = vmm_memory_bring_back(vm, r, gpa, l->entry, l->value);
         }
         if (error != 0) {
             return error;

@@ -112,14 +112,15 @@ static uint64_t page_again(struct vm *vm, const struct vmm_region *r, hpa_t hpa)
 
 /* Memory lock held: only one vCPU brings it back, and its slot is not given to another page while
  * it is read. */
-static int read_stored(struct vm *vm, const struct vmm_region *r, uint64_t *entry, uint64_t value)
+static int read_stored(struct vm *vm, const struct vmm_region *r, gpa_t gpa, uint64_t *entry,
+                       uint64_t value)
 {
     hpa_t hpa;
 
     if (nested_load(entry) != value) {
         return 0;
     }
-    if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, vm->config.node, &hpa) != 0) {
+    if (vm->ops->pages_alloc(vm->host, 1, VMM_PAGE_SIZE, vmm_memory_node(vm, gpa), &hpa) != 0) {
         return -VMM_ENOMEM;
     }
     if (vm->ops->store->get(vm->host, (value & NESTED_ADDRESS) / VMM_PAGE_SIZE,
@@ -133,7 +134,7 @@ static int read_stored(struct vm *vm, const struct vmm_region *r, uint64_t *entr
     return 0;
 }
 
-int vmm_memory_bring_back(struct vm *vm, const struct vmm_region *r, uint64_t *entry,
+int vmm_memory_bring_back(struct vm *vm, const struct vmm_region *r, gpa_t gpa, uint64_t *entry,
                           uint64_t value)
 {
     int error;
@@ -143,7 +144,7 @@ int vmm_memory_bring_back(struct vm *vm, const struct vmm_region *r, uint64_t *e
         return 0;
     }
     vm->ops->lock(vm->host, &vm->memory.lock);
-    error = read_stored(vm, r, entry, value);
+    error = read_stored(vm, r, gpa, entry, value);
     vm->ops->unlock(vm->host, &vm->memory.lock);
     return error;
 }

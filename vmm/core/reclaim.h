@@ -18,7 +18,7 @@ int vmm_memory_reclaim(struct vm *vm, uint64_t bytes, uint64_t *taken) VMM_MUST_
 
 /* Make the page of an entry of the library's own kind present again. 0: look again.
  * Errors: -VMM_ENOMEM, -VMM_EIO the store does not have it any more. */
-int vmm_memory_bring_back(struct vm *vm, const struct vmm_region *r, uint64_t *entry,
+int vmm_memory_bring_back(struct vm *vm, const struct vmm_region *r, gpa_t gpa, uint64_t *entry,
                           uint64_t value) VMM_MUST_CHECK;
 /* The page of a stored entry is not wanted any more. */
 void vmm_store_drop(struct vm *vm, uint64_t value);
