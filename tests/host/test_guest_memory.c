@@ -340,7 +340,7 @@ static void regions_come_and_go_under_running_vcpus(void **state)
     start();
     used = posix_host_pages_used(m->host) - m->vm->nested.table_count;
     for (unsigned i = 0; i < 40; i++) {
-        assert_int_equal(vmm_vm_add_memory(m->vm, EXTRA, VMM_MIB(1), NULL), 0);
+        assert_int_equal(vmm_vm_add_memory(m->vm, EXTRA, VMM_MIB(4), NULL), 0);
         m->vm->ops->thread_yield(m->host);
         assert_int_equal(vmm_vm_remove_memory(m->vm, EXTRA), 0);
         m->vm->ops->thread_yield(m->host);
@@ -426,7 +426,7 @@ static void all_of_it_at_once(void **state)
     discards = true;
     start();
     for (unsigned i = 0; i < 20; i++) {
-        assert_int_equal(vmm_vm_add_memory(m->vm, EXTRA, VMM_MIB(1), NULL), 0);
+        assert_int_equal(vmm_vm_add_memory(m->vm, EXTRA, VMM_MIB(4), NULL), 0);
         vmm_control_enter(m->vm);
         assert_int_equal(vmm_dirty_start(m->vm), 0);
         (void)vmm_control_leave(m->vm, 0);

@@ -1,5 +1,6 @@
 /* Guest memory: what is backed how, copies, first touch, and every failure undone. */
 #include "core/dirty.h"
+#include "core/reclaim.h"
 #include "fixture.h"
 #include "mock_backend.h"
 
@@ -85,6 +86,34 @@ static void every_allocation_failure_is_undone(void **state)
     } while (error != 0);
     posix_host_fail_alloc(f->host, -1);
     assert_true(n > 3);
+}
+
+/* Of a region whose large pages were cut, and of an attempt that got no further than small ones. */
+static void tables_do_not_outlive_their_region(void **state)
+{
+    struct fixture *f = *state;
+    const uint32_t page[] = {VMM_GIB(1) / 4096 + 1, VMM_GIB(1) / 4096 + 700};
+    uint64_t tables = f->vm->nested.table_count;
+    int error = -VMM_ENOMEM;
+
+    for (unsigned round = 0; round < 3; round++) {
+        assert_int_equal(
+            vmm_memory_add(f->vm, VMM_GPA(VMM_GIB(1) - 4096), VMM_MIB(4) + 8192, VMM_REGION_RAM),
+            0);
+        assert_int_equal(fixture_translate(f->vm, VMM_GIB(1)).size, VMM_MIB(2));
+        assert_int_equal(vmm_memory_discard(f->vm, page, 2), 2);
+        assert_int_equal(vmm_memory_remove(f->vm, VMM_GPA(VMM_GIB(1) - 4096)), 0);
+        /* Those stay that reach beyond: two of each end, and one above both. */
+        assert_int_equal(f->vm->nested.table_count, tables + 5);
+    }
+    f->vm->config.huge_pages = VM_HUGE_PAGES_NONE;
+    posix_host_fail_alloc(f->host, 300);
+    error = vmm_memory_add(f->vm, VMM_GPA(VMM_GIB(1)), VMM_MIB(4), VMM_REGION_RAM);
+    posix_host_fail_alloc(f->host, -1);
+    assert_int_equal(error, -VMM_ENOMEM);
+    f->vm->config.huge_pages = VM_HUGE_PAGES_ANY;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(VMM_GIB(1)), VMM_MIB(4), VMM_REGION_RAM), 0);
+    assert_int_equal(fixture_translate(f->vm, VMM_GIB(1)).size, VMM_MIB(2));
 }
 
 static uint64_t largest;
@@ -222,6 +251,7 @@ static void the_largest_page_can_be_chosen(void **state)
         vmm_dirty_stop(f->vm); /* joins what may be large, and lies together */
         assert_int_equal(fixture_translate(f->vm, VMM_MIB(3)).size, 4096);
         assert_int_equal(vmm_memory_remove(f->vm, VMM_GPA(0)), 0);
+        vmm_vcpu_pass(f->vcpu); /* as its thread would */
         f->vm->config.huge_pages = VM_HUGE_PAGES_2M;
         assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(VMM_GIB(1)), VMM_MIB(4), VMM_REGION_RAM), 0);
         assert_int_equal(touched_size(f, VMM_GIB(1) + VMM_MIB(3)), VMM_MIB(2));
@@ -369,6 +399,7 @@ int main(void)
         TEST(pages_are_as_large_as_alignment_allows),
         TEST(bad_ranges_are_refused),
         TEST(every_allocation_failure_is_undone),
+        TEST(tables_do_not_outlive_their_region),
         TEST(a_fragmented_host_gives_smaller_blocks),
         TEST(copies_cross_blocks),
         TEST(copies_beyond_ram_write_nothing),

@@ -237,6 +237,44 @@ bool vmm_nested_join(struct vm *vm, gpa_t gpa, unsigned level, hpa_t *table)
     return true;
 }
 
+/* Tables taken out are a list by their first entries, which are not present to whoever still walks.
+ */
+static void take_out(struct vm *vm, gpa_t base, uint64_t size, unsigned level, hpa_t *list)
+{
+    uint64_t step = UINT64_C(1) << nested_shift(level), end = base.v + size;
+
+    for (uint64_t at = (base.v + step - 1) & -step; at < end && end - at >= step;) {
+        uint64_t value;
+        unsigned found;
+        uint64_t *entry = look(vm, VMM_GPA(at), level, &found, &value);
+
+        if (found == level && nested_is_table(value, level)) {
+            __atomic_store_n(entry, 0, __ATOMIC_SEQ_CST);
+            __atomic_store_n(table_at(vm, value), list->v, __ATOMIC_RELAXED);
+            list->v = value & NESTED_ADDRESS;
+        }
+        at = (at | ((UINT64_C(1) << nested_shift(found)) - 1)) + 1;
+    }
+}
+
+void vmm_nested_prune(struct vm *vm, gpa_t base, uint64_t size)
+{
+    hpa_t list = VMM_HPA(0);
+
+    for (unsigned level = 1; level < vm->nested.levels; level++) {
+        take_out(vm, base, size, level, &list);
+    }
+    if (list.v != 0) {
+        vmm_quiesce(vm);
+    }
+    while (list.v != 0) {
+        hpa_t table = list;
+
+        list.v = *table_at(vm, table.v);
+        vmm_nested_free_table(vm, table);
+    }
+}
+
 bool vmm_nested_visit(struct vm *vm, gpa_t base, uint64_t size, vmm_nested_fn fn, void *arg)
 {
     uint64_t end = base.v + size;

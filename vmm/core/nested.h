@@ -5,9 +5,10 @@
  * the hardware's present bits is empty (RAM that nobody touched yet) or one of the library's own
  * kinds below.
  *
- * Threading: entries are read and changed with atomic operations, no lock: tables are only added
- * while the VM lives. What needs two steps (a large page cut, a stored page brought back) holds the
- * VM's memory lock. Every leaf is one allocation of the host, of the leaf's own size. */
+ * Threading: entries are read and changed with atomic operations, no lock: a table that goes
+ * is freed when every vCPU has passed (retire.h). What needs two steps (a large page cut, a stored
+ * page brought back) holds the VM's memory lock. Every leaf is one allocation of the host, of the
+ * leaf's own size. */
 #pragma once
 
 #include <vmm/types.h>
@@ -96,6 +97,10 @@ int vmm_nested_split(struct vm *vm, uint64_t *entry, unsigned level) VMM_MUST_CH
  * table is the caller's to free when every vCPU has passed. Memory lock held. */
 bool vmm_nested_join(struct vm *vm, gpa_t gpa, unsigned level, hpa_t *table);
 void vmm_nested_free_table(struct vm *vm, hpa_t table);
+
+/* Take out the tables of which every entry is in [base, base+size) and empty, and free them when
+ * every vCPU has passed. Nobody adds a page there meanwhile. Context: control. */
+void vmm_nested_prune(struct vm *vm, gpa_t base, uint64_t size);
 
 /* A page's entry for hpa. prot: enum vmm_map_prot. */
 uint64_t vmm_nested_page(const struct vmm_nested *n, hpa_t hpa, unsigned level, unsigned prot);

@@ -225,6 +225,7 @@ int vmm_memory_add(struct vm *vm, gpa_t base, uint64_t size, enum vmm_region_kin
         vmm_nested_visit(vm, base, size, vmm_memory_hide_page, NULL);
         vmm_quiesce(vm);
         region_release(vm, &r);
+        vmm_nested_prune(vm, base, size);
         vmm_memory_free_table(vm, t);
         return error;
     }
@@ -234,7 +235,8 @@ int vmm_memory_add(struct vm *vm, gpa_t base, uint64_t size, enum vmm_region_kin
 }
 
 /* First no vCPU may find the region, so that none adds a page to it; then none may have it in its
- * TLB; then its pages go. The tables stay: another region may come to the same place. */
+ * TLB; then its pages go, and the tables that were its alone: a large page may come to their place.
+ */
 int vmm_memory_remove(struct vm *vm, gpa_t base)
 {
     const struct vmm_region *r = vmm_memory_find(vm, base);
@@ -261,6 +263,7 @@ int vmm_memory_remove(struct vm *vm, gpa_t base)
     vmm_nested_visit(vm, gone.base, gone.size, vmm_memory_hide_page, NULL);
     vmm_quiesce(vm);
     region_release(vm, &gone);
+    vmm_nested_prune(vm, gone.base, gone.size);
     return 0;
 }
 
