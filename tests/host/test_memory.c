@@ -61,6 +61,24 @@ static void bad_ranges_are_refused(void **state)
     assert_int_equal(vmm_memory_add(vm, VMM_GPA(0x900000), 0x1000, VMM_REGION_RAM), -VMM_ENOSPC);
 }
 
+static void a_page_of_the_back_ends_is_in_the_way(void **state)
+{
+    struct fixture *f = *state;
+    hpa_t page;
+
+    assert_int_equal(f->vm->ops->pages_alloc(f->host, 1, 4096, -1, &page), 0);
+    assert_int_equal(vmm_nested_map(f->vm, VMM_GPA(0x5000), page, 4096, VMM_MAP_READ), 0);
+    for (unsigned lazy = 0; lazy < 2; lazy++) {
+        f->vm->config.lazy_memory = lazy;
+        assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), 0x10000, VMM_REGION_RAM), -VMM_EEXIST);
+        assert_int_equal(fixture_translate(f->vm, 0x5000).hpa, page.v);
+        assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), 0x5000, VMM_REGION_RAM), 0);
+        assert_int_equal(vmm_memory_remove(f->vm, VMM_GPA(0)), 0);
+        assert_int_equal(fixture_translate(f->vm, 0x5000).hpa, page.v);
+    }
+    f->vm->ops->pages_free(f->host, page, 1);
+}
+
 static void every_allocation_failure_is_undone(void **state)
 {
     struct fixture *f = *state;
@@ -398,6 +416,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(pages_are_as_large_as_alignment_allows),
         TEST(bad_ranges_are_refused),
+        TEST(a_page_of_the_back_ends_is_in_the_way),
         TEST(every_allocation_failure_is_undone),
         TEST(tables_do_not_outlive_their_region),
         TEST(a_fragmented_host_gives_smaller_blocks),

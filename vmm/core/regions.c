@@ -178,7 +178,18 @@ static bool overlaps(const struct vm *vm, gpa_t base, uint64_t size)
     return vmm_bus_overlaps(&vm->mmio, base.v, size);
 }
 
-static int check_range(const struct vm *vm, gpa_t base, uint64_t size)
+/* A page is there: one of the back end's own, which is in no region. */
+static bool is_mapped(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned level, void *arg)
+{
+    (void)vm;
+    (void)gpa;
+    (void)entry;
+    (void)level;
+    (void)arg;
+    return false;
+}
+
+static int check_range(struct vm *vm, gpa_t base, uint64_t size)
 {
     uint64_t limit = UINT64_C(1) << nested_shift(vm->nested.levels);
 
@@ -186,7 +197,9 @@ static int check_range(const struct vm *vm, gpa_t base, uint64_t size)
         size > limit - base.v) {
         return -VMM_EINVAL;
     }
-    return overlaps(vm, base, size) ? -VMM_EEXIST : 0;
+    return overlaps(vm, base, size) || !vmm_nested_visit(vm, base, size, is_mapped, NULL)
+               ? -VMM_EEXIST
+               : 0;
 }
 
 static void insert(struct vmm_region_table *t, const struct vmm_region *r)
