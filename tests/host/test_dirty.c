@@ -229,6 +229,34 @@ static void hardware_logs_without_faults(void **state)
     assert_int_equal(fixture_translate(vm, 0).size, VMM_MIB(2));
 }
 
+static void a_region_that_hardware_logs_has_small_pages(void **state)
+{
+    static uint64_t more[VMM_MIB(2) / 4096 / 64];
+    uint64_t pages;
+
+    (void)state;
+    backend.log_writes = log_writes;
+    assert_int_equal(vmm_dirty_start(vm), 0);
+    for (long n = 0; n < 4; n++) { /* table of regions, log, page, the table that cuts it */
+        pages = posix_host_pages_used(f->host);
+        posix_host_fail_alloc(f->host, n);
+        assert_int_equal(vmm_memory_add(vm, VMM_GPA(VMM_MIB(64)), VMM_MIB(2), VMM_REGION_RAM),
+                         -VMM_ENOMEM);
+        posix_host_fail_alloc(f->host, -1);
+        assert_int_equal(posix_host_pages_used(f->host), pages);
+    }
+    assert_int_equal(vmm_memory_add(vm, VMM_GPA(VMM_MIB(64)), VMM_MIB(2), VMM_REGION_RAM), 0);
+    assert_int_equal(vmm_dirty_fetch(vm, vmm_memory_region(vm, 1), more), 0);
+    assert_int_equal(more[0], UINT64_MAX);
+    hardware_write(VMM_MIB(64) + 0x3000);
+    hardware_write(VMM_MIB(64) + 0x5000);
+    assert_int_equal(vmm_dirty_fetch(vm, vmm_memory_region(vm, 1), more), 0);
+    assert_int_equal(more[0], 1 << 3 | 1 << 5);
+    vmm_dirty_stop(vm);
+    assert_int_equal(fixture_translate(vm, VMM_MIB(64)).size, VMM_MIB(2));
+    assert_int_equal(vmm_memory_remove(vm, VMM_GPA(VMM_MIB(64))), 0);
+}
+
 static void hardware_that_needs_memory_is_not_used(void **state)
 {
     (void)state;
@@ -256,6 +284,7 @@ int main(void)
         TEST(a_region_added_meanwhile_is_all_news),
         TEST(without_memory_no_write_is_lost),
         TEST(hardware_logs_without_faults),
+        TEST(a_region_that_hardware_logs_has_small_pages),
         TEST(hardware_that_needs_memory_is_not_used),
     };
 

@@ -165,6 +165,11 @@ static bool hardware_logs(const struct vm *vm)
     return vm->nested.log_bit != vm->nested.format->write;
 }
 
+int vmm_dirty_region_backed(struct vm *vm, const struct vmm_region *r)
+{
+    return r->dirty != NULL && hardware_logs(vm) ? split_all(vm, r) : 0;
+}
+
 /* Let the hardware log, if there is such and memory to cut all large pages. */
 static void choose_log(struct vm *vm)
 {
@@ -209,6 +214,7 @@ int vmm_dirty_start(struct vm *vm)
         __atomic_store_n(&r->dirty, bits, __ATOMIC_SEQ_CST);
     }
     __atomic_store_n(&vm->memory.logging, true, __ATOMIC_SEQ_CST);
+    vmm_quiesce(vm); /* from here on first touches make no large pages */
     choose_log(vm);
     vmm_quiesce(vm);
     for_each_ram(vm, protect);

@@ -49,4 +49,6 @@ int vmm_dirty_unprotect(struct vm *vm, const struct vmm_region *r, gpa_t gpa, ui
                         unsigned level) VMM_MUST_CHECK;
 /* A region is about to be added: it is logged from its beginning if others are. */
 int vmm_dirty_region_added(struct vm *vm, struct vmm_region *r) VMM_MUST_CHECK;
+/* It has its pages now. Errors: -VMM_ENOMEM. */
+int vmm_dirty_region_backed(struct vm *vm, const struct vmm_region *r) VMM_MUST_CHECK;
 void vmm_dirty_free(struct vm *vm, const struct vmm_region *r);

@@ -234,6 +234,9 @@ int vmm_memory_add(struct vm *vm, gpa_t base, uint64_t size, enum vmm_region_kin
     if (error == 0 && !vm->config.lazy_memory) {
         error = region_back(vm, &r);
     }
+    if (error == 0) {
+        error = vmm_dirty_region_backed(vm, &r);
+    }
     if (error != 0) {
         vmm_nested_visit(vm, base, size, vmm_memory_hide_page, NULL);
         vmm_quiesce(vm);
