@@ -196,10 +196,10 @@ static void remembered_lengths_hold_while_nothing_changes(void **state)
     assert_false(length_remembered(v, cr3, &length));
 }
 
-static void expect_register(const uint8_t *code, size_t length, bool write, uint8_t number,
-                            uint8_t gpr)
+static void expect_register(enum vmm_exit_kind kind, const uint8_t *code, size_t length, bool write,
+                            uint8_t number, uint8_t gpr)
 {
-    struct vmm_exit e = {.kind = VMM_EXIT_cr_access};
+    struct vmm_exit e = {.kind = kind};
 
     guest_set_code(f, code, length);
     assert_int_equal(vmm_decode_reg_access(v, &e), 0);
@@ -214,15 +214,16 @@ static void expect_register(const uint8_t *code, size_t length, bool write, uint
 static void moves_of_control_and_debug_registers(void **state)
 {
     (void)state;
-    expect_register(CODE(0x0f, 0x22, 0xc0), true, 0, VMM_RAX);
-    expect_register(CODE(0x0f, 0x20, 0xd9), false, 3, VMM_RCX);
-    expect_register(CODE(0x41, 0x0f, 0x22, 0xe7), true, 4, VMM_R15);
-    expect_register(CODE(0x44, 0x0f, 0x20, 0xc2), false, 8, VMM_RDX);
-    expect_register(CODE(0x45, 0x0f, 0x22, 0xc1), true, 8, VMM_R9);
-    expect_register(CODE(0x0f, 0x23, 0xfe), true, 7, VMM_RSI);
-    expect_register(CODE(0x41, 0x0f, 0x21, 0xf4), false, 6, VMM_R12);
-    expect_register(CODE(0x0f, 0x22, 0x18), true, 3, VMM_RAX); /* mod does not matter */
-    expect_register(CODE(0x48, 0x0f, 0x22, 0x44), true, 0, VMM_RSP);
+    expect_register(VMM_EXIT_cr_access, CODE(0x0f, 0x22, 0xc0), true, 0, VMM_RAX);
+    expect_register(VMM_EXIT_cr_access, CODE(0x0f, 0x20, 0xd9), false, 3, VMM_RCX);
+    expect_register(VMM_EXIT_cr_access, CODE(0x41, 0x0f, 0x22, 0xe7), true, 4, VMM_R15);
+    expect_register(VMM_EXIT_cr_access, CODE(0x44, 0x0f, 0x20, 0xc2), false, 8, VMM_RDX);
+    expect_register(VMM_EXIT_cr_access, CODE(0x45, 0x0f, 0x22, 0xc1), true, 8, VMM_R9);
+    expect_register(VMM_EXIT_dr_access, CODE(0x0f, 0x23, 0xfe), true, 7, VMM_RSI);
+    expect_register(VMM_EXIT_dr_access, CODE(0x41, 0x0f, 0x21, 0xf4), false, 6, VMM_R12);
+    expect_register(VMM_EXIT_cr_access, CODE(0x0f, 0x22, 0x18), true, 3,
+                    VMM_RAX); /* mod does not matter */
+    expect_register(VMM_EXIT_cr_access, CODE(0x48, 0x0f, 0x22, 0x44), true, 0, VMM_RSP);
 }
 
 static void expect_cr0(uint64_t value, const uint8_t *code, size_t length)

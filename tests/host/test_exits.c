@@ -257,6 +257,32 @@ static void cr8_is_the_lapics(void **state)
     assert_int_equal(vlapic_cr8_read(v), 9);
 }
 
+/* What the exit was for counts, not what another vCPU has put there since. */
+static void code_that_changed_meanwhile_runs_anew(void **state)
+{
+    static const uint8_t code_table[][3] = {{0x0f, 0x21, 0xf9},
+                                            {0x0f, 0x22, 0xd1},
+                                            {0x0f, 0x22, 0xe1},
+                                            {0x0f, 0x23, 0xd9},
+                                            {0x0f, 0xa2}};
+
+    (void)state;
+    mock_vcpu(v)->segment[VMM_SEG_CS].base = 0;
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(code_table); i++) {
+        struct vmm_exit e = exit_of(VMM_EXIT_cr_access, 0);
+
+        e.reg.number = 3;
+        e.reg.write = true;
+        assert_int_equal(
+            vmm_memory_write(m->vm, VMM_GPA(0x1000), code_table[i], sizeof(code_table[i])), 0);
+        v->gpr[VMM_RCX] = 0x123;
+        assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+        assert_int_equal(v->rip, 0x1000);
+        assert_int_equal(v->gpr[VMM_RCX], 0x123);
+        assert_false(v->event.valid);
+    }
+}
+
 static void debug_registers_are_handed_over(void **state)
 {
     struct vmm_exit e = exit_of(VMM_EXIT_dr_access, 3);
@@ -385,6 +411,7 @@ int main(void)
         TEST(ports_reach_their_devices),
         TEST(xsetbv_is_validated),
         TEST(cr8_is_the_lapics),
+        TEST(code_that_changed_meanwhile_runs_anew),
         TEST(debug_registers_are_handed_over),
         TEST(first_touch_of_lazy_memory_is_mapped),
         TEST(delivery_through_device_memory_crashes),

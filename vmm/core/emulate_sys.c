@@ -35,6 +35,9 @@ int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e)
     }
     e->insn_length = m.i->length;
     if ((m.i->opcode & 0xfc) == 0x20) { /* MOV to and from CR (20, 22) and DR (21, 23) */
+        if (((m.i->opcode & 1) != 0) != (e->kind == VMM_EXIT_dr_access)) {
+            return -VMM_EINVAL;
+        }
         e->reg.write = (m.i->opcode & 2) != 0;
         e->reg.number = m.i->reg;
         e->reg.gpr = m.i->rm; /* whatever mod says (APM vol. 3, MOV CRn) */

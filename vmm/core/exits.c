@@ -177,10 +177,12 @@ static bool write_cr8(struct vcpu *v, uint64_t value)
 enum vmm_action vmm_handle_cr_access(struct vcpu *v, struct vmm_exit *e)
 {
     static const enum vmm_sysreg sysreg_table[] = {[0] = VMM_CR0, [3] = VMM_CR3, [4] = VMM_CR4};
+    const uint8_t number = e->reg.number; /* the hardware's */
     uint64_t value;
     bool done;
 
-    if (!e->reg.gpr_valid && vmm_decode_reg_access(v, e) != 0) {
+    /* A fault is queued, or another vCPU has just changed the code: then it runs anew. */
+    if (!e->reg.gpr_valid && (vmm_decode_reg_access(v, e) != 0 || e->reg.number != number)) {
         return VMM_CONTINUE;
     }
     if (!e->reg.write) {
