@@ -254,6 +254,23 @@ static void a_running_guest_is_looked_into(void **state)
     vmm_vm_dump(m->vm, VM_DUMP_ALL);
 }
 
+/* What a vCPU remembers of memory that went away while it stood is not used to look into it. */
+static void a_paused_guest_is_looked_into_after_a_swap(void **state)
+{
+    uint64_t moved;
+
+    (void)state;
+    start(spins);
+    assert_int_equal(vmm_vm_pause(m->vm), 0);
+    m->vcpu->rip = 0x200000;
+    mock_vcpu(m->vcpu)->segment[VMM_SEG_CS].base = 0;
+    vmm_vm_dump(m->vm, VM_DUMP_ALL);
+    assert_int_equal(vmm_vm_swap_out(m->vm, m->config.mem_bytes, &moved), 0);
+    assert_int_equal(vmm_vm_swap_out(m->vm, m->config.mem_bytes, &moved), 0);
+    vmm_vm_dump(m->vm, VM_DUMP_ALL);
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+}
+
 static uint32_t nmis;
 
 static void counts_nmis(struct vcpu *v, struct vmm_exit *e, void *arg)
@@ -473,6 +490,7 @@ int main(void)
         TEST(a_reset_that_cannot_load_ends_the_vm),
         TEST(startup_ipis_start_vcpus),
         TEST(a_running_guest_is_looked_into),
+        TEST(a_paused_guest_is_looked_into_after_a_swap),
         TEST(the_nmi_button_works),
         TEST(memory_can_be_read),
         TEST(start_without_a_kernel_says_so),

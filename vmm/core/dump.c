@@ -153,7 +153,8 @@ static void dump_vcpu(struct vcpu *v, enum vmm_log_level level, unsigned what)
     }
 }
 
-/* The threads may not go on meanwhile: what they know of guest memory is used to read it. */
+/* The threads may not go on meanwhile: what they know of guest memory is used to read it. They may
+ * have stood while pages went away, though, and then know of those, too. */
 void vmm_vm_dump(struct vm *vm, unsigned what)
 {
     bool held;
@@ -161,6 +162,7 @@ void vmm_vm_dump(struct vm *vm, unsigned what)
     vmm_control_enter(vm);
     held = vmm_vm_hold(vm);
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        vmm_decode_flush(vm->vcpu[i]);
         dump_vcpu(vm->vcpu[i], VMM_LOG_INFO, what);
     }
     if (held) {
