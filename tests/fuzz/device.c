@@ -9,7 +9,20 @@
 #define MSR_X2APIC 0x800
 #define PCI_INDEX  0xcf8
 #define PCI_DATA   0xcfc
-#define RAM_WINDOW 0x4000 /* where queues and buffers may lie */
+#define PCI_SLOTS  16
+#define PCI_WINDOW UINT64_C(0xe0000000) /* memory of PCI functions, 1 MiB for each slot */
+#define RAM_WINDOW 0x4000               /* where queues and buffers may lie */
+
+/* The common structure of a virtio function: VIRTIO 1.2 section 4.1.4.3. */
+#define VIRTIO_FEATURE_SELECT 0x08
+#define VIRTIO_FEATURE        0x0c
+#define VIRTIO_STATUS         0x14
+#define VIRTIO_QUEUE_SELECT   0x16
+#define VIRTIO_QUEUE_SIZE     0x18
+#define VIRTIO_QUEUE_ENABLE   0x1c
+#define VIRTIO_QUEUE_DESC     0x20
+#define VIRTIO_QUEUE_DRIVER   0x28
+#define VIRTIO_QUEUE_DEVICE   0x30
 
 struct machine {
     struct fixture *f;
@@ -81,15 +94,82 @@ static void access_msr(struct machine *m, uint8_t op)
     }
 }
 
+static void config_write(struct fixture *f, uint32_t slot, uint32_t reg, unsigned size,
+                         uint32_t value)
+{
+    fixture_out(f, PCI_INDEX, 4, 0x80000000 | slot << 11 | (reg & 0xfc));
+    fixture_out(f, (uint16_t)(PCI_DATA + (reg & 3)), size, value);
+}
+
+/* What firmware does: every function answers in its own window and may reach memory. */
+static void enable_functions(struct fixture *f)
+{
+    for (uint32_t slot = 1; slot < PCI_SLOTS; slot++) {
+        config_write(f, slot, 0x10, 4, (uint32_t)(PCI_WINDOW + ((uint64_t)slot << 20)));
+        config_write(f, slot, 0x04, 2, 7);
+    }
+}
+
+/* What a driver does to the first queues of a function that is taken for a virtio one; the rings
+ * lie one behind the other and are the input's to fill. */
+static void start_virtio(struct machine *m)
+{
+    const struct vmm_bus_range *r = range_of(m, m->f->vm->mmio.table, 0);
+    uint8_t how = fuzz_byte(&m->bytes);
+    uint64_t ring = (uint64_t)(how & 7) << 8;
+
+    if (r == NULL) {
+        return;
+    }
+    fixture_mmio_write(m->f, r->base + VIRTIO_STATUS, 1, 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        fixture_mmio_write(m->f, r->base + VIRTIO_FEATURE_SELECT, 4, i);
+        fixture_mmio_write(m->f, r->base + VIRTIO_FEATURE, 4, i);
+    }
+    fixture_mmio_write(m->f, r->base + VIRTIO_STATUS, 1, 0xb);
+    for (uint16_t queue = 0; queue < 3; queue++, ring += 0x400) {
+        fixture_mmio_write(m->f, r->base + VIRTIO_QUEUE_SELECT, 2, queue);
+        fixture_mmio_write(m->f, r->base + VIRTIO_QUEUE_SIZE, 2, 8);
+        fixture_mmio_write(m->f, r->base + VIRTIO_QUEUE_DESC, 4, ring);
+        fixture_mmio_write(m->f, r->base + VIRTIO_QUEUE_DRIVER, 4, ring + 0x100);
+        fixture_mmio_write(m->f, r->base + VIRTIO_QUEUE_DEVICE, 4, ring + 0x200);
+        fixture_mmio_write(m->f, r->base + VIRTIO_QUEUE_ENABLE, 2, 1);
+    }
+    fixture_mmio_write(m->f, r->base + VIRTIO_STATUS, 1, 0xf);
+}
+
+/* A buffer in one of the rings that start_virtio() made, and its place in the ring. */
+static void offer_buffer(struct machine *m)
+{
+    uint8_t how = fuzz_byte(&m->bytes);
+    uint64_t ring = (uint64_t)(how & 7) << 8 | (uint64_t)(how >> 3 & 3) * 0x400;
+    struct {
+        uint64_t gpa;
+        uint32_t length;
+        uint16_t flags, next;
+    } descriptor = {
+        .gpa = fuzz_number(&m->bytes, 2) % RAM_WINDOW,
+        .length = (uint32_t)fuzz_number(&m->bytes, 2),
+        .flags = fuzz_byte(&m->bytes) & 7,
+        .next = fuzz_byte(&m->bytes),
+    };
+    uint16_t head = descriptor.next % 9, index = fuzz_byte(&m->bytes) & 15;
+
+    (void)!vmm_memory_write(m->f->vm, VMM_GPA(ring + head * 16u), &descriptor, 16);
+    (void)!vmm_memory_write(m->f->vm, VMM_GPA(ring + 0x104 + (index & 7) * 2u), &head, 2);
+    index++;
+    (void)!vmm_memory_write(m->f->vm, VMM_GPA(ring + 0x102), &index, 2);
+}
+
 /* Any function's configuration: that is where a device on PCI gets its addresses. */
 static void access_config(struct machine *m, uint8_t op)
 {
-    uint32_t slot = fuzz_byte(&m->bytes) % 8, reg = fuzz_byte(&m->bytes);
+    uint32_t slot = fuzz_byte(&m->bytes) % PCI_SLOTS, reg = fuzz_byte(&m->bytes);
 
-    fixture_out(m->f, PCI_INDEX, 4, 0x80000000 | slot << 11 | (reg & 0xfc));
     if ((op & 0x80) != 0) {
-        fixture_out(m->f, (uint16_t)(PCI_DATA + (reg & 3)), 1, fuzz_byte(&m->bytes));
+        config_write(m->f, slot, reg, 1, fuzz_byte(&m->bytes));
     } else {
+        fixture_out(m->f, PCI_INDEX, 4, 0x80000000 | slot << 11 | (reg & 0xfc));
         fixture_in(m->f, PCI_DATA, 4);
     }
 }
@@ -146,7 +226,13 @@ static void step(struct machine *m)
         access_config(m, op);
         break;
     case 11:
-        write_ram(m);
+        if (op < 0x80) {
+            write_ram(m);
+        } else if (op < 0xe0) {
+            offer_buffer(m);
+        } else {
+            start_virtio(m);
+        }
         break;
     case 12:
         pc_advance_ns(m->f, fuzz_number(&m->bytes, 3) << (op >> 4));
@@ -182,6 +268,7 @@ static void fuzz_device(const char *name, const uint8_t *data, size_t size)
         m.device = m.device->next;
     }
     assert_non_null(m.device);
+    enable_functions(m.f);
     for (unsigned i = 0; i < STEPS_MAX && m.bytes.at < m.bytes.end; i++) {
         step(&m);
     }

@@ -7,6 +7,7 @@
 
 #define STEPS_MAX 200
 #define CODE_AT   0x1000
+#define RAM       VMM_MIB(1)
 
 /* Addresses where something happens, and counts. */
 static const uint64_t value_table[] = {
@@ -20,13 +21,112 @@ static const uint64_t value_table[] = {
     TEST_DEVICE_BASE + TEST_DEVICE_SIZE - 2,
     TEST_DEVICE_BASE - 3,
     0x5ff9,
-    0x7ffffc,
-    0x7fffff, /* the end of RAM */
+    RAM - 4,
+    RAM - 1,
     0x100000000,
     0x7ffffffffffe,
     0x800000000000,
     0xfffffffffffffff0,
 };
+
+/* What the emulator knows, and near misses: prefixes, opcode, ModRM. A random byte would rarely be
+ * one of them. */
+static const struct opcode {
+    uint8_t count, bytes[3];
+} opcode_table[] = {
+    {1, {0x01}},
+    {1, {0x0b}},
+    {1, {0x32}},
+    {1, {0x63}},
+    {1, {0x69}},
+    {1, {0x6b}},
+    {1, {0x80}},
+    {1, {0x81}},
+    {1, {0x83}},
+    {1, {0x85}},
+    {1, {0x87}},
+    {1, {0x88}},
+    {1, {0x89}},
+    {1, {0x8b}},
+    {1, {0x8c}},
+    {1, {0x8e}},
+    {1, {0x8f}},
+    {1, {0xa1}},
+    {1, {0xa3}},
+    {1, {0xa4}},
+    {1, {0xa5}},
+    {1, {0xa6}},
+    {1, {0xa7}},
+    {1, {0xab}},
+    {1, {0xac}},
+    {1, {0xaf}},
+    {1, {0xc1}},
+    {1, {0xc6}},
+    {1, {0xc7}},
+    {1, {0xd0}},
+    {1, {0xd3}},
+    {1, {0xf6}},
+    {1, {0xf7}},
+    {1, {0xfe}},
+    {1, {0xff}},
+    {1, {0xc5}},
+    {2, {0x0f, 0x01}},
+    {2, {0x0f, 0x06}},
+    {2, {0x0f, 0x0d}},
+    {2, {0x0f, 0x10}},
+    {2, {0x0f, 0x11}},
+    {2, {0x0f, 0x20}},
+    {2, {0x0f, 0x22}},
+    {2, {0x0f, 0x23}},
+    {2, {0x0f, 0x28}},
+    {2, {0x0f, 0x29}},
+    {2, {0x0f, 0x2b}},
+    {2, {0x0f, 0x44}},
+    {2, {0x0f, 0x6e}},
+    {2, {0x0f, 0x6f}},
+    {2, {0x0f, 0x7e}},
+    {2, {0x0f, 0x7f}},
+    {2, {0x0f, 0x94}},
+    {2, {0x0f, 0xa3}},
+    {2, {0x0f, 0xab}},
+    {2, {0x0f, 0xae}},
+    {2, {0x0f, 0xaf}},
+    {2, {0x0f, 0xb0}},
+    {2, {0x0f, 0xb1}},
+    {2, {0x0f, 0xb6}},
+    {2, {0x0f, 0xba}},
+    {2, {0x0f, 0xbe}},
+    {2, {0x0f, 0xc1}},
+    {2, {0x0f, 0xc3}},
+    {2, {0x0f, 0xc7}},
+    {2, {0x0f, 0xd6}},
+    {2, {0x0f, 0xe7}},
+    {3, {0x0f, 0x38, 0x2a}},
+    {3, {0x0f, 0x38, 0xf0}},
+    {3, {0x0f, 0x38, 0xf1}},
+};
+static const uint8_t prefix_table[] = {0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x64, 0x48};
+
+static unsigned choose_code(struct fuzz_bytes *b, uint8_t *code)
+{
+    const struct opcode *o = &opcode_table[fuzz_byte(b) % VMM_ARRAY_COUNT(opcode_table)];
+    uint8_t prefixes = fuzz_byte(b);
+    unsigned length = 0;
+
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(prefix_table); i++) {
+        if ((prefixes >> i & 1) != 0) {
+            code[length++] = prefix_table[i];
+        }
+    }
+    for (unsigned i = 0; i < o->count; i++) {
+        code[length++] = o->bytes[i];
+    }
+    code[length++] = fuzz_byte(b); /* ModRM */
+    while (length < VMM_INSN_MAX) {
+        code[length++] = fuzz_byte(b) & 0xf; /* small displacements: devices are small */
+    }
+    return length;
+}
 
 static uint64_t choose_value(struct fuzz_bytes *b)
 {
@@ -79,13 +179,17 @@ static void step(struct fixture *f, struct fuzz_bytes *b)
     for (unsigned i = 0; i < 16; i++) {
         v->gpr[i] = choose_value(b);
     }
-    length += length == 7 ? fuzz_byte(b) % 9 : 1;
-    for (unsigned i = 0; i < length && i < sizeof(code); i++) {
-        code[i] = fuzz_byte(b);
+    if (length >= 4) {
+        length = choose_code(b, code);
+    } else {
+        length = length == 3 ? sizeof(code) : 1 + length * 2;
+        for (unsigned i = 0; i < length; i++) {
+            code[i] = fuzz_byte(b);
+        }
     }
     v->rip = (op & 16) != 0 ? CODE_AT + VMM_PAGE_SIZE - 3 : CODE_AT; /* over a page's end, too */
     v->event.valid = false;
-    guest_set_code(f, code, length < sizeof(code) ? length : sizeof(code));
+    guest_set_code(f, code, length);
 
     struct vmm_exit e = choose_exit(b, op);
 
@@ -117,7 +221,7 @@ static void step(struct fixture *f, struct fuzz_bytes *b)
 void fuzz_emulator(const uint8_t *data, size_t size)
 {
     struct fuzz_bytes b = {data, data + size};
-    struct fixture *f = fixture_create(VMM_MIB(8), 1);
+    struct fixture *f = fixture_create(RAM, 1);
 
     test_device_create(f);
     for (unsigned i = 0; i < STEPS_MAX && b.at < b.end; i++) {

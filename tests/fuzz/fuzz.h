@@ -28,6 +28,8 @@
     X(devices)    /* accesses to ports, device memory and MSRs, time, interrupts */                \
     X(checkpoint) /* a saved state of all devices */                                               \
     X(restore)    /* a checkpoint of a whole VM */                                                 \
+    X(exits)      /* the run loop and every handler */                                             \
+    X(walk)       /* guest page tables */                                                          \
     X(emulator)   /* instructions */                                                               \
     X(manifest)                                                                                    \
     X(bzimage) /* a Linux kernel file */                                                           \

@@ -1,55 +1,50 @@
-/* A kernel file of each protocol but Linux' own (bzimage.c): multiboot 1 and 2, ELF with a PVH
- * note, flat images. The first byte says which loader gets it, whatever it is, the second where the
- * module begins. */
+/* A kernel or firmware file under any protocol, with modules cut from it, loaded as a VM's start
+ * does it. The first byte says which protocol and how many modules, the second where the modules
+ * begin, and where a flat image goes. */
 #include <string.h>
 #include "fuzz.h"
-#include "dev/platform.h"
-#include "guest_cpu.h"
-#include "load/boot.h"
+#include "load/load.h"
+#include "scripted.h"
 
-/* As the loaders that take ELF files do it. */
-static int boot_elf_load_checked(const struct boot *b)
+#define PROTOCOLS (VM_PROTOCOL_FLAT16 + 1)
+#define FIRMWARE  (PROTOCOLS)
+
+static void configure(struct vm_config *c, unsigned protocol, unsigned modules, uint8_t place)
 {
-    struct boot_elf elf;
-    int error = boot_elf_check(b, &elf);
-
-    return error == 0 ? boot_elf_load(b) : error;
+    c->mem_bytes = VMM_MIB(8);
+    c->lazy_memory = true;
+    c->load_address = (uint64_t)place << 16;
+    strcpy(c->boot_args, "args");
+    if (protocol == FIRMWARE) {
+        c->kernel_path[0] = '\0';
+        strcpy(c->firmware_path, "kernel");
+        return;
+    }
+    c->protocol = (enum vm_protocol)protocol;
+    strcpy(c->kernel_path, "kernel");
+    if (modules > 0) {
+        strcpy(c->initrd_path, "module");
+    }
+    for (c->module_count = 0; c->module_count + 1 < modules; c->module_count++) {
+        strcpy(c->module[c->module_count], "module with text");
+    }
 }
-
-static const struct {
-    bool (*is)(const struct boot_file *f); /* NULL: any file will do */
-    int (*load)(const struct boot *b);
-} loader_table[] = {
-    {boot_is_multiboot, boot_load_multiboot},
-    {boot_is_multiboot2, boot_load_multiboot2},
-    {boot_is_pvh, boot_load_pvh},
-    {boot_is_elf, boot_elf_load_checked},
-    {NULL, boot_load_flat32},
-    {NULL, boot_load_flat16},
-};
 
 void fuzz_kernels(const uint8_t *data, size_t size)
 {
     struct fuzz_bytes bytes = {data, data + size};
-    unsigned which = fuzz_byte(&bytes) % VMM_ARRAY_COUNT(loader_table);
-    size_t module = fuzz_byte(&bytes);
-    struct fixture *f = fixture_create(VMM_MIB(8), 1);
-    struct vmm_error err = {""};
-    const struct boot boot = {
-        .vm = f->vm,
-        .kernel = {"kernel", bytes.at, (size_t)(bytes.end - bytes.at)},
-        .module = {"module", data, module < size ? module : 0},
-        .args = "args",
-        .err = &err,
-    };
+    uint8_t how = fuzz_byte(&bytes), place = fuzz_byte(&bytes);
+    struct scripted *m = scripted_host(1);
 
-    strcpy(f->vm->config.kernel_path, "kernel");
-    f->vm->config.load_address = (uint64_t)module << 16;
-    guest_set_mode(f, GUEST_REAL);
-    assert_int_equal(vmm_platform_create(f->vm), 0);
-    if ((loader_table[which].is == NULL || loader_table[which].is(&boot.kernel)) &&
-        loader_table[which].load(&boot) != 0) {
-        assert_true(err.text[0] != '\0' && strchr(err.text, '\n') == NULL);
+    configure(&m->config, how % (PROTOCOLS + 1u), how >> 5, place);
+    posix_host_add_file(m->host, "kernel", bytes.at, (size_t)(bytes.end - bytes.at));
+    posix_host_add_file(m->host, "module", data, place < size ? place : 0);
+    assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), 0);
+    vmm_vcpu_reset(m->vm->vcpu[0]);
+    vmm_devices_reset(m->vm);
+    m->err.text[0] = '\0';
+    if (vmm_load(m->vm, &m->err) != 0) {
+        assert_true(m->err.text[0] != '\0' && strchr(m->err.text, '\n') == NULL);
     }
-    fixture_destroy(f);
+    scripted_destroy(m);
 }

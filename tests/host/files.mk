@@ -19,7 +19,7 @@ host-test-y += test_vm.c test_svm.c test_vmx.c test_vmx_posted.c test_protocols.
 
 # fuzz targets, with their corpora
 host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c ../fuzz/kernels.c \
-	../fuzz/emulator.c ../fuzz/device.c ../fuzz/restore.c ../fuzz/pack.c
+	../fuzz/exits.c ../fuzz/walk.c ../fuzz/emulator.c ../fuzz/device.c ../fuzz/restore.c ../fuzz/pack.c
 host-test-y += test_fuzz.c
 
 # the container of the ROM, and what our loaders share

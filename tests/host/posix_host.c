@@ -262,12 +262,55 @@ unsigned posix_leak(const char *what, uint64_t count)
     return count != 0;
 }
 
+/* One arena that nobody uses is kept for the next host of its size: a fuzz target makes many, and
+ * the pages it has touched are there already. */
+static struct {
+    uint8_t *base;
+    uint64_t bytes;
+} spare;
+
+static uint8_t *arena_take(uint64_t bytes)
+{
+    uint64_t reserve = bytes + VMM_MIB(1024);
+    uint8_t *base, *arena;
+
+    if (spare.base != NULL && spare.bytes == bytes) {
+        arena = spare.base;
+        spare.base = NULL;
+        return arena;
+    }
+    /* Alignment of addresses up to 1 GiB must hold for pointers too, as in a real direct map. */
+    base = mmap(NULL, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1, 0);
+    if (base == MAP_FAILED) {
+        posix_panic(NULL, "no address space for the arena");
+    }
+    arena = (uint8_t *)(((uint64_t)base + VMM_MIB(1024) - 1) & ~(VMM_MIB(1024) - 1));
+    if (arena != base) {
+        munmap(base, (size_t)(arena - base));
+    }
+    munmap(arena + bytes, reserve - bytes - (size_t)(arena - base));
+    ASAN_POISON_MEMORY_REGION(arena, bytes);
+    return arena;
+}
+
+static void arena_give_back(struct posix_host *h)
+{
+    uint64_t bytes = h->page_count * VMM_PAGE_SIZE;
+
+    if (spare.base == NULL && h->pages_used == 0) { /* all of it is poisoned */
+        spare.base = h->arena;
+        spare.bytes = bytes;
+        return;
+    }
+    ASAN_UNPOISON_MEMORY_REGION(h->arena, bytes);
+    munmap(h->arena, bytes);
+}
+
 struct posix_host *posix_host_create(uint64_t arena_bytes, unsigned cpu_count,
                                      enum posix_clock clock)
 {
     struct posix_host *h = posix_must(calloc(1, sizeof(*h)));
-    uint64_t reserve = arena_bytes + VMM_MIB(1024);
-    uint8_t *base;
 
     h->ops = ops_template;
     h->clock = clock;
@@ -276,18 +319,7 @@ struct posix_host *posix_host_create(uint64_t arena_bytes, unsigned cpu_count,
     h->page_used = posix_must(calloc(h->page_count, 1));
     h->page_node = posix_must(calloc(h->page_count, 1));
     h->allocation = posix_must(calloc(h->page_count, sizeof(*h->allocation)));
-    /* Alignment of addresses up to 1 GiB must hold for pointers too, as in a real direct map. */
-    base = mmap(NULL, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                -1, 0);
-    if (base == MAP_FAILED) {
-        posix_panic(h, "no address space for the arena");
-    }
-    h->arena = (uint8_t *)(((uint64_t)base + VMM_MIB(1024) - 1) & ~(VMM_MIB(1024) - 1));
-    if (h->arena != base) {
-        munmap(base, (size_t)(h->arena - base));
-    }
-    munmap(h->arena + arena_bytes, reserve - arena_bytes - (size_t)(h->arena - base));
-    ASAN_POISON_MEMORY_REGION(h->arena, arena_bytes);
+    h->arena = arena_take(arena_bytes);
     atomic_store(&h->fail_from, -1);
     atomic_store(&h->stored_limit, UINT64_MAX);
     h->log = posix_must(calloc(1, 1));
@@ -303,8 +335,7 @@ unsigned posix_host_destroy(struct posix_host *h)
 
     leaks +=
         posix_clock_exit(h) + posix_threads_exit(h) + posix_streams_exit(h) + posix_store_exit(h);
-    ASAN_UNPOISON_MEMORY_REGION(h->arena, h->page_count * VMM_PAGE_SIZE);
-    munmap(h->arena, h->page_count * VMM_PAGE_SIZE);
+    arena_give_back(h);
     pthread_mutex_destroy(&h->mutex);
     free(h->page_used);
     free(h->page_node);

@@ -91,16 +91,21 @@ static void follow_script(struct vcpu *v, struct vmm_exit *e, void *arg)
     (*m->step++)(v, e);
 }
 
+void scripted_enter(struct scripted *m, mock_script_fn script, void *arg)
+{
+    m->vm->state = VM_RUNNING;
+    m->vm->reason = VM_REASON_NONE;
+    m->vm->ending = m->vm->reset_wanted = m->vm->paused = 0;
+    m->vm->vcpus_running = 2; /* it, and the end to come */
+    m->vcpu->requests &= VMM_REQ_FLUSH; /* memory may have changed since */
+    mock_set_script(m->vcpu, script, arg);
+    vmm_vcpu_thread(m->vcpu);
+}
+
 void scripted_run(struct scripted *m, void (*const *step)(struct vcpu *v, struct vmm_exit *e))
 {
     m->step = step;
-    m->vm->state = VM_RUNNING;
-    m->vm->reason = VM_REASON_NONE;
-    m->vm->ending = 0;
-    m->vm->vcpus_running = 2; /* it, and the end to come */
-    m->vcpu->requests = 0;
-    mock_set_script(m->vcpu, follow_script, m);
-    vmm_vcpu_thread(m->vcpu);
+    scripted_enter(m, follow_script, m);
     assert_ptr_equal(*m->step, NULL); /* all steps were taken */
 }
 

@@ -25,7 +25,9 @@ struct scripted *scripted_create(unsigned vcpu_count);
 /* Destroys what there is and checks that all was given back. */
 void scripted_destroy(struct scripted *m);
 
-/* Run the first vCPU's loop in the calling thread through the steps. */
+/* Run the first vCPU's loop in the calling thread until the VM ends. */
+void scripted_enter(struct scripted *m, mock_script_fn script, void *arg);
+/* The same, through the steps. */
 void scripted_run(struct scripted *m, void (*const *step)(struct vcpu *v, struct vmm_exit *e));
 
 /* Feed the handler of a kind one exit of `length` bytes; the vCPU is at rip 0x1000. */

@@ -1,4 +1,5 @@
-/* The fuzz targets' corpora (tests/fuzz/corpus/<target>/), and some inputs of their own. */
+/* The fuzz targets' corpora (tests/fuzz/corpus/<target>/), and some inputs of their own; and those
+ * below another directory, if one is named. */
 #include "fuzz.h"
 
 #include <dirent.h>
@@ -9,6 +10,8 @@
 
 #define INPUT_MAX 65536
 #define RANDOM    40 /* inputs for each target */
+
+static const char *more; /* a directory with corpora */
 
 static void run_file(const char *path, void (*target)(const uint8_t *data, size_t size))
 {
@@ -25,13 +28,14 @@ static void run_file(const char *path, void (*target)(const uint8_t *data, size_
     free(input);
 }
 
-static void run_corpus(const char *name, void (*target)(const uint8_t *data, size_t size))
+static void run_corpus(const char *below, const char *name,
+                       void (*target)(const uint8_t *data, size_t size))
 {
-    char directory[64], path[400];
+    char directory[128], path[400];
     const struct dirent *entry;
     DIR *dir;
 
-    snprintf(directory, sizeof(directory), "tests/fuzz/corpus/%s", name);
+    snprintf(directory, sizeof(directory), "%s/%s", below, name);
     dir = opendir(directory);
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
         if (entry->d_name[0] != '.') {
@@ -68,13 +72,16 @@ static void run_random(void (*target)(const uint8_t *data, size_t size))
     static void name(void **state)                                                                 \
     {                                                                                              \
         (void)state;                                                                               \
-        run_corpus(#name, fuzz_##name);                                                            \
+        run_corpus("tests/fuzz/corpus", #name, fuzz_##name);                                       \
+        if (more != NULL) {                                                                        \
+            run_corpus(more, #name, fuzz_##name);                                                  \
+        }                                                                                          \
         run_random(fuzz_##name);                                                                   \
     }
 FUZZ_TARGETS(X)
 #undef X
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define X(name) cmocka_unit_test(name),
@@ -82,5 +89,6 @@ int main(void)
 #undef X
     };
 
+    more = argc > 1 ? argv[1] : NULL;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
