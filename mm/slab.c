@@ -2,8 +2,7 @@
 
 #include "base/layout.h"
 #include "base/platform.h"
-#include "mm/buddy.h"
-#include "mm/frame.h"
+#include "mm/buddy_impl.h"
 #include "mm/slab_impl.h"
 
 #include <string.h>
@@ -34,13 +33,9 @@ static uint32_t objects_per_slab(const struct slab_cache *cache)
     return (uint32_t)((slab_bytes(cache) - cache->first) / cache->stride);
 }
 
-/* A block whose frames say which cache they belong to, or NULL. */
-static void *block_alloc(struct slab_cache *cache)
+/* The block's frames say from now on which cache they belong to. */
+static void *block_own(struct slab_cache *cache, pa_t pa)
 {
-    pa_t pa;
-    if (buddy_alloc(cache->slab_order, BUDDY_NODE_ANY, &pa) != 0) {
-        return NULL;
-    }
     void *block = nk_pa_to_va(pa);
     struct buddy_frame *frame = frame_of_va(block);
     for (unsigned i = 0; i < 1u << cache->slab_order; i++) {
@@ -61,12 +56,13 @@ static void block_free(struct slab_cache *cache, void *block)
 }
 
 /* A new slab with all objects free, on its node's partial list; NULL: out of memory. Lock held. */
-static struct slab *slab_add(struct slab_cache *cache)
+static struct slab *slab_add(struct slab_cache *cache, int node)
 {
-    struct slab *slab = block_alloc(cache);
-    if (slab == NULL) {
+    pa_t pa;
+    if (buddy_block_alloc(cache->slab_order, node, &pa) != 0) {
         return NULL;
     }
+    struct slab *slab = block_own(cache, pa);
     slab->node = buddy_node_of(nk_va_to_pa(slab));
     slab->used = 0;
     slab->total = objects_per_slab(cache);
@@ -95,23 +91,41 @@ static struct slab *far_slab(struct slab_cache *cache)
     return NULL;
 }
 
+/* A slab with a free object, or NULL. Far memory makes a new one only when all others are full: on
+ * a node without memory every object would else get a slab of its own. */
+static struct slab *slab_with_room(struct slab_cache *cache)
+{
+    const struct nk_list *partial = &cache->partial[this_cpu->node];
+    if (!nk_list_empty(partial)) {
+        return nk_list_entry(partial->next, struct slab, link);
+    }
+    if (mm_fault_due()) {
+        return NULL;
+    }
+    struct slab *slab = slab_add(cache, (int)this_cpu->node);
+    slab = slab != NULL ? slab : far_slab(cache);
+    return slab != NULL ? slab : slab_add(cache, BUDDY_NODE_ANY);
+}
+
+static void *whole_block_take(struct slab_cache *cache)
+{
+    pa_t pa;
+    if (buddy_alloc(cache->slab_order, BUDDY_NODE_ANY, &pa) != 0) {
+        return NULL;
+    }
+    void *block = block_own(cache, pa);
+    slab_debug_fill(cache, block);
+    cache->object_count++;
+    return block;
+}
+
 /* One free object from the slabs, or NULL. Lock held. */
 static void *object_take(struct slab_cache *cache)
 {
     if (cache->whole_blocks) {
-        void *block = block_alloc(cache);
-        if (block != NULL) {
-            slab_debug_fill(cache, block);
-            cache->object_count++;
-        }
-        return block;
+        return whole_block_take(cache);
     }
-    struct nk_list *partial = &cache->partial[this_cpu->node];
-    struct slab *slab =
-        nk_list_empty(partial) ? slab_add(cache) : nk_list_entry(partial->next, struct slab, link);
-    if (slab == NULL) {
-        slab = far_slab(cache);
-    }
+    struct slab *slab = slab_with_room(cache);
     if (slab == NULL) {
         return NULL;
     }

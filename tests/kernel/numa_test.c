@@ -8,6 +8,7 @@
 #include "kernel/acpi.h"
 #include "mm/buddy.h"
 #include "mm/paging.h"
+#include "mm/slab.h"
 #include "sched/thread.h"
 #include "tests/kernel/ktest.h"
 
@@ -89,6 +90,67 @@ KTEST(numa_exhaustion)
     EXPECT_EQ(buddy_alloc(order, BUDDY_NODE_ANY, &pa), 0);
     EXPECT_EQ(buddy_node_of(pa), home);
     buddy_free(pa, order);
+    buddy_check();
+    EXPECT_EQ(nk_thread_pin(nk_thread_current(), NK_CPU_ANY), 0);
+}
+
+static const char far_cache[] = "kmalloc-96";
+#define FAR_OBJECTS 1000
+
+static uint64_t pages_of_far_cache(void)
+{
+    struct slab_stats stats;
+    unsigned i = 0;
+    while (slab_get_stats(i, &stats) && strcmp(stats.name, far_cache) != 0) {
+        i++;
+    }
+    return stats.pages;
+}
+
+/* All that a node has, as a chain of blocks through their first words. */
+static uint64_t take_whole_node(int node)
+{
+    uint64_t chain = 0;
+    pa_t pa;
+    for (unsigned order = BUDDY_ORDER_MAX + 1; order-- > 0;) {
+        while (buddy_alloc(order, node, &pa) == 0) {
+            ((uint64_t *)nk_pa_to_va(pa))[0] = chain;
+            ((uint64_t *)nk_pa_to_va(pa))[1] = order;
+            chain = pa.v;
+        }
+    }
+    return chain;
+}
+
+static void give_chain_back(uint64_t chain)
+{
+    while (chain != 0) {
+        const uint64_t *words = nk_pa_to_va(NK_PA(chain));
+        uint64_t next = words[0];
+        buddy_free(NK_PA(chain), (unsigned)words[1]);
+        chain = next;
+    }
+}
+
+/* Objects of a node without memory lie close together on another one. */
+KTEST(numa_objects_from_afar)
+{
+    KTEST_SKIP_UNLESS(buddy_node_count() > 1, "one node");
+    static void *object[FAR_OBJECTS];
+    EXPECT_EQ(nk_thread_pin(nk_thread_current(), (int)this_cpu->id), 0);
+    slab_drain();
+    uint64_t chain = take_whole_node((int)this_cpu->node), before = pages_of_far_cache();
+    unsigned count = 0;
+    while (count < FAR_OBJECTS && (object[count] = kmalloc(96)) != NULL) {
+        count++;
+    }
+    uint64_t taken = pages_of_far_cache() - before;
+    EXPECT_EQ(count, FAR_OBJECTS);
+    EXPECT_LE(taken, FAR_OBJECTS * 2 * 96 / NK_PAGE_SIZE);
+    while (count > 0) {
+        kfree(object[--count]);
+    }
+    give_chain_back(chain);
     buddy_check();
     EXPECT_EQ(nk_thread_pin(nk_thread_current(), NK_CPU_ANY), 0);
 }
