@@ -92,8 +92,11 @@ void *kmalloc_aligned(size_t size, size_t align)
     if (align <= 16) {
         return kmalloc(size);
     }
-    size_t power = (size_t)1 << (64 - __builtin_clzll((size > align ? size : align) - 1));
-    return power <= KMALLOC_MAX ? kmalloc(power) : pages_alloc(size, align);
+    size_t least = size > align ? size : align;
+    if (least > KMALLOC_MAX) {
+        return pages_alloc(size, align);
+    }
+    return kmalloc((size_t)1 << (64 - __builtin_clzll(least - 1)));
 }
 
 size_t kmalloc_usable(const void *p)
@@ -112,12 +115,13 @@ void *krealloc(void *p, size_t size)
     if (size <= usable && size >= usable / 4) {
         return p;
     }
-    void *bigger = kmalloc(size);
-    if (bigger != NULL) {
-        memcpy(bigger, p, size < usable ? size : usable);
-        kfree(p);
+    void *other = kmalloc(size);
+    if (other == NULL) {
+        return size <= usable ? p : NULL;
     }
-    return bigger;
+    memcpy(other, p, size < usable ? size : usable);
+    kfree(p);
+    return other;
 }
 
 void kfree(void *p)

@@ -46,6 +46,11 @@ KTEST(slab_alignment)
     void *p = kmalloc(0);
     EXPECT(p != NULL);
     kfree(p);
+    static const size_t too_large_table[] = {SIZE_MAX, SIZE_MAX / 2 + 2, SIZE_MAX - NK_PAGE_SIZE};
+    for (unsigned i = 0; i < NK_ARRAY_COUNT(too_large_table); i++) {
+        EXPECT(kmalloc(too_large_table[i]) == NULL);
+        EXPECT(kmalloc_aligned(too_large_table[i], 64) == NULL);
+    }
 }
 
 /* Random sizes; each object is filled with a byte of its own, checked when it is freed. */
