@@ -142,7 +142,7 @@ static unsigned best_level(uint64_t va, uint64_t pa, uint64_t size)
     return 0;
 }
 
-static void flush_local(uint64_t va, uint64_t size)
+void paging_flush_local(uint64_t va, uint64_t size)
 {
     if (size <= FLUSH_PAGES_MAX * NK_PAGE_SIZE) {
         for (uint64_t end = va + size; va < end; va += NK_PAGE_SIZE) {
@@ -158,7 +158,7 @@ static void flush_local(uint64_t va, uint64_t size)
 
 static void flush(uint64_t va, uint64_t size)
 {
-    flush_local(va, size);
+    paging_flush_local(va, size);
     nk_spin_unlock(&lock);
     if (paging_shootdown != NULL) {
         paging_shootdown(va, size);
@@ -195,6 +195,13 @@ static bool range_valid(uint64_t va, uint64_t size)
     return (va | size) % NK_PAGE_SIZE == 0 && size != 0 && va + size - 1 > va;
 }
 
+/* An entry with address bits that the CPU lacks would fault when it is used. */
+static bool pa_valid(pa_t pa, uint64_t size)
+{
+    return pa.v % NK_PAGE_SIZE == 0 && pa.v < paging_features.pa_end &&
+           size <= paging_features.pa_end - pa.v;
+}
+
 /* Memory that can be written must not be run (W^X). */
 static bool prot_valid(unsigned prot)
 {
@@ -203,7 +210,7 @@ static bool prot_valid(unsigned prot)
 
 int paging_map(uint64_t va, pa_t pa, uint64_t size, unsigned prot)
 {
-    if (!range_valid(va, size) || pa.v % NK_PAGE_SIZE != 0 || !prot_valid(prot)) {
+    if (!range_valid(va, size) || !pa_valid(pa, size) || !prot_valid(prot)) {
         return -EINVAL;
     }
     int err = 0;
@@ -225,8 +232,10 @@ int paging_map(uint64_t va, pa_t pa, uint64_t size, unsigned prot)
             done += level_size(level);
         }
     }
-    if (err != 0 && done > 0) {
+    if (err != 0 && done > 0) { /* a CPU may have looked ahead: as for any mapping that goes */
         nk_assert(change(va, done, NULL) == 0); /* whole leaves: nothing to split */
+        flush(va, done);
+        return err;
     }
     nk_spin_unlock(&lock);
     return err;

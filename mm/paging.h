@@ -21,7 +21,8 @@ void paging_init(void);
 void paging_init_cpu(void); /* on every other CPU: CR3, CR4, EFER, PAT as on the first */
 
 /* Map [va, va+size) to [pa, pa+size) with the largest pages alignment allows.
- * Units: bytes, page aligned. Errors: -EEXIST something is mapped there, -ENOMEM. */
+ * Units: bytes, page aligned. Errors: -EEXIST something is mapped there, -EINVAL not aligned, or
+ * beyond the CPU's physical addresses, -ENOMEM. */
 int paging_map(uint64_t va, pa_t pa, uint64_t size, unsigned prot) NK_MUST_CHECK;
 void paging_unmap(uint64_t va, uint64_t size);
 int paging_protect(uint64_t va, uint64_t size, unsigned prot) NK_MUST_CHECK;
@@ -29,7 +30,8 @@ int paging_protect(uint64_t va, uint64_t size, unsigned prot) NK_MUST_CHECK;
 /* Physical address behind va. Errors: -ENOENT not mapped. */
 int paging_translate(uint64_t va, pa_t *out, unsigned *prot) NK_MUST_CHECK;
 
-/* Device registers, uncached, at a fresh virtual address (any alignment); NULL: no memory. */
+/* Device registers, uncached, at a fresh virtual address (any alignment); NULL: no memory, or no
+ * such physical address. */
 void *paging_map_mmio(pa_t pa, uint64_t size) NK_MUST_CHECK;
 
 pa_t paging_root(void); /* CR3 of the kernel */
@@ -41,4 +43,7 @@ void paging_stack_range(const void *top, uint64_t *low, uint64_t *high);
 /* If va lies in a guard page of the stack area: true (used by the fault report). */
 bool paging_is_stack_guard(uint64_t va);
 
+void paging_flush_local(uint64_t va, uint64_t size); /* this CPU drops the range from its TLB */
+
+/* The same on all other CPUs. */
 extern void (*paging_shootdown)(uint64_t va, uint64_t size); /* NULL until SMP is up */

@@ -22,8 +22,9 @@
 #define CR4_PGE (UINT64_C(1) << 7)
 
 struct paging_features {
-    bool nx;        /* CPUID 0x80000001 EDX[20] */
-    bool gib_pages; /* CPUID 0x80000001 EDX[26] */
+    bool nx;         /* CPUID 0x80000001 EDX[20] */
+    bool gib_pages;  /* CPUID 0x80000001 EDX[26] */
+    uint64_t pa_end; /* the first physical address that an entry has no bits for */
 };
 
 extern struct paging_features paging_features;

@@ -10,6 +10,8 @@
 #define MSR_EFER 0xc0000080
 #define EFER_NXE (UINT64_C(1) << 11)
 
+#define PA_BITS_DEFAULT 36 /* of CPUs that do not say */
+
 /* The reset value with entry 4 (PAT=1, PCD=0, PWT=0) made write-combining instead of write-back:
  * WB, WT, UC-, UC, WC, WT, UC-, UC (APM vol. 2, 7.8.1). */
 #define PAT_VALUE UINT64_C(0x0007040100070406)
@@ -61,7 +63,10 @@ static void map_direct(void)
 
 static void detect_features(void)
 {
-    if (x86_cpuid(0x80000000, 0).eax >= 0x80000001) {
+    uint32_t leaf_max = x86_cpuid(0x80000000, 0).eax;
+    unsigned bits = leaf_max >= 0x80000008 ? x86_cpuid(0x80000008, 0).eax & 0xff : PA_BITS_DEFAULT;
+    paging_features.pa_end = UINT64_C(1) << bits;
+    if (leaf_max >= 0x80000001) {
         uint32_t edx = x86_cpuid(0x80000001, 0).edx;
         paging_features.nx = (edx & 1u << 20) != 0;
         paging_features.gib_pages = (edx & 1u << 26) != 0;

@@ -75,6 +75,8 @@ KTEST(paging_map_and_unmap)
     EXPECT_EQ(paging_map(TEST_VA, block, NK_MIB(4), PAGING_WRITE | PAGING_EXEC), -EINVAL);
     EXPECT_EQ(paging_map(TEST_VA + 1, block, NK_MIB(4), PAGING_WRITE), -EINVAL);
     EXPECT_EQ(paging_map(TEST_VA, block, 0, PAGING_WRITE), -EINVAL);
+    EXPECT_EQ(paging_map(TEST_VA, NK_PA(UINT64_C(1) << 52), NK_PAGE_SIZE, PAGING_WRITE), -EINVAL);
+    EXPECT_EQ(paging_map(TEST_VA, NK_PA(-NK_PAGE_SIZE), NK_MIB(4), PAGING_WRITE), -EINVAL);
     ASSERT_EQ(paging_map(TEST_VA, block, NK_MIB(4), PAGING_WRITE), 0);
     EXPECT_EQ(paging_map(TEST_VA + NK_MIB(4) - NK_PAGE_SIZE, block, NK_PAGE_SIZE, 0), -EEXIST);
     volatile uint64_t *p = (volatile uint64_t *)TEST_VA;
