@@ -90,12 +90,6 @@ static void init_memory(void)
     memory_init(&nk_bootinfo);
 }
 
-static void init_slab(void)
-{
-    slab_init();
-    slab_init_cpu(0);
-}
-
 static void init_acpi(void)
 {
     acpi_init(&nk_bootinfo);
@@ -165,7 +159,7 @@ static const struct init_step init_table[] = {
     {"nodes", memory_init_nodes, "which memory is near which CPU"},
     {"gdb", gdb_init, "breakpoints"},
     {"buddy", buddy_init, "page allocator, one per node"},
-    {"slab", init_slab, "kmalloc, object caches"},
+    {"slab", slab_init, "kmalloc, object caches"},
     {"lapic", init_lapic, "local APIC, IPIs"},
     {"irq", irq_init, "device interrupts, still off at this CPU"},
     {"time", time_init, "calibrated TSC, wall clock"},

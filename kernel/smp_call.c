@@ -9,10 +9,8 @@
 #include "kernel/irq.h"
 #include "kernel/lapic.h"
 #include "kernel/smp.h"
+#include "mm/paging.h"
 #include "mm/slab.h"
-
-#define SHOOTDOWN_PAGES_MAX 64 /* beyond, the whole TLB is cheaper */
-#define CR4_PGE             (UINT64_C(1) << 7)
 
 struct cpu_call {
     struct cpu_call *next;
@@ -129,15 +127,7 @@ struct shootdown {
 static void flush_range(void *arg)
 {
     const struct shootdown *s = arg;
-    if (s->size > SHOOTDOWN_PAGES_MAX * NK_PAGE_SIZE) {
-        uint64_t cr4 = x86_read_cr4(); /* global pages outlive a write to CR3 */
-        x86_write_cr4(cr4 & ~CR4_PGE);
-        x86_write_cr4(cr4);
-        return;
-    }
-    for (uint64_t at = 0; at < s->size; at += NK_PAGE_SIZE) {
-        x86_invlpg((const void *)(s->va + at));
-    }
+    paging_flush_local(s->va, s->size);
 }
 
 void smp_shootdown(uint64_t va, uint64_t size)

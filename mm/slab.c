@@ -285,9 +285,6 @@ void slab_init(void)
 
 void slab_init_cpu(unsigned cpu)
 {
-    if (nk_cpu_table[cpu].slab != NULL) {
-        return; /* the boot CPU's are static */
-    }
     struct slab_cpu *magazines = kzalloc(sizeof(*magazines));
     if (magazines == NULL) {
         nk_panic("slab: no memory for CPU %u", cpu);

@@ -7,7 +7,7 @@
 struct slab_cache;
 
 void slab_init(void);             /* boot CPU included, after buddy_init() */
-void slab_init_cpu(unsigned cpu); /* before that CPU allocates */
+void slab_init_cpu(unsigned cpu); /* another one, before it allocates */
 
 /* A cache of objects of `size` bytes aligned to `align` (power of two, at least 8).
  * `name` must outlive the cache. Panics when memory for the cache itself is missing. */
