@@ -10,13 +10,23 @@ _Static_assert(NK_PRIORITY_COUNT <= 32, "ready_mask is one word");
 uint64_t sched_idle_mask, sched_reserved_mask;
 static uint64_t isolated_mask, table_mask; /* atomic */
 
+/* Not CPU 0: there may be no other. */
+static uint64_t to_be_reserved(void)
+{
+    return (__atomic_load_n(&table_mask, __ATOMIC_SEQ_CST) |
+            __atomic_load_n(&isolated_mask, __ATOMIC_SEQ_CST)) &
+           ~UINT64_C(1);
+}
+
+/* Two CPUs may be at it at once: who writes last has seen both masks as they are now. */
 static void update_reserved(void)
 {
-    /* Not CPU 0: there may be no other. */
-    uint64_t both = __atomic_load_n(&table_mask, __ATOMIC_RELAXED) |
-                    __atomic_load_n(&isolated_mask, __ATOMIC_RELAXED);
-    both &= ~UINT64_C(1);
-    uint64_t freed = __atomic_exchange_n(&sched_reserved_mask, both, __ATOMIC_SEQ_CST) & ~both;
+    uint64_t both, freed = 0;
+    do {
+        both = to_be_reserved();
+        freed |= __atomic_exchange_n(&sched_reserved_mask, both, __ATOMIC_SEQ_CST);
+    } while (both != to_be_reserved());
+    freed &= ~both;
     __atomic_fetch_and(&sched_idle_mask, ~both, __ATOMIC_SEQ_CST);
     for (unsigned cpu = 0; cpu < nk_cpu_count; cpu++) {
         if (freed >> cpu & 1 && cpu != this_cpu->id) {
@@ -41,7 +51,7 @@ int sched_isolate(uint64_t cpus)
     if (cpus & ~others) {
         return -EINVAL;
     }
-    __atomic_store_n(&isolated_mask, cpus, __ATOMIC_RELAXED);
+    __atomic_store_n(&isolated_mask, cpus, __ATOMIC_SEQ_CST);
     update_reserved();
     return 0;
 }
@@ -295,8 +305,9 @@ static NK_NOINLINE unsigned place_again(struct nk_thread *t)
 /* An idle CPU, or the one with the shortest queue; this one where there is no difference. */
 unsigned sched_pick_cpu(const struct nk_thread *t)
 {
-    if (t->pinned != NK_CPU_ANY) {
-        return (unsigned)t->pinned;
+    const int pinned = __atomic_load_n(&t->pinned, __ATOMIC_RELAXED); /* others may change it */
+    if (pinned != NK_CPU_ANY) {
+        return (unsigned)pinned;
     }
     const uint64_t allowed = sched_allowed(t);
     int idle = sched_claim_idle_cpu(allowed);
