@@ -3,9 +3,7 @@
  * on its stack, and stays until the release. Held with preemption off. */
 #pragma once
 
-#include "base/percpu.h"
-#include "base/types.h"
-#include "base/x86.h"
+#include "base/spinlock.h"
 
 struct nk_mcs_node {
     struct nk_mcs_node *next; /* atomic */
@@ -14,24 +12,31 @@ struct nk_mcs_node {
 
 struct nk_mcs_lock {
     struct nk_mcs_node *tail; /* atomic; NULL: free */
+    uint8_t rank;             /* enum nk_lock_rank */
 };
+
+#define NK_MCS_INIT(r)                                                                             \
+    {                                                                                              \
+        NULL, (r)                                                                                  \
+    }
 
 static inline void nk_mcs_lock(struct nk_mcs_lock *lock, struct nk_mcs_node *node)
 {
     nk_preempt_disable();
     *node = (struct nk_mcs_node){.waits = 1};
     struct nk_mcs_node *before = __atomic_exchange_n(&lock->tail, node, __ATOMIC_ACQ_REL);
-    if (before == NULL) {
-        return;
+    if (before != NULL) {
+        __atomic_store_n(&before->next, node, __ATOMIC_RELEASE);
+        while (__atomic_load_n(&node->waits, __ATOMIC_ACQUIRE)) {
+            x86_pause();
+        }
     }
-    __atomic_store_n(&before->next, node, __ATOMIC_RELEASE);
-    while (__atomic_load_n(&node->waits, __ATOMIC_ACQUIRE)) {
-        x86_pause();
-    }
+    nk_spinlock_debug_taken(lock, (enum nk_lock_rank)lock->rank);
 }
 
 static inline void nk_mcs_unlock(struct nk_mcs_lock *lock, struct nk_mcs_node *node)
 {
+    nk_spinlock_debug_released(lock);
     struct nk_mcs_node *next = __atomic_load_n(&node->next, __ATOMIC_ACQUIRE), *last = node;
     if (next == NULL && !__atomic_compare_exchange_n(&lock->tail, &last, NULL, false,
                                                      __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {

@@ -1,8 +1,9 @@
 /* Ticket spin locks. Fair; held with preemption off; the irqsave form also with interrupts off.
  *
- * Lock order (outer first): vm control > vcpu > device > thread > run queue > timer queue >
+ * Lock order (outer first): vm control > vcpu > device > thread > timer queue >
  * slab > page table > buddy > interrupt lines > PCI configuration > log.
- * Debug builds (CONFIG_DEBUG) check ranks, and report locks that were held too long. */
+ * Debug builds (CONFIG_DEBUG) check ranks, and report locks that were held too long; MCS locks
+ * (base/mcs.h) take part in both. */
 #pragma once
 
 #include "base/percpu.h"
@@ -14,7 +15,6 @@ enum nk_lock_rank {
     NK_RANK_VCPU,
     NK_RANK_DEVICE,
     NK_RANK_THREAD,
-    NK_RANK_RUNQUEUE,
     NK_RANK_TIMER,
     NK_RANK_SLAB,
     NK_RANK_PAGETABLE,
@@ -36,8 +36,8 @@ struct nk_spinlock {
     }
 
 #if defined(CONFIG_DEBUG)
-void nk_spinlock_debug_taken(struct nk_spinlock *lock);
-void nk_spinlock_debug_released(struct nk_spinlock *lock);
+void nk_spinlock_debug_taken(const void *lock, enum nk_lock_rank rank);
+void nk_spinlock_debug_released(const void *lock);
 
 /* What a lock may be held for, and which was held longer. */
 extern unsigned nk_spinlock_held_ms;
@@ -46,11 +46,11 @@ extern struct nk_spinlock_held {
     const void *where; /* the last of them was taken */
 } nk_spinlock_held_last;
 #else
-static inline void nk_spinlock_debug_taken(struct nk_spinlock *lock)
+static inline void nk_spinlock_debug_taken(const void *lock, enum nk_lock_rank rank)
 {
-    (void)lock;
+    (void)lock, (void)rank;
 }
-static inline void nk_spinlock_debug_released(struct nk_spinlock *lock)
+static inline void nk_spinlock_debug_released(const void *lock)
 {
     (void)lock;
 }
@@ -71,7 +71,7 @@ static inline void nk_spinlock_acquire(struct nk_spinlock *lock)
     while (nk_unlikely(!nk_spinlock_is_served(lock, ticket))) {
         x86_pause();
     }
-    nk_spinlock_debug_taken(lock);
+    nk_spinlock_debug_taken(lock, (enum nk_lock_rank)lock->rank);
 }
 
 static inline void nk_spinlock_release(struct nk_spinlock *lock)

@@ -11,7 +11,8 @@
 #define HELD_MAX 16
 
 struct held_lock {
-    const struct nk_spinlock *lock;
+    const void *lock;
+    enum nk_lock_rank rank;
     uint32_t irq_depth;
     uint64_t since; /* TSC */
     const void *where;
@@ -25,19 +26,19 @@ struct nk_spinlock_held nk_spinlock_held_last;
 
 static struct held_lock held_table[CONFIG_NR_CPUS][HELD_MAX];
 
-void nk_spinlock_debug_taken(struct nk_spinlock *lock)
+void nk_spinlock_debug_taken(const void *lock, enum nk_lock_rank rank)
 {
     uint64_t flags = nk_irq_save();
     struct held_lock *held = held_table[this_cpu->id];
     uint32_t depth = this_cpu->debug_lock_depth;
     nk_assert(depth < HELD_MAX);
     if (depth > 0 && held[depth - 1].irq_depth == this_cpu->irq_depth &&
-        held[depth - 1].lock->rank > lock->rank) {
-        nk_panic("lock order: %p of rank %u taken inside %p of rank %u", (void *)lock, lock->rank,
-                 (const void *)held[depth - 1].lock, held[depth - 1].lock->rank);
+        held[depth - 1].rank > rank) {
+        nk_panic("lock order: %p of rank %u taken inside %p of rank %u", lock, rank,
+                 held[depth - 1].lock, held[depth - 1].rank);
     }
-    held[depth] =
-        (struct held_lock){lock, this_cpu->irq_depth, x86_rdtsc(), __builtin_return_address(0)};
+    held[depth] = (struct held_lock){lock, rank, this_cpu->irq_depth, x86_rdtsc(),
+                                     __builtin_return_address(0)};
     this_cpu->debug_lock_depth = depth + 1;
     nk_irq_restore(flags);
 }
@@ -47,14 +48,14 @@ static NK_NOINLINE void report_held(const struct held_lock *held, uint64_t ticks
 {
     nk_spinlock_held_last.where = held->where;
     uint64_t count = __atomic_add_fetch(&nk_spinlock_held_last.count, 1, __ATOMIC_RELAXED);
-    if (held->lock->rank != NK_RANK_LOG && count <= HELD_REPORTED) {
-        nk_warn("lock %p, taken at %p, was held for %lu ms", (const void *)held->lock, held->where,
+    if (held->rank != NK_RANK_LOG && count <= HELD_REPORTED) {
+        nk_warn("lock %p, taken at %p, was held for %lu ms", held->lock, held->where,
                 ticks * MS_PER_S / nk_tsc_hz);
     }
 }
 
 /* Locks are mostly, but not always, released in the opposite order. */
-void nk_spinlock_debug_released(struct nk_spinlock *lock)
+void nk_spinlock_debug_released(const void *lock)
 {
     uint64_t flags = nk_irq_save();
     struct held_lock *held = held_table[this_cpu->id];
@@ -64,7 +65,7 @@ void nk_spinlock_debug_released(struct nk_spinlock *lock)
         at--;
     }
     if (at == 0) {
-        nk_panic("lock %p is released by a CPU that does not hold it", (void *)lock);
+        nk_panic("lock %p is released by a CPU that does not hold it", lock);
     }
     const struct held_lock released = held[at - 1];
     for (; at < depth; at++) {

@@ -36,7 +36,7 @@ enum lock_kind { TICKET, TICKET_IRQ, MCS, MUTEX, WRITER, KINDS };
 
 static struct nk_spinlock ticket = NK_SPINLOCK_INIT(NK_RANK_DEVICE);
 static struct nk_spinlock ticket_irq = NK_SPINLOCK_INIT(NK_RANK_DEVICE);
-static struct nk_mcs_lock mcs;
+static struct nk_mcs_lock mcs = NK_MCS_INIT(NK_RANK_DEVICE);
 static struct nk_mutex mutex;
 static struct nk_rwlock rwlock;
 
@@ -173,6 +173,13 @@ KPANIC(lock_order)
 {
     nk_spin_lock(&inner);
     nk_spin_lock(&outer);
+}
+
+KPANIC(lock_order_mcs)
+{
+    struct nk_mcs_node node;
+    nk_spin_lock(&inner);
+    nk_mcs_lock(&mcs, &node);
 }
 
 KPANIC(lock_of_another)
