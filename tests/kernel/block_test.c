@@ -7,12 +7,12 @@
 #include "base/errno.h"
 #include "base/layout.h"
 #include "drivers/char.h"
-#include "drivers/pci/pci.h"
 #include "kernel/irq.h"
 #include "mm/slab.h"
 #include "sched/sync.h"
 #include "sched/thread.h"
 #include "tests/kernel/ktest.h"
+#include "tests/kernel/vanish.h"
 
 #define SECTOR_COUNT 4096
 #define BAD_SECTOR   4000
@@ -49,17 +49,6 @@ static bool reads(struct nk_block_device *d, uint64_t sector, unsigned count)
     return EXPECT_EQ(err, 0) && holds_pattern(buffer, sector, count);
 }
 
-static struct pci_function *function_of(const struct nk_block_device *d)
-{
-    for (unsigned i = 0; i < pci_count(); i++) {
-        struct pci_function *f = pci_get(i);
-        if (f->irq_count > 0 && f->irq[0] == d->irq && strcmp(f->driver, d->driver) == 0) {
-            return f;
-        }
-    }
-    return NULL;
-}
-
 KTEST(block_devices)
 {
     SKIP_WITHOUT_DISKS();
@@ -69,7 +58,7 @@ KTEST(block_devices)
         EXPECT_EQ(d->sector_size, 512);
         EXPECT(!d->read_only);
         EXPECT(nk_block_find(d->name) == d);
-        EXPECT(function_of(d) != NULL);
+        EXPECT(function_of(d->driver, d->irq) != NULL);
     }
     EXPECT(nk_block_find("none") == NULL);
 }
@@ -230,11 +219,11 @@ KTEST(block_timeout)
     for (unsigned i = 0; (d = nk_block_get(i)) != NULL; i++) {
         uint64_t timeout = d->timeout_ns;
         nk_block_set_timeout(d, SHORT_TIME);
-        pci_disable(function_of(d), PCI_COMMAND_MASTER);
+        pci_disable(function_of(d->driver, d->irq), PCI_COMMAND_MASTER);
         int err = nk_block_read(d, 10, 1, buffer);
         EXPECT(err == -ETIMEDOUT || err == -EIO);
         EXPECT_EQ(d->stats.resets, err == -ETIMEDOUT ? 1 : 0);
-        pci_enable(function_of(d), PCI_COMMAND_MASTER);
+        pci_enable(function_of(d->driver, d->irq), PCI_COMMAND_MASTER);
         nk_block_set_timeout(d, timeout);
         EXPECT(reads(d, 11, 8));
         EXPECT_EQ(nk_block_flush(d), 0);
@@ -249,7 +238,7 @@ KTEST(block_vanishes)
     struct nk_block_device *d;
     for (unsigned i = 0; (d = nk_block_get(i)) != NULL; i++) {
         nk_block_set_timeout(d, SHORT_TIME);
-        pci_disable(function_of(d), PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+        make_vanish(function_of(d->driver, d->irq));
         EXPECT_EQ(nk_block_read(d, 10, 1, buffer), -ENODEV);
         EXPECT(d->gone);
         EXPECT_EQ(nk_block_read(d, 10, 1, buffer), -ENODEV);
@@ -290,5 +279,23 @@ KTEST(char_echo)
     }
     EXPECT_EQ(echoed_length, sizeof(echoed));
     EXPECT_EQ(memcmp(echoed, text, sizeof(text)), 0);
+    nk_char_set_receiver(d, NULL, NULL);
+}
+
+/* What its buffers hold it still takes; then nothing, and nobody waits for it. */
+KTEST(char_vanishes)
+{
+    struct nk_char_device *d = nk_char_get(0);
+    KTEST_SKIP_UNLESS(d != NULL, "needs a virtio console");
+    static const char text[200];
+    make_vanish(function_of(d->driver, ANY_LINE));
+    size_t taken = 0, now;
+    do {
+        now = nk_char_write(d, text, sizeof(text));
+        taken += now;
+    } while (now > 0 && taken < NK_MIB(1));
+    EXPECT_EQ(now, 0);
+    EXPECT_EQ(nk_char_write(d, text, 1), 0);
+    nk_char_set_receiver(d, receive, NULL);
     nk_char_set_receiver(d, NULL, NULL);
 }

@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "base/errno.h"
-#include "drivers/pci/pci.h"
 #include "sched/sync.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
 #include "tests/kernel/ktest.h"
+#include "tests/kernel/vanish.h"
 
 #define MS UINT64_C(1000000)
 
@@ -128,17 +128,6 @@ KTEST(net_many_frames)
     }
 }
 
-static struct pci_function *function_of(const struct nk_net_device *d)
-{
-    for (unsigned i = 0; i < pci_count(); i++) {
-        struct pci_function *f = pci_get(i);
-        if (f->irq_count > 0 && f->irq[0] == d->irq && strcmp(f->driver, d->driver) == 0) {
-            return f;
-        }
-    }
-    return NULL;
-}
-
 /* A device that takes no frames any more is reset, and then takes them again. */
 KTEST(net_stuck_sender)
 {
@@ -147,7 +136,7 @@ KTEST(net_stuck_sender)
     for (unsigned i = 0; (d = nk_net_get(i)) != NULL; i++) {
         struct arp_frame a = request(d);
         d->timeout_ns = 200 * MS;
-        pci_disable(function_of(d), PCI_COMMAND_MASTER);
+        pci_disable(function_of(d->driver, d->irq), PCI_COMMAND_MASTER);
         unsigned busy = 0;
         uint64_t end = nk_now_ns() + 20000 * MS;
         while (d->stats.resets == 0 && nk_now_ns() < end) {
@@ -159,5 +148,28 @@ KTEST(net_stuck_sender)
         EXPECT_GT(busy, 0);
         EXPECT_EQ(d->stats.resets, 1);
         EXPECT(asks_and_hears(d));
+    }
+}
+
+/* The last test of the networks: there are none afterwards. */
+KTEST(net_vanishes)
+{
+    SKIP_WITHOUT_NETWORK();
+    struct nk_net_device *d;
+    for (unsigned i = 0; (d = nk_net_get(i)) != NULL; i++) {
+        struct arp_frame a = request(d);
+        d->timeout_ns = 200 * MS;
+        make_vanish(function_of(d->driver, d->irq));
+        EXPECT(!nk_net_link_up(d));
+        int err;
+        uint64_t end = nk_now_ns() + 20000 * MS;
+        do {
+            err = nk_net_send(d, &a, sizeof(a));
+            nk_thread_sleep_ns(MS);
+        } while ((err == 0 || err == -EBUSY) && nk_now_ns() < end);
+        EXPECT_EQ(err, -ENODEV);
+        EXPECT(d->gone);
+        EXPECT(!nk_net_link_up(d));
+        EXPECT_EQ(nk_net_send(d, &a, sizeof(a)), -ENODEV);
     }
 }

@@ -272,6 +272,8 @@ TEST(net_arp)
 TEST(net_many_frames)
 TEST(net_stuck_sender)
 TEST(block_vanishes)
+TEST(net_vanishes)
+TEST(char_vanishes)
 
 /* log, console, newlib, shell, modules */
 TEST(format_integers)

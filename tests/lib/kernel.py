@@ -58,22 +58,29 @@ def network(number, device):
     return ["-netdev", f"user,id=net{number}", "-device", f"{device},netdev=net{number}"]
 
 
+def slots(count):
+    """Ports of PCI Express whose slots can be switched off, slot1 and so on."""
+    return [word for n in range(1, count + 1) for word in ("-device", f"pcie-root-port,id=slot{n},slot={n}")]
+
+
+def console(bus):
+    return ["-device", f"virtio-serial-pci,disable-legacy=on,bus={bus}", "-chardev", "pipe,id=echo,path={echo}",
+            "-device", "virtconsole,chardev=echo"]
+
+
 # The devices that there are drivers for, and QEMU's device for teaching.
 DEVICE_TESTS = "pci_*,irq_*,block_*,net_*,char_*"
 BAD_SECTOR = 4000  # as in tests/kernel/block_test.c
-CONSOLE = ["-device", "virtio-serial-pci,disable-legacy=on", "-chardev", "pipe,id=echo,path={echo}",
-           "-device", "virtconsole,chardev=echo"]
 PCI_DEVICES = ["-device", "pci-bridge,id=bridge,chassis_nr=1", "-device", "edu,bus=bridge,addr=1",
-               "-device", "virtio-rng-pci", *CONSOLE,
+               "-device", "virtio-rng-pci", *console("pci.0"),
                *disk(0, "virtio-blk-pci,disable-legacy=on", BAD_SECTOR),
                *disk(1, "virtio-blk-pci,vectors=0", BAD_SECTOR),
                "-device", "ich9-ahci,id=sata", *disk(2, "ide-hd,bus=sata.0", BAD_SECTOR),
                *network(0, "virtio-net-pci,disable-legacy=on"), *network(1, "e1000")]
-PCIE_DEVICES = ["-machine", "q35", "-device", "pcie-root-port,id=slot1,slot=1", "-device", "edu",
-                "-device", "virtio-rng-pci,bus=slot1",
-                *disk(0, "virtio-blk-pci,disable-legacy=on", BAD_SECTOR),
+PCIE_DEVICES = ["-machine", "q35", *slots(5), "-device", "edu", "-device", "virtio-rng-pci,bus=slot1",
+                *disk(0, "virtio-blk-pci,disable-legacy=on,bus=slot2", BAD_SECTOR),
                 *disk(1, "ide-hd,bus=ide.0", BAD_SECTOR), *disk(2, "ide-hd,bus=ide.1", BAD_SECTOR),
-                *network(0, "virtio-net-pci,vectors=0"), *network(1, "e1000e")]
+                *network(0, "virtio-net-pci,vectors=0,bus=slot3"), *network(1, "e1000e,bus=slot4"), *console("slot5")]
 
 # The same for machines that run the tests of devices only.
 DEVICE_MACHINES = {
