@@ -117,6 +117,7 @@ struct ahci {
     struct pci_function *f;
     volatile uint8_t *registers;
     struct ahci_port *port[PORTS_MAX];
+    bool stuck; /* a port does not stop: the controller may not reach memory any more */
 };
 
 static uint32_t hba_read(const struct ahci *a, enum hba_register r)
@@ -127,6 +128,12 @@ static uint32_t hba_read(const struct ahci *a, enum hba_register r)
 static void hba_write(const struct ahci *a, enum hba_register r, uint32_t value)
 {
     *(volatile uint32_t *)(a->registers + r) = value;
+}
+
+static bool is_there(const struct ahci *a)
+{
+    uint32_t control = hba_read(a, HBA_GHC);
+    return (control & GHC_AHCI) != 0 && control != UINT32_MAX;
 }
 
 static uint32_t port_read(const struct ahci_port *p, enum port_register r)
@@ -296,15 +303,17 @@ static int run(const struct ahci_port *p, bool comreset)
 static int reset(struct nk_block_device *d)
 {
     struct ahci_port *p = of(d);
+    struct ahci *a = p->hba;
     p->request = NULL;
-    if (!(hba_read(p->hba, HBA_GHC) & GHC_AHCI) || hba_read(p->hba, HBA_GHC) == UINT32_MAX) {
+    if (a->stuck || !is_there(a)) {
         return -ENODEV;
     }
     if (!stop(p)) { /* the only way left to keep it out of memory; other disks go with it */
-        pci_disable(p->hba->f, PCI_COMMAND_MASTER);
+        a->stuck = true;
+        pci_disable(a->f, PCI_COMMAND_MASTER);
         return -EIO;
     }
-    pci_enable(p->hba->f, PCI_COMMAND_MASTER);
+    pci_enable(a->f, PCI_COMMAND_MASTER);
     return run(p, true);
 }
 
@@ -423,6 +432,9 @@ static bool interrupt(void *arg)
 {
     struct ahci *a = arg;
     uint32_t cause = hba_read(a, HBA_IS);
+    if (cause == UINT32_MAX && !is_there(a)) {
+        return false;
+    }
     for (uint32_t left = cause; left != 0; left &= left - 1) {
         unsigned number = (unsigned)__builtin_ctz(left);
         struct ahci_port *p = __atomic_load_n(&a->port[number], __ATOMIC_ACQUIRE);

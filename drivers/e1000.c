@@ -180,7 +180,8 @@ static void fill_rings(struct e1000 *e)
     }
 }
 
-/* The reset stops all DMA and reads the MAC address from the EEPROM anew (section 14.3). */
+/* The reset stops all DMA (if it does not come about, the bus does) and reads the MAC address from
+ * the EEPROM anew (section 14.3). */
 static int reset_device(struct e1000 *e)
 {
     write_reg(e, REG_IMC, UINT32_MAX);
@@ -190,9 +191,13 @@ static int reset_device(struct e1000 *e)
         uint32_t control = read_reg(e, REG_CTRL);
         if (control != UINT32_MAX && !(control & CTRL_RESET)) {
             write_reg(e, REG_IMC, UINT32_MAX);
-            return read_reg(e, REG_RAH) & RAH_VALID ? 0 : -EIO;
+            if (read_reg(e, REG_RAH) & RAH_VALID) {
+                return 0;
+            }
+            break;
         }
     }
+    pci_disable(e->f, PCI_COMMAND_MASTER);
     return -EIO;
 }
 
@@ -200,7 +205,6 @@ static int set_up(struct e1000 *e)
 {
     int err = reset_device(e);
     if (err != 0) {
-        pci_disable(e->f, PCI_COMMAND_MASTER);
         return err;
     }
     pci_enable(e->f, PCI_COMMAND_MASTER);
@@ -230,8 +234,9 @@ static const struct nk_net_ops ops = {send, reap, link_up, reset};
 static bool interrupt(void *arg)
 {
     struct e1000 *e = arg;
-    if (read_reg(e, REG_ICR) == 0) { /* reading acknowledges */
-        return false;
+    uint32_t causes = read_reg(e, REG_ICR); /* reading acknowledges */
+    if (causes == 0 || causes == UINT32_MAX) {
+        return false; /* another device of the line; or this one is not there any more */
     }
     net_service(&e->net);
     return true;

@@ -10,6 +10,7 @@
 #define STATUS_PORT  0x64 /* read; commands are written there */
 #define KEYBOARD_IRQ 1
 
+#define NOT_THERE          0xff /* status without a controller, whenever it went */
 #define STATUS_OUTPUT_FULL 0x01
 #define STATUS_INPUT_FULL  0x02
 #define STATUS_FROM_MOUSE  0x20
@@ -154,7 +155,7 @@ static bool interrupt(void *arg)
     (void)arg;
     uint8_t status;
     bool any = false;
-    while ((status = x86_inb(STATUS_PORT)) & STATUS_OUTPUT_FULL) {
+    while ((status = x86_inb(STATUS_PORT)) != NOT_THERE && (status & STATUS_OUTPUT_FULL)) {
         uint8_t code = x86_inb(DATA_PORT);
         char bytes[KEYBOARD_BYTES_MAX];
         size_t length = status & STATUS_FROM_MOUSE ? 0 : keyboard_decode(code, bytes);
@@ -169,7 +170,8 @@ static bool interrupt(void *arg)
 static bool set_up(void)
 {
     uint8_t config, answer;
-    if (x86_inb(STATUS_PORT) == 0xff || !command(CMD_KEYBOARD_OFF) || !command(CMD_MOUSE_OFF)) {
+    if (x86_inb(STATUS_PORT) == NOT_THERE || !command(CMD_KEYBOARD_OFF) ||
+        !command(CMD_MOUSE_OFF)) {
         return false;
     }
     for (unsigned i = 0; i < FLUSH_MAX && (x86_inb(STATUS_PORT) & STATUS_OUTPUT_FULL); i++) {

@@ -23,6 +23,7 @@ enum reg {
 #define MCR_ALL        0x0b /* DTR, RTS, and OUT2, which gates the interrupt line on a PC */
 #define LSR_DATA       0x01
 #define LSR_THR_EMPTY  0x20
+#define LSR_NOBODY     0xff /* no UART answers any more */
 #define DIVISOR_115200 1
 
 static void (*notify)(uint8_t byte);
@@ -82,7 +83,8 @@ void uart_debug_put(uint8_t byte)
 
 bool uart_debug_waiting(void)
 {
-    return read_reg(REG_LSR) & LSR_DATA;
+    uint8_t lsr = read_reg(REG_LSR);
+    return lsr != LSR_NOBODY && (lsr & LSR_DATA);
 }
 
 uint8_t uart_debug_get(void)

@@ -95,8 +95,11 @@ static void reap(struct nk_net_device *d)
 static bool link_up(struct nk_net_device *d)
 {
     const struct virtio_device *v = &of(d)->virtio;
-    return !(v->features & FEATURE_STATUS) ||
-           (virtio_config_read(v, CONFIG_STATUS, 2) & STATUS_LINK_UP) != 0;
+    if (!(v->features & FEATURE_STATUS)) {
+        return true;
+    }
+    uint32_t status = virtio_config_read(v, CONFIG_STATUS, 2);
+    return status != UINT16_MAX && (status & STATUS_LINK_UP) != 0;
 }
 
 static int set_up(struct virtio_net *n)

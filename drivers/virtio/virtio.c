@@ -172,7 +172,11 @@ void virtio_detach(struct virtio_device *v, nk_irq_handler fn, void *arg)
 
 bool virtio_interrupted(const struct virtio_device *v)
 {
-    return v->f->irq_kind != PCI_IRQ_INTX || *v->isr != 0; /* reading it drops the line */
+    if (v->f->irq_kind != PCI_IRQ_INTX) {
+        return true;
+    }
+    uint8_t causes = *v->isr;                  /* reading it drops the line */
+    return causes != 0 && causes != UINT8_MAX; /* all ones: the device is not there any more */
 }
 
 uint32_t virtio_config_read(const struct virtio_device *v, unsigned offset, unsigned bytes)
