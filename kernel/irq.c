@@ -183,18 +183,18 @@ bool nk_irq_edge_input(unsigned irq, unsigned *gsi)
 
 int nk_irq_set_affinity(unsigned irq, unsigned cpu)
 {
-    struct irq_line *line = find_line(irq);
-    if (line == NULL || cpu >= nk_cpu_count) {
-        return -EINVAL;
-    }
-    if (!line->chip->reaches(cpu)) {
-        return -ENOTSUP;
-    }
+    int err = -EINVAL;
     uint64_t flags = nk_spin_lock_irqsave(&irq_lock);
-    line->cpu = (uint8_t)cpu;
-    line->chip->update(line);
+    struct irq_line *line = find_line(irq); /* a message line may just be given back */
+    if (line != NULL && cpu < nk_cpu_count) {
+        err = line->chip->reaches(cpu) ? 0 : -ENOTSUP;
+    }
+    if (err == 0) {
+        line->cpu = (uint8_t)cpu;
+        line->chip->update(line);
+    }
     nk_spin_unlock_irqrestore(&irq_lock, flags);
-    return 0;
+    return err;
 }
 
 void nk_irq_mask(unsigned irq)
