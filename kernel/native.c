@@ -14,9 +14,8 @@
 #include "mm/slab.h"
 #include "sched/timer.h"
 
-#define FAULT_STATUS       (128 + 64) /* and the exception's number */
-#define INTERRUPTED_STATUS 130        /* 128 + SIGINT, as shells have it */
-#define INTERRUPT_LOOK_NS  100000000  /* how often Ctrl-C is looked for while an application runs */
+#define FAULT_STATUS      (128 + 64) /* and the exception's number */
+#define INTERRUPT_LOOK_NS 100000000  /* how often Ctrl-C is looked for while an application runs */
 
 struct native_app {
     struct native_image image;
@@ -266,7 +265,7 @@ size_t native_read(struct native_thread *self, char *out, size_t max)
     size_t count;
     leave_if_ending(self);
     if (!native_input_read(&app->input, &app->ending, out, max, &count)) {
-        end(app, INTERRUPTED_STATUS);
+        end(app, NATIVE_INTERRUPTED);
     }
     leave_if_ending(self);
     return count;
@@ -392,7 +391,7 @@ static int run(struct native_app *app, int argc, char **argv)
     int err = start_thread(app, &attr, NATIVE_STACK_DEFAULT, enter, NULL);
     while (err == 0 && !nk_event_wait_until(&app->over, interrupt_look())) {
         if (console_take_interrupt()) {
-            end(app, INTERRUPTED_STATUS);
+            end(app, NATIVE_INTERRUPTED);
         }
     }
     struct nk_list *link;

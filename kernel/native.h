@@ -4,6 +4,8 @@
 
 #include "base/types.h"
 
+#define NATIVE_INTERRUPTED 130 /* status after Ctrl-C: 128 + SIGINT, as shells have it */
+
 void native_init(void); /* faults of applications end the application, not the node */
 
 /* Load the module, run its main() with these arguments in threads of its own, wait for its end

@@ -23,6 +23,7 @@ int cmd_run(int argc, char **argv)
     int err = native_run(argc - 1, argv + 1, &status);
     if (err == 0) {
         shell_printf("%s: ended with %d\n", argv[1], status);
+        err = status == NATIVE_INTERRUPTED ? -EINTR : 0; /* `repeat` shall end, too */
     } else if (err == -ENOENT) {
         shell_unknown("application", argv[1], application_name);
     }

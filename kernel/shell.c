@@ -59,7 +59,8 @@ void shell_unknown(const char *what, const char *word, const char *(*candidate)(
 int shell_usage(const char *name)
 {
     const struct shell_command *command = shell_find(name);
-    shell_printf("usage: %s %s\n", name, command ? command->args : "");
+    shell_printf("usage: %s%s%s\n", name, command && *command->args ? " " : "",
+                 command ? command->args : "");
     return -EINVAL;
 }
 
@@ -93,7 +94,7 @@ static int split(char *line, char **argv)
     }
 }
 
-static int execute_words(char *line)
+int shell_execute_within(char *line)
 {
     char *argv[SHELL_ARGS_MAX + 1] = {NULL};
     int argc = split(line, argv);
@@ -118,7 +119,7 @@ int shell_execute(char *line)
 {
     int err = shell_pipe_begin(line);
     if (err == 0) {
-        err = execute_words(line);
+        err = shell_execute_within(line);
         shell_pipe_end();
     }
     return err;

@@ -35,6 +35,10 @@ void shell_printf(const char *fmt, ...) NK_PRINTF(1, 2);
  * quote is open; else what the command returns. */
 int shell_execute(char *line);
 
+/* The same for a command that another one runs: its output goes where that one's does, and "|" is a
+ * word like others. */
+int shell_execute_within(char *line);
+
 const struct shell_command *shell_find(const char *name);
 
 /* The candidate(i) nearest to the word by edit distance, swapped neighbours counting as one edit;
@@ -46,6 +50,9 @@ void shell_unknown(const char *what, const char *word, const char *(*candidate)(
 
 /* Prints "usage: <name> <args>"; returns -EINVAL. */
 int shell_usage(const char *name);
+
+/* A number, decimal or with 0x in front. False: it is none, or larger than the limit. */
+bool shell_number(const char *text, uint64_t limit, uint64_t *out);
 
 struct line_edit;
 void shell_complete(struct line_edit *e); /* Tab */

@@ -41,20 +41,14 @@ static int list_lines(void)
     return 0;
 }
 
-static bool parse_number(const char *text, unsigned *out)
-{
-    char *end;
-    *out = (unsigned)strtoul(text, &end, 0);
-    return end != text && *end == '\0';
-}
-
 static int move_line(unsigned irq, const char *cpu_text)
 {
-    unsigned cpu;
-    int err = parse_number(cpu_text, &cpu) ? nk_irq_set_affinity(irq, cpu) : -EINVAL;
+    uint64_t cpu;
+    bool good = shell_number(cpu_text, UINT32_MAX, &cpu);
+    int err = good ? nk_irq_set_affinity(irq, (unsigned)cpu) : -EINVAL;
     if (err == -ENOTSUP) {
         shell_printf("irq: line %u cannot reach CPU %u: its controller serves CPU 0 only\n", irq,
-                     cpu);
+                     (unsigned)cpu);
     } else if (err != 0) {
         shell_printf("irq: there is no CPU %s\n", cpu_text);
     }
@@ -66,17 +60,17 @@ int cmd_irq(int argc, char **argv)
     if (argc == 1) {
         return list_lines();
     }
-    unsigned irq;
+    uint64_t irq;
     struct nk_irq_info info;
-    if (!parse_number(argv[1], &irq) || !nk_irq_get_info(irq, &info)) {
+    if (!shell_number(argv[1], NK_IRQ_COUNT, &irq) || !nk_irq_get_info((unsigned)irq, &info)) {
         shell_printf("irq: nobody is attached to a line %s\n", argv[1]);
         return -ENOENT;
     }
     if (argc == 4 && strcmp(argv[2], "cpu") == 0) {
-        return move_line(irq, argv[3]);
+        return move_line(info.irq, argv[3]);
     }
     if (argc == 3 && strcmp(argv[2], "open") == 0) {
-        nk_irq_unmask(irq);
+        nk_irq_unmask(info.irq);
         return 0;
     }
     return shell_usage(argv[0]);
@@ -224,9 +218,8 @@ static void dump_line(uint64_t offset, const uint8_t *bytes)
 static int dump_sector(const char *name, const char *sector_text)
 {
     struct nk_block_device *d = nk_block_find(name);
-    char *end;
-    uint64_t sector = strtoull(sector_text, &end, 0);
-    if (d == NULL || *end != '\0') {
+    uint64_t sector;
+    if (d == NULL || !shell_number(sector_text, UINT64_MAX, &sector)) {
         shell_printf("block: %s %s\n", d == NULL ? "there is no device" : "not a sector number:",
                      d == NULL ? name : sector_text);
         return d == NULL ? -ENOENT : -EINVAL;

@@ -38,7 +38,7 @@ int cmd_help(int argc, char **argv)
         shell_unknown("command", argv[1], command_name);
         return -ENOENT;
     }
-    shell_printf("%s %s: %s\n", c->name, c->args, c->summary);
+    shell_printf("%s%s%s: %s\n", c->name, *c->args ? " " : "", c->args, c->summary);
     if (c->details) {
         shell_write(c->details, strlen(c->details)); /* longer than shell_printf() takes */
     }

@@ -1,23 +1,17 @@
 /* Commands that go round other commands: repeat, sleep. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/x86.h"
 #include "kernel/console.h"
 #include "kernel/format.h"
 #include "kernel/shell.h"
 #include "kernel/shell_cmds.h"
 #include "sched/thread.h"
+#include "sched/timer.h"
 
-#define LINE_MOST 256
-
-static bool number(const char *text, unsigned long *out)
-{
-    char *end;
-    errno = 0;
-    *out = strtoul(text, &end, 10);
-    return *text != '\0' && *end == '\0' && errno == 0;
-}
+#define LINE_MOST         256
+#define INTERRUPT_LOOK_NS 100000000 /* how often Ctrl-C is looked for */
 
 /* Words to a line again, up to the next "then"; returns how many words it took, or -E2BIG. */
 static int join(char *line, int argc, char **argv)
@@ -42,7 +36,7 @@ static int run_once(int argc, char **argv)
         if (words < 0) {
             return words;
         }
-        int status = shell_execute(line);
+        int status = shell_execute_within(line);
         if (status < 0) {
             return status;
         }
@@ -55,27 +49,39 @@ static int run_once(int argc, char **argv)
 /* Until a command fails, or somebody presses Ctrl-C. */
 int cmd_repeat(int argc, char **argv)
 {
-    unsigned long count;
-    if (argc < 3 || !number(argv[1], &count) || strcmp(argv[2], argv[0]) == 0) {
+    uint64_t count;
+    if (argc < 3 || !shell_number(argv[1], UINT64_MAX, &count) || strcmp(argv[2], argv[0]) == 0) {
         return shell_usage("repeat");
     }
-    for (unsigned long i = 0; i < count; i++) {
+    for (uint64_t i = 0; i < count; i++) {
         int status = run_once(argc - 2, argv + 2);
-        if (status < 0 || console_take_interrupt()) {
-            shell_printf("repeat: %s in round %lu of %lu\n", status < 0 ? "failed" : "stopped",
-                         i + 1, count);
+        if (status == 0 && console_take_interrupt()) {
+            status = -EINTR;
+        }
+        if (status < 0) {
+            shell_printf("repeat: %s in round %llu of %llu\n",
+                         status == -EINTR ? "stopped" : "failed", (unsigned long long)i + 1,
+                         (unsigned long long)count);
             return status;
         }
     }
     return 0;
 }
 
+/* Errors: -EINTR Ctrl-C was pressed. */
 int cmd_sleep(int argc, char **argv)
 {
-    unsigned long ms;
-    if (argc != 2 || !number(argv[1], &ms)) {
+    uint64_t ms;
+    if (argc != 2 || !shell_number(argv[1], UINT32_MAX, &ms)) {
         return shell_usage("sleep");
     }
-    nk_thread_sleep_ns(ms * UINT64_C(1000000));
+    const uint64_t end = x86_rdtsc() + nk_ns_to_tsc(ms * UINT64_C(1000000));
+    const uint64_t look = nk_ns_to_tsc(INTERRUPT_LOOK_NS);
+    for (uint64_t now; (now = x86_rdtsc()) < end;) {
+        nk_thread_sleep_until(end - now < look ? end : now + look);
+        if (console_take_interrupt()) {
+            return -EINTR;
+        }
+    }
     return 0;
 }

@@ -14,8 +14,9 @@
 #include "kernel/time.h"
 #include "sched/timer.h"
 
-#define NS_PER_S UINT64_C(1000000000)
-#define CHECK_NS UINT64_C(100000000)
+#define NS_PER_S  UINT64_C(1000000000)
+#define CHECK_NS  UINT64_C(100000000)
+#define FIELD_MAX 9999 /* of a date: its year */
 
 static int list_timers(void)
 {
@@ -71,18 +72,19 @@ static void print_date(uint64_t seconds)
                  d.seconds);
 }
 
-/* Numbers of at most `max` each, between which the separator stands; returns how many. */
+/* Up to max_count numbers, between which the separator stands; returns how many, 0: not these. */
 static unsigned parse_fields(const char *text, char separator, unsigned *out, unsigned max_count)
 {
     unsigned count = 0;
     while (count < max_count && *text >= '0' && *text <= '9') {
         char *end;
-        out[count++] = (unsigned)strtoul(text, &end, 10);
+        unsigned long value = strtoul(text, &end, 10);
+        if (value > FIELD_MAX || (*end != '\0' && *end != separator)) {
+            return 0;
+        }
+        out[count++] = (unsigned)value;
         if (*end == '\0') {
             return count;
-        }
-        if (*end != separator) {
-            return 0;
         }
         text = end + 1;
     }
@@ -135,9 +137,8 @@ static void tell_alarm(void *arg)
 
 static int set_alarm(const char *text)
 {
-    char *end;
-    uint64_t now, in = strtoull(text, &end, 10);
-    if (*end != '\0' || end == text) {
+    uint64_t now, in;
+    if (!shell_number(text, UINT32_MAX, &in)) {
         shell_printf("date: \"%s\" is no number of seconds\n", text);
         return -EINVAL;
     }

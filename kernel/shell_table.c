@@ -85,7 +85,7 @@ const struct shell_command shell_command_table[] = {
     {"echo", "[word...]", "print the words", cmd_echo, NULL, NULL},
     {"repeat", "<count> <command> [then <command>...]", "run commands again and again", cmd_repeat,
      "It ends early when one of them fails, or at Ctrl-C.\n", NULL},
-    {"sleep", "<milliseconds>", "wait", cmd_sleep, NULL, NULL},
+    {"sleep", "<milliseconds>", "wait; Ctrl-C ends it", cmd_sleep, NULL, NULL},
     {"clear", "", "clear the screen", cmd_clear, NULL, NULL},
     {"rom", "[retry]", "the flash image's kernels: which runs, which are good", cmd_rom,
      "STARTS counts starts since the kernel's node was last ready; after 3 it is left alone.\n"

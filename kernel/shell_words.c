@@ -1,10 +1,22 @@
-/* What the shell does with half-written and wrong words: completion and suggestions. */
+/* What the shell does with words: numbers, and completion and suggestions for half-written and
+ * wrong ones. */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernel/line_edit.h"
 #include "kernel/shell.h"
 
 #define WORD_MAX 31 /* longer words get no suggestion */
+
+bool shell_number(const char *text, uint64_t limit, uint64_t *out)
+{
+    char *end;
+    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    errno = 0;
+    *out = strtoull(text, &end, hex ? 16 : 10);
+    return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0 && *out <= limit;
+}
 
 static unsigned min3(unsigned a, unsigned b, unsigned c)
 {

@@ -1,6 +1,5 @@
 /* The shell's command "vm", on the library's control calls. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernel/console.h"
@@ -36,14 +35,6 @@ int vm_cmd_report(const char *name, const char *what, int status)
         shell_printf("vm %s: cannot %s: error %d\n", name, what, -status);
     }
     return status;
-}
-
-bool vm_cmd_number(const char *text, uint64_t limit, uint64_t *out)
-{
-    char *end;
-    errno = 0;
-    *out = strtoull(text, &end, 0);
-    return *text != '\0' && *end == '\0' && errno == 0 && *out <= limit;
 }
 
 static void print_row(struct vm *vm)
@@ -173,7 +164,7 @@ static int action_break(struct vm *vm)
 static int action_nmi(struct vm *vm, int argc, char **argv)
 {
     uint64_t vcpu = 0;
-    if (argc > 1 || (argc == 1 && !vm_cmd_number(argv[0], VMM_VCPUS_MAX - 1, &vcpu))) {
+    if (argc > 1 || (argc == 1 && !shell_number(argv[0], VMM_VCPUS_MAX - 1, &vcpu))) {
         return shell_usage("vm");
     }
     return vm_cmd_report(vm_cmd_name(vm), "inject an NMI", vmm_vm_inject_nmi(vm, (unsigned)vcpu));

@@ -1,6 +1,6 @@
 /* Actions of the shell's command "vm": those that look (vm_cmd_inspect.c), those for memory
- * (vm_cmd_memory.c), those for images
- * (vm_cmd_image.c). The VMs' lock is held. argv has what follows the action, or the VM's name. */
+ * (vm_cmd_memory.c), those for images (vm_cmd_image.c). The VMs' lock is held. argv has what
+ * follows the action, or the VM's name. */
 #pragma once
 
 #include <vmm/vm.h>
@@ -9,8 +9,6 @@
 /* "vm linux: cannot pause: it is stopped"; returns status. */
 int vm_cmd_report(const char *name, const char *what, int status);
 const char *vm_cmd_name(const struct vm *vm);
-/* False: not a number that fits. */
-bool vm_cmd_number(const char *text, uint64_t limit, uint64_t *out);
 
 int vm_cmd_show(struct vm *vm, int argc, char **argv);
 int vm_cmd_output(struct vm *vm, int argc, char **argv);

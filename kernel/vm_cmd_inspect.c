@@ -64,7 +64,7 @@ int vm_cmd_output(struct vm *vm, int argc, char **argv)
 {
     uint64_t kib = OUTPUT_KIB, at;
     char text[512];
-    if (argc > 1 || (argc == 1 && !vm_cmd_number(argv[0], NK_CONSOLE_RING_MOST >> 10, &kib))) {
+    if (argc > 1 || (argc == 1 && !shell_number(argv[0], NK_CONSOLE_RING_MOST >> 10, &kib))) {
         return shell_usage("vm");
     }
     int status = console_history_begin(vm_cmd_name(vm), kib << 10, &at);
@@ -99,7 +99,7 @@ int vm_cmd_stats(struct vm *vm, int argc, char **argv)
     if (argc > 1) {
         return shell_usage("vm");
     }
-    if (argc == 1 && vm_cmd_number(argv[0], count - 1, &vcpu)) {
+    if (argc == 1 && shell_number(argv[0], count - 1, &vcpu)) {
         print_exits(vm, (int)vcpu);
         return 0;
     }
@@ -186,8 +186,8 @@ static void print_memory(uint64_t gpa, const uint8_t *bytes, unsigned count)
 int vm_cmd_mem(struct vm *vm, int argc, char **argv)
 {
     uint64_t gpa, count = 4 * MEM_LINE;
-    if (argc < 1 || argc > 2 || !vm_cmd_number(argv[0], UINT64_MAX - MEM_MOST, &gpa) ||
-        (argc == 2 && !vm_cmd_number(argv[1], MEM_MOST, &count))) {
+    if (argc < 1 || argc > 2 || !shell_number(argv[0], UINT64_MAX - MEM_MOST, &gpa) ||
+        (argc == 2 && !shell_number(argv[1], MEM_MOST, &count))) {
         return shell_usage("vm");
     }
     while (count > 0) {

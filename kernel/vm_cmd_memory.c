@@ -92,8 +92,7 @@ static const char *why(int status)
 int vm_cmd_add_memory(struct vm *vm, int argc, char **argv)
 {
     uint64_t address, bytes;
-    if (argc != 2 || !vm_cmd_number(argv[0], UINT64_MAX, &address) ||
-        !parse_size(argv[1], &bytes)) {
+    if (argc != 2 || !shell_number(argv[0], UINT64_MAX, &address) || !parse_size(argv[1], &bytes)) {
         return shell_usage("vm");
     }
     int status = vmm_vm_add_memory(vm, address, bytes, NULL);
@@ -106,7 +105,7 @@ int vm_cmd_add_memory(struct vm *vm, int argc, char **argv)
 int vm_cmd_remove_memory(struct vm *vm, int argc, char **argv)
 {
     uint64_t address;
-    if (argc != 1 || !vm_cmd_number(argv[0], UINT64_MAX, &address)) {
+    if (argc != 1 || !shell_number(argv[0], UINT64_MAX, &address)) {
         return shell_usage("vm");
     }
     int status = vmm_vm_remove_memory(vm, address);

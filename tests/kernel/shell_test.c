@@ -55,6 +55,10 @@ KTEST(shell_commands_run)
     EXPECT_EQ(run("block write"), -EINVAL);
     EXPECT_EQ(run("irq 255 cpu 0"), -ENOENT);
     EXPECT_EQ(run("irq timer cpu 0"), -ENOENT);
+    EXPECT_EQ(run("irq 4294967300 cpu 0"), -ENOENT); /* line 4 to 32 bits */
+    EXPECT_EQ(run("sleep -1"), -EINVAL);
+    EXPECT_EQ(run("sleep 18446744073709551617"), -EINVAL);
+    EXPECT_EQ(run("date set 2026-4294967298-01 12:00"), -EINVAL);
     EXPECT_EQ(run("date tomorrow"), -EINVAL);
     EXPECT_EQ(run("date set 2026-02-29 12:00"), -EINVAL);
     EXPECT_EQ(run("date set 2026-02-28 12"), -EINVAL);
@@ -103,6 +107,20 @@ KTEST(shell_sets_the_date)
                 d.minutes, d.seconds);
     EXPECT_EQ(run(line), 0);
     EXPECT_GE(nk_wall_clock_ns() / 1000000000, before);
+}
+
+KTEST(shell_numbers)
+{
+    uint64_t n;
+    EXPECT(shell_number("12", 12, &n) && n == 12);
+    EXPECT(shell_number("0x1F", 31, &n) && n == 31);
+    EXPECT(shell_number("010", UINT64_MAX, &n) && n == 10);
+    EXPECT(shell_number("18446744073709551615", UINT64_MAX, &n) && n == UINT64_MAX);
+    static const char *const wrong_table[] = {"", "-1", " 1", "+1", "1 ", "1k", "0x", "13", "x"};
+    for (unsigned i = 0; i < NK_ARRAY_COUNT(wrong_table); i++) {
+        EXPECT(!shell_number(wrong_table[i], 12, &n));
+    }
+    EXPECT(!shell_number("18446744073709551616", UINT64_MAX, &n));
 }
 
 KTEST(shell_pipes)

@@ -110,6 +110,10 @@ def test_input_and_interrupt(node_with):
         node.send("\x03")
         node.expect("checks: ended with 130\r\n")
         node.expect(SHELL)
+    node.sendline("repeat 5 run checks spin")
+    node.expect("spinning\r\n")
+    node.send("\x03")
+    node.expect("repeat: stopped in round 1 of 5")
     end(node)
 
 

@@ -149,10 +149,15 @@ def test_repeat(machine):
     node.expect(SHELL)
     assert text_of(node, 'repeat 2 echo "a  b" then echo c').endswith("a  b\nc\na  b\nc")
     assert text_of(node, "repeat 5 echo x then vm lst").splitlines()[-1] == "repeat: failed in round 1 of 5"
+    assert text_of(node, "repeat 3 echo x then echo y | match y") == "y\ny\ny"
     assert "usage: repeat" in text_of(node, "repeat 3 repeat 3 echo x")
     assert "usage: repeat" in text_of(node, "repeat x echo y")
     node.sendline("repeat 100000 sleep 10")
     node.expect(r"repeat 100000")
     node.send("\x03")
     node.expect(r"repeat: stopped in round \d+ of 100000")
+    node.sendline("sleep 1000000000")
+    node.expect(r"sleep 1000000000")
+    node.send("\x03")
+    node.expect(SHELL)
     end(node)
