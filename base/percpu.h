@@ -38,7 +38,7 @@ struct nk_cpu {
     const struct nk_trap_frame *panic_frame; /* where a panic's NMI found this CPU */
     uint32_t online;                         /* read by all */
     uint32_t debug_lock_depth;
-    void *call_queue;      /* cross-CPU calls, kernel/smp.c */
+    void *call_queue;      /* cross-CPU calls, kernel/smp_call.c */
     void *vmm;             /* per-CPU state of kernel/vmm_host.c */
     uint64_t irq_count[4]; /* timer, reschedule, call, device */
     /* For kernel/watchdog.c: interrupts that are due. */

@@ -3,23 +3,29 @@
 
 /* kernel/shell_cmds_info.c: what the node is and does. */
 int cmd_ps(int argc, char **argv);
-int cmd_mem(int argc, char **argv);
-const char *date_candidate(unsigned position, unsigned i);
-const char *timers_candidate(unsigned position, unsigned i);
-const char *rom_candidate(unsigned position, unsigned i);
-const char *mem_candidate(unsigned position, unsigned i);
 int cmd_modules(int argc, char **argv);
 int cmd_uptime(int argc, char **argv);
-int cmd_rom(int argc, char **argv); /* kernel/rom.c */
-int cmd_date(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
-/* kernel/shell_cmds_cpu.c: CPUs, and what is due on them. */
+/* kernel/shell_cmds_mem.c: memory, and who holds it. */
+int cmd_mem(int argc, char **argv);
+const char *mem_candidate(unsigned position, unsigned i);
+
+/* kernel/shell_cmds_cpu.c: CPUs, and the work on them. */
 int cmd_cpu(int argc, char **argv);
-int cmd_timers(int argc, char **argv);
 int cmd_work(int argc, char **argv);
 const char *work_candidate(unsigned position, unsigned i);
 const char *cpu_candidate(unsigned position, unsigned i);
+
+/* kernel/shell_cmds_time.c: what is due on CPUs, and the date. */
+int cmd_timers(int argc, char **argv);
+int cmd_date(int argc, char **argv);
+const char *timers_candidate(unsigned position, unsigned i);
+const char *date_candidate(unsigned position, unsigned i);
+
+/* kernel/rom.c: the flash image's kernels. */
+int cmd_rom(int argc, char **argv);
+const char *rom_candidate(unsigned position, unsigned i);
 
 /* kernel/shell_cmds_node.c: the shell itself, the log, the console, power. */
 int cmd_help(int argc, char **argv);

@@ -1,5 +1,5 @@
 ; The switch between two threads. Interrupts are off; everything else about the switch (states,
-; accounting, extended state) has been done by sched/rq.c.
+; accounting, extended state) has been done by sched/switch.c.
 ; Spec: System V ABI, callee-saved registers.
 
 %include "sched_offsets.inc"

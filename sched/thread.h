@@ -1,4 +1,4 @@
-/* Threads: one state machine, enforced in sched/thread.c.
+/* Threads: one state machine, enforced by thread_set_state() of sched/thread_impl.h.
  *
  *   NEW -> READY <-> RUNNING -> BLOCKED | PAUSED -> READY ... -> DONE
  *

@@ -1,7 +1,7 @@
 /* Waiting for several things at once: the thread stands in all their lines, and whoever comes first
- * wakes it. Its waiters are marked (waiter_of_many), since what signals one of them must not do so
- * later than it lets go of the line's lock: once the thread has left a line under its lock, no
- * signal of that line is under way. */
+ * wakes it. Its waiters are marked (waiter_mark_of_many()), since what signals one of them must not
+ * do so later than it lets go of the line's lock: once the thread has left a line under its lock,
+ * no signal of that line is under way. */
 #include "base/errno.h"
 #include "sched/semaphore.h"
 

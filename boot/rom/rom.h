@@ -68,7 +68,7 @@ bool fwcfg_find(const char *name, struct fwcfg_file *out);
 void fwcfg_read(const struct fwcfg_file *f, void *out, uint32_t size);
 uint16_t fwcfg_number(uint16_t select);
 
-/* ---- cmos.c */
+/* ---- CMOS, in memory.c */
 
 uint8_t cmos_read(uint8_t index);
 void cmos_write(uint8_t index, uint8_t value);
