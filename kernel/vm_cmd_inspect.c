@@ -20,6 +20,19 @@ static const char *page_size(const struct vm_config *c)
     }
 }
 
+static void print_function(const struct vm_pci_function *f)
+{
+    static const char *const name_table[] = {
+        [VPCI_PIN] = "INTx", [VPCI_MSI] = "MSI", [VPCI_MSIX] = "MSI-X"};
+    shell_printf("  pci %02x.0 %s %04x:%04x, interrupts by %s", f->slot, f->name, f->vendor,
+                 f->device, name_table[f->signal]);
+    if (f->signal != VPCI_PIN) {
+        shell_printf(": %u vectors, masked %#x, pending %#x, %llu messages", f->vectors,
+                     f->masked, f->pending, (unsigned long long)f->sent);
+    }
+    shell_printf("\n");
+}
+
 int vm_cmd_show(struct vm *vm, int argc, char **argv)
 {
     (void)argc;
@@ -49,6 +62,10 @@ int vm_cmd_show(struct vm *vm, int argc, char **argv)
         shell_printf("  guest uses%s%s%s\n", para & VM_PARA_CLOCK ? " kvmclock," : "",
                      para & VM_PARA_STEAL_TIME ? " steal time," : "",
                      para & VM_PARA_EOI ? " PV EOI" : "");
+    }
+    struct vm_pci_function f;
+    for (unsigned i = 0; vmm_vm_pci_function(vm, i, &f); i++) {
+        print_function(&f);
     }
     shell_printf("  created in %llu cycles\n", (unsigned long long)vmm_vm_create_cycles(vm));
     shell_printf("  power   %s\n", c->power == VM_POWER_NODE

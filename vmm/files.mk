@@ -25,7 +25,7 @@ vmm-y += dev/table.c dev/vpic.c dev/vioapic.c
 vmm-y += dev/vlapic.c dev/vlapic_mode.c dev/vlapic_timer.c dev/vlapic_send.c
 vmm-y += dev/vlapic_eoi.c dev/vlapic_page.c dev/vlapic_state.c
 vmm-y += dev/vpit.c dev/vrtc.c dev/vhpet.c dev/vpm.c
-vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vreset.c dev/vcrtc.c dev/vdebug.c dev/vexit.c
+vmm-y += dev/vuart.c dev/vi8042.c dev/vpci.c dev/vpci_message.c dev/vreset.c dev/vcrtc.c dev/vdebug.c dev/vexit.c
 vmm-y += dev/vfwcfg.c dev/acpi_tables.c
 vmm-y += dev/virtio.c dev/vballoon.c
 

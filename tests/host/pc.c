@@ -198,6 +198,14 @@ static int load(struct fixture *f, const struct memory_stream *from, size_t leng
     return vmm_devices_load(f->vm, &m.stream);
 }
 
+void pc_copy_devices(struct fixture *from, struct fixture *to)
+{
+    struct memory_stream saved = save(from);
+
+    assert_int_equal(load(to, &saved, saved.at), 0);
+    free(saved.bytes);
+}
+
 void pc_check_save(struct fixture *f)
 {
     struct fixture *second = pc_create(f->vm->vcpu_count);

@@ -31,6 +31,9 @@ void pc_fuzz_mmio(struct fixture *f, uint64_t base, unsigned length, unsigned ro
  * Then check that each cut-off stream is refused without harm. */
 void pc_check_save(struct fixture *f);
 
+/* What saving gives goes into another machine. */
+void pc_copy_devices(struct fixture *from, struct fixture *to);
+
 #define PC_TEST_MAIN(...)                                                                          \
     int main(void)                                                                                 \
     {                                                                                              \

@@ -58,7 +58,7 @@ static void everything(void **state)
                            "    \"initrd_path\": \"linux/initrd\"\n"
                            "  },\n"
                            "  \"machine-config\": {\"vcpu_count\": 2, \"mem_size_mib\": 256,\n"
-                           "    \"huge_pages\": \"None\"},\n"
+                           "    \"huge_pages\": \"None\", \"msi\": false},\n"
                            "  \"numa_node\": 1, \"lazy_memory\": true, \"power\": \"node\"\n"
                            "}\n"),
                      0);
@@ -79,6 +79,7 @@ static void everything(void **state)
     assert_int_equal(config.node, 1);
     assert_true(config.lazy_memory);
     assert_int_equal(config.huge_pages, VM_HUGE_PAGES_NONE);
+    assert_true(config.no_msi);
     assert_int_equal(config.power, VM_POWER_NODE);
 }
 
@@ -102,6 +103,7 @@ static void the_least(void **state)
     assert_int_equal(config.node, -1);
     assert_false(config.lazy_memory);
     assert_int_equal(config.huge_pages, VM_HUGE_PAGES_ANY);
+    assert_false(config.no_msi);
     assert_int_equal(config.power, VM_POWER_STOP);
     assert_null(config.cookie);
 }
@@ -166,6 +168,8 @@ static const struct row row_table[] = {
     {"{" NAME "," BOOT
      ",\"machine-config\":{\n\"huge_pages\":\"4M\",\"vcpu_count\":1,\"mem_size_mib\":2}}",
      "line 2: machine-config.huge_pages: must be \"2M\" or \"None\""},
+    {"{" NAME "," BOOT ",\"machine-config\":{\"vcpu_count\":2,\"mem_size_mib\":256,\n\"msi\":0}}",
+     "line 2: machine-config.msi: must be true or false, not a number"},
     {"{" NAME "," BOOT "," MACHINE ",\n\"cpus\":1}", "line 2: cpus: must be a list, not a number"},
     {"{" NAME "," BOOT "," MACHINE ",\n\"lazy_memory\":1}",
      "line 2: lazy_memory: must be true or false, not a number"},

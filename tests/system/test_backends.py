@@ -9,10 +9,39 @@ import pytest
 from lib.machine import BUILD, TOP
 from lib.vm import KERNEL, Tree, linux_manifest, manifest
 
-from session import GUEST, KEY_CONSOLE, command, guest_shell, to_node, vm_states
+from session import GUEST, KEY_CONSOLE, command, guest_shell, to_guest, to_node, vm_states
 
 # Bochs is ten times slower than QEMU; its clocks are as slow, so nothing in the guest times out.
 SECONDS = 400
+
+
+def balloon_interrupts(node):
+    """{interrupt's name: (count, its line's text)} of the balloon's, by Linux."""
+    rows = re.findall(r"^ *\d+: +((?:\d+ +)+)(\D.*?) +(virtio\S*)$", node.run("cat /proc/interrupts", GUEST), re.M)
+    return {name: (sum(int(count) for count in counts.split()), text) for counts, text, name in rows}
+
+
+def check_balloon(node):
+    """Up and down; configuration and queues interrupt by messages, each by its own."""
+    before = balloon_interrupts(node)
+    assert set(before) == {"virtio0-config", "virtio0-inflate", "virtio0-deflate"}, before
+    assert all("PCI-MSI" in text for _, text in before.values()), before
+    for mib in (16, 4):
+        to_node(node)
+        command(node, f"vm balloon linux {mib}M")
+        limit = time.monotonic() + SECONDS
+        while f"balloon {mib} MiB given by the guest" not in "\n".join(command(node, "vm balloon linux")):
+            assert time.monotonic() < limit
+            time.sleep(0.5)
+        shown = "\n".join(command(node, "vm show linux"))
+        assert re.search(r"pci 02\.0 vballoon 1af4:1045, interrupts by MSI-X: 3 vectors", shown), shown
+        to_guest(node, "linux")
+        node.send("\r")
+        node.expect(GUEST)
+    after = balloon_interrupts(node)
+    assert after["virtio0-config"][0] >= before["virtio0-config"][0] + 2
+    for name in ("virtio0-inflate", "virtio0-deflate"):
+        assert after[name][0] > before[name][0], (before, after)
 
 
 def check_and_power_off(node, vcpus):
@@ -25,6 +54,7 @@ def check_and_power_off(node, vcpus):
         for line in ("LOC", "CAL"):
             counts = next(row for row in interrupts.splitlines() if row.strip().startswith(f"{line}:")).split()[1:3]
             assert all(int(count) > 0 for count in counts), f"{line}: {counts}"
+    check_balloon(node)
     node.sendline("poweroff")
     assert node.wait(SECONDS) == 0
 

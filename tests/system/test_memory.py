@@ -143,9 +143,14 @@ def guest_says(node, line, timeout=60):
     return node.before
 
 
-def test_linux_gives_memory_and_gets_it_back(machine, scratch):
-    node = start(machine, scratch, linux_manifest(args="console=ttyS0 quiet", power="stop"), memory="1G")
+@pytest.mark.parametrize("msi", [True, False], ids=["by_messages", "by_pin"])
+def test_linux_gives_memory_and_gets_it_back(machine, scratch, msi):
+    vm = linux_manifest(args="console=ttyS0 quiet", power="stop")
+    vm["machine-config"]["msi"] = msi
+    node = start(machine, scratch, vm, memory="1G")
     guest_shell(node)
+    interrupts = guest_says(node, "grep virtio0 /proc/interrupts")
+    assert ("PCI-MSI" in interrupts) == msi and ("IO-APIC" in interrupts) != msi, interrupts
     guest_says(node, "dd if=/dev/urandom of=/tmp/kept bs=1M count=32 2>/dev/null; md5sum /tmp/kept > /tmp/sum")
 
     def balloon():

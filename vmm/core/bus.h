@@ -18,6 +18,7 @@ struct vdev {
     struct vdev *next;
     struct vmm_lock lock; /* protects: the device's state */
     void *state;
+    struct vpci_function *pci_function; /* NULL: it has none */
 };
 
 struct vmm_bus_range {

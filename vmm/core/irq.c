@@ -12,6 +12,13 @@
 #define DESTINATION_ALL   0xff
 #define DESTINATION_ALL32 UINT32_MAX
 
+/* Of a device's message: bits of the address, bits of the data. */
+#define MSI_ADDRESS  0xfee /* from bit 20 on */
+#define MSI_LOGICAL  (1u << 2)
+#define MSI_REDIRECT (1u << 3)
+#define MSI_ASSERT   (1u << 14)
+#define MSI_LEVEL    (1u << 15)
+
 int vmm_irq_create(struct vm *vm)
 {
     vm->irq = vmm_vm_alloc(vm, sizeof(*vm->irq));
@@ -229,6 +236,28 @@ void vmm_irq_deliver(struct vm *vm, const struct vmm_irq_message *m)
             }
         }
     }
+}
+
+/* SDM vol. 3 section 10.11. The redirection hint asks for one of the destination's processors;
+ * extended destination IDs are not offered (CPUID 40000001h). */
+void vmm_irq_msi(struct vm *vm, uint64_t address, uint32_t data)
+{
+    struct vmm_irq_message m = {
+        .destination = (uint32_t)(address >> 12 & 0xff),
+        .vector = (uint8_t)data,
+        .delivery_mode = data >> 8 & 7,
+        .logical = (address & MSI_LOGICAL) != 0,
+        .level = (data & MSI_LEVEL) != 0,
+    };
+
+    if (address >> 20 != MSI_ADDRESS || m.delivery_mode == VLAPIC_STARTUP ||
+        (m.level && (data & MSI_ASSERT) == 0)) {
+        return;
+    }
+    if (m.delivery_mode == VLAPIC_FIXED && (address & MSI_REDIRECT) != 0) {
+        m.delivery_mode = VLAPIC_LOWEST;
+    }
+    vmm_irq_deliver(vm, &m);
 }
 
 /* --- what a vCPU takes ------------------------------------------------------------------------ */

@@ -57,6 +57,9 @@ struct vmm_irq_message {
     bool logical, level;
 };
 void vmm_irq_deliver(struct vm *vm, const struct vmm_irq_message *m);
+/* The same from what a device writes where: MSI's address and data. One that is no interrupt
+ * message goes nowhere. Context: any thread. */
+void vmm_irq_msi(struct vm *vm, uint64_t address, uint32_t data);
 
 /* Can an edge on this line reach a CPU, or is it masked everywhere? Any context, no lock. */
 bool vmm_irq_visible(struct vm *vm, unsigned gsi);

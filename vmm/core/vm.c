@@ -323,6 +323,22 @@ int vmm_vm_start(struct vm *vm, struct vmm_error *err)
     return vmm_control_leave(vm, 0);
 }
 
+int vmm_vm_add_device(struct vm *vm, const struct vdev_class *cls, struct vdev **out)
+{
+    struct vdev *dev;
+    int error;
+
+    vmm_control_enter(vm);
+    error = alive(vm) ? -VMM_EBUSY : vdev_create(vm, cls, &dev);
+    if (error == 0) {
+        vm->ops->lock(vm->host, &dev->lock);
+        cls->reset(dev);
+        vm->ops->unlock(vm->host, &dev->lock);
+        *out = dev;
+    }
+    return vmm_control_leave(vm, error);
+}
+
 /* From here to resume_locked() a control call has its turn. */
 bool vmm_vm_hold(struct vm *vm)
 {

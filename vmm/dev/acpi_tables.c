@@ -174,7 +174,7 @@ static unsigned put_dsdt(struct acpi_writer *w)
     return start;
 }
 
-static void put_fadt(struct acpi_writer *w, unsigned facs, unsigned dsdt)
+static void put_fadt(struct acpi_writer *w, unsigned facs, unsigned dsdt, bool no_msi)
 {
     unsigned start = begin_table(w, "FACP", FADT_REVISION);
 
@@ -206,7 +206,7 @@ static void put_fadt(struct acpi_writer *w, unsigned facs, unsigned dsdt)
     put(w, 0, 2 + 2 + 1 + 1); /* flush size and stride, duty cycle */
     put(w, 0, 1 + 1);         /* day and month alarm */
     put(w, CMOS_CENTURY, 1);
-    put(w, BOOT_LEGACY | BOOT_NO_VGA | BOOT_NO_MSI | BOOT_NO_ASPM, 2);
+    put(w, BOOT_LEGACY | BOOT_NO_VGA | (no_msi ? BOOT_NO_MSI : 0) | BOOT_NO_ASPM, 2);
     put(w, 0, 1);
     put(w,
         FLAG_WBINVD | FLAG_C1 | FLAG_NO_PWR_BUTTON | FLAG_NO_SLP_BUTTON | FLAG_NO_RTC_WAKE |
@@ -360,17 +360,17 @@ static void put_rsdp(struct acpi_writer *w, unsigned at, unsigned rsdt, unsigned
     w->used = end;
 }
 
-static void put_tables(struct acpi_writer *w, unsigned vcpu_count)
+static void put_tables(struct acpi_writer *w, const struct vm *vm)
 {
     unsigned facs, dsdt, rsdt, xsdt;
 
     w->used = 48; /* the RSDP, first, is written last */
     facs = put_facs(w);
     dsdt = put_dsdt(w);
-    put_fadt(w, facs, dsdt);
-    put_madt(w, vcpu_count);
+    put_fadt(w, facs, dsdt, vm->config.no_msi);
+    put_madt(w, vm->vcpu_count);
     put_hpet(w);
-    put_processors(w, vcpu_count);
+    put_processors(w, vm->vcpu_count);
     put_waet(w);
     rsdt = put_root(w, "RSDT", 4);
     xsdt = put_root(w, "XSDT", 8);
@@ -385,7 +385,7 @@ int vmm_acpi_build(struct vm *vm, gpa_t *rsdp, struct vmm_error *err)
     if (w.bytes == NULL) {
         return vmm_fail(vm->vmm, err, VMM_ENOMEM, "%s: no memory for ACPI tables", vm->config.name);
     }
-    put_tables(&w, vm->vcpu_count);
+    put_tables(&w, vm);
     vmm_assert(vm->vmm, !w.overflow);
     *rsdp = VMM_GPA(PLATFORM_ACPI_BASE);
     error = vmm_memory_write(vm, *rsdp, w.bytes, w.used);

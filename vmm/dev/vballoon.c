@@ -183,7 +183,7 @@ static int vballoon_transfer(struct vdev *dev, struct vdev_stream *s)
 const struct vdev_class vballoon_class = {
     .name = "vballoon",
     .state_size = sizeof(struct vballoon),
-    .version = 1,
+    .version = 2,
     .create = vballoon_create,
     .reset = vballoon_reset,
     .destroy = vballoon_destroy,

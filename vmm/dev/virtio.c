@@ -57,16 +57,19 @@ static struct vm *vm_of(const struct virtio *d)
     return d->pci.dev->vm;
 }
 
-static void raise(struct virtio *d, uint8_t isr)
+/* With messages on, the interrupt status tells of the configuration only, and the pin is off:
+ * section 4.1.4.5.1. */
+static void raise(struct virtio *d, uint8_t isr, uint16_t vector)
 {
-    d->isr |= isr;
-    vpci_interrupt(&d->pci, true);
+    d->isr |= vpci_messages_on(&d->pci) ? isr & ISR_CONFIG : isr;
+    vpci_interrupt(&d->pci, d->isr != 0);
+    vpci_message(&d->pci, vector); /* NO_VECTOR: there is none */
 }
 
 static void broken(struct virtio *d)
 {
     d->status |= STATUS_NEEDS_RESET;
-    raise(d, ISR_CONFIG);
+    raise(d, ISR_CONFIG, d->vector);
 }
 
 bool virtio_is_live(const struct virtio *d)
@@ -78,7 +81,7 @@ void virtio_config_changed(struct virtio *d)
 {
     d->config_generation++;
     if (virtio_is_live(d)) {
-        raise(d, ISR_CONFIG);
+        raise(d, ISR_CONFIG, d->vector);
     }
 }
 
@@ -159,7 +162,7 @@ void virtio_done(struct virtio *d, unsigned queue)
     uint16_t flags = 0;
 
     if (read16(d, d->queue[queue].driver, &flags) && (flags & NO_INTERRUPT) == 0) {
-        raise(d, ISR_QUEUE);
+        raise(d, ISR_QUEUE, d->queue[queue].vector);
     }
 }
 
@@ -172,9 +175,11 @@ static void reset_driver_state(struct virtio *d)
     d->feature_select = d->driver_select = 0;
     d->queue_select = 0;
     d->status = d->isr = 0;
+    d->vector = NO_VECTOR;
     __builtin_memset(d->queue, 0, sizeof(d->queue));
     for (unsigned i = 0; i < d->type->queue_count; i++) {
         d->queue[i].size = VIRTIO_QUEUE_SIZE;
+        d->queue[i].vector = NO_VECTOR;
     }
     vpci_interrupt(&d->pci, false);
     if (d->type->reset != NULL) {
@@ -268,7 +273,7 @@ static uint32_t queue_read(const struct virtio *d, unsigned at)
     case 0x18:
         return q->size;
     case 0x1a:
-        return NO_VECTOR;
+        return q->vector;
     case 0x1c:
         return q->ready;
     case 0x1e:
@@ -304,7 +309,7 @@ static uint32_t common_read(struct virtio *d, unsigned at)
     case 0x0c:
         return half(d->driver_features, d->driver_select);
     case 0x10:
-        return NO_VECTOR;
+        return d->vector;
     case 0x12:
         return d->type->queue_count;
     case 0x14:
@@ -316,6 +321,12 @@ static uint32_t common_read(struct virtio *d, unsigned at)
     default:
         return queue_exists(d) ? queue_read(d, at) : 0;
     }
+}
+
+/* A vector that there is not reads back as none: section 4.1.5.1.2. */
+static uint16_t possible_vector(const struct virtio *d, uint32_t value)
+{
+    return value < d->pci.msix_vectors ? (uint16_t)value : NO_VECTOR;
 }
 
 static void common_write(struct virtio *d, unsigned at, uint32_t value)
@@ -330,11 +341,19 @@ static void common_write(struct virtio *d, unsigned at, uint32_t value)
     case 0x0c:
         write_features(d, value);
         break;
+    case 0x10:
+        d->vector = possible_vector(d, value & 0xffff);
+        break;
     case 0x14:
         write_status(d, (uint8_t)value);
         break;
     case 0x16:
         d->queue_select = (uint16_t)value;
+        break;
+    case 0x1a:
+        if (queue_exists(d)) {
+            d->queue[d->queue_select].vector = possible_vector(d, value & 0xffff);
+        }
         break;
     default:
         if (queue_exists(d) && d->queue[d->queue_select].ready == 0) {
@@ -412,21 +431,11 @@ static void area_access(struct vdev *dev, struct vdev_access *a)
 /* --- configuration space ------------------------------------------------------------------------
  */
 
-static unsigned capability_at(unsigned type)
-{
-    unsigned at = VPCI_CAPABILITIES;
-
-    for (unsigned i = 0; capability_table[i].type != type; i++) {
-        at += capability_table[i].size;
-    }
-    return at;
-}
-
 /* The window: an access to its data is one to the range, at the offset and of the length that the
  * driver has written beside it (section 4.1.4.9). */
 static void window_access(struct vpci_function *f, unsigned at, unsigned size, bool write)
 {
-    unsigned window = capability_at(CAP_WINDOW);
+    unsigned window = VMM_CONTAINER_OF(f, struct virtio, pci)->window_at;
     uint32_t offset = vpci_get(f->config, window + WINDOW_OFFSET, 4);
     uint32_t length = vpci_get(f->config, window + WINDOW_LENGTH, 4);
     struct vdev_access a = {.offset = offset, .size = (uint8_t)length, .write = write};
@@ -446,24 +455,20 @@ static void window_access(struct vpci_function *f, unsigned at, unsigned size, b
     }
 }
 
-static void fill_capabilities(struct vpci_function *f)
+static void fill_capabilities(struct virtio *d)
 {
-    unsigned at = VPCI_CAPABILITIES;
+    struct vpci_function *f = &d->pci;
+    unsigned at = 0;
 
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(capability_table); i++) {
-        bool last = i + 1 == VMM_ARRAY_COUNT(capability_table);
-        uint8_t *cap = &f->config[at];
-
-        cap[0] = CAP_VENDOR;
-        cap[1] = (uint8_t)(last ? 0 : at + capability_table[i].size);
-        cap[2] = capability_table[i].size;
-        cap[3] = capability_table[i].type;
-        vpci_put(cap, 8, capability_table[i].offset, 4);
-        vpci_put(cap, 12, capability_table[i].length, 4);
+        at = vpci_add_capability(f, CAP_VENDOR, capability_table[i].size);
+        f->config[at + 2] = capability_table[i].size;
+        f->config[at + 3] = capability_table[i].type;
+        vpci_put(f->config, at + 8, capability_table[i].offset, 4);
+        vpci_put(f->config, at + 12, capability_table[i].length, 4);
         /* Behind a notification capability: the distance of two queues, 0: they share a place. */
-        at += capability_table[i].size;
     }
-    at = capability_at(CAP_WINDOW);
+    d->window_at = (uint8_t)at; /* the last one */
     f->writable[at + WINDOW_BAR] = 0xff;
     __builtin_memset(&f->writable[at + WINDOW_OFFSET], 0xff, WINDOW_DATA + 4 - WINDOW_OFFSET);
 }
@@ -481,8 +486,10 @@ int virtio_create(struct virtio *d, struct vdev *dev, const struct virtio_type *
     d->pci.class = t->class;
     d->pci.bar[0].size = AREA_SIZE;
     d->pci.bar[0].fn = area_access;
+    d->pci.msix_vectors = (uint8_t)(t->queue_count + 1); /* one for the configuration */
+    d->pci.msix_bar = 1;
     d->pci.config_access = window_access;
-    fill_capabilities(&d->pci);
+    fill_capabilities(d);
     return vpci_add(&d->pci);
 }
 
@@ -510,6 +517,7 @@ int virtio_transfer(struct virtio *d, struct vdev_stream *s)
         {&d->queue_select, sizeof(d->queue_select)},
         {&d->status, sizeof(d->status)},
         {&d->isr, sizeof(d->isr)},
+        {&d->vector, sizeof(d->vector)},
         {&d->config_generation, sizeof(d->config_generation)},
         {d->queue, sizeof(d->queue)},
     };
@@ -525,6 +533,8 @@ int virtio_transfer(struct virtio *d, struct vdev_stream *s)
             (size == 0) != (i >= d->type->queue_count)) {
             error = -VMM_EINVAL;
         }
+        d->queue[i].vector = possible_vector(d, d->queue[i].vector);
     }
+    d->vector = possible_vector(d, d->vector);
     return error;
 }

@@ -2,7 +2,7 @@
  * Spec: Virtual I/O Device (VIRTIO) 1.2, sections 2 and 4.1. */
 #pragma once
 
-#include "dev/vpci.h"
+#include <vmm/vpci.h>
 
 #define VIRTIO_QUEUES_MAX 3
 #define VIRTIO_QUEUE_SIZE 128 /* entries, at most */
@@ -25,6 +25,7 @@ struct virtio_type {
 struct virtio_queue {
     uint64_t desc, driver, device; /* guest-physical */
     uint16_t size, ready;
+    uint16_t vector;
     uint16_t taken, used; /* indices, free running */
 };
 
@@ -35,6 +36,8 @@ struct virtio {
     uint64_t driver_features;
     uint32_t feature_select, driver_select;
     uint16_t queue_select;
+    uint16_t vector;   /* of configuration changes */
+    uint8_t window_at; /* the capability, in configuration space */
     uint8_t status, isr, config_generation;
     struct virtio_queue queue[VIRTIO_QUEUES_MAX];
 };

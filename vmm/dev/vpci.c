@@ -4,7 +4,7 @@
 #include "core/bus.h"
 #include "core/vm.h"
 #include "dev/platform.h"
-#include "dev/vpci.h"
+#include "dev/vpci_message.h"
 
 #define PORT           0xcf8
 #define PORTS          8
@@ -137,7 +137,7 @@ static unsigned pirq_of(const struct vpci_function *f)
 static bool pin_is_high(const struct vpci_function *f)
 {
     return f != NULL && __atomic_load_n(&f->asserted, __ATOMIC_SEQ_CST) != 0 &&
-           (vpci_get(f->config, CONFIG_COMMAND, 2) & COMMAND_NO_INTX) == 0;
+           (vpci_get(f->config, CONFIG_COMMAND, 2) & COMMAND_NO_INTX) == 0 && !vpci_messages_on(f);
 }
 
 /* Each PIRQ drives its IOAPIC input and, where the ISA bridge routes it, a line of the PICs. */
@@ -206,20 +206,24 @@ static void map_bars(struct vpci_function *f)
 
 static void function_write(struct vpci_function *f, unsigned at, const struct vdev_access *a)
 {
-    for (unsigned i = 0; i < a->size; i++) {
-        uint8_t bits = f->writable[at + i];
+    bool messages = vpci_messages_on(f);
 
-        f->config[at + i] =
-            (uint8_t)((f->config[at + i] & ~bits) | ((uint8_t)(a->value >> (8 * i)) & bits));
-    }
-    if (at >= VPCI_CAPABILITIES) {
-        if (f->config_access != NULL) {
-            f->config_access(f, at, a->size, true);
-        }
-    } else {
+    vpci_messages_write_config(f, at, a);
+    if (at < VPCI_CAPABILITIES) {
         map_bars(f);
+    } else if (f->config_access != NULL) {
+        f->config_access(f, at, a->size, true);
+    }
+    if (at < VPCI_CAPABILITIES || vpci_messages_on(f) != messages) {
         drive_lines(f->dev->vm->pci);
     }
+}
+
+static uint8_t status_of(const struct vpci_function *f)
+{
+    bool interrupts = __atomic_load_n(&f->asserted, __ATOMIC_SEQ_CST) != 0 && !vpci_messages_on(f);
+
+    return (f->capability_last != 0 ? STATUS_LIST : 0) | (interrupts ? STATUS_INTX : 0);
 }
 
 static void function_access(struct vpci_function *f, unsigned at, struct vdev_access *a)
@@ -231,21 +235,33 @@ static void function_access(struct vpci_function *f, unsigned at, struct vdev_ac
     if (at >= VPCI_CAPABILITIES && f->config_access != NULL) {
         f->config_access(f, at, a->size, false);
     }
-    f->config[CONFIG_STATUS] =
-        (uint8_t)(STATUS_LIST |
-                  (__atomic_load_n(&f->asserted, __ATOMIC_SEQ_CST) != 0 ? STATUS_INTX : 0));
+    f->config[CONFIG_STATUS] = status_of(f);
+    vpci_messages_fill_config(f);
     a->value = vpci_get(f->config, at, a->size);
 }
 
-void vpci_function_reset(struct vpci_function *f)
+static void function_reset(struct vpci_function *f)
 {
     vpci_interrupt(f, false);
-    vpci_put(f->config, CONFIG_COMMAND, 0, 2);
-    for (unsigned i = 0; i < VPCI_BARS; i++) {
-        vpci_put(f->config, CONFIG_BAR + 4 * i, 0, 4);
+    for (unsigned i = 0; i < VPCI_CONFIG_SIZE; i++) {
+        f->config[i] &= (uint8_t)~f->writable[i];
     }
-    f->config[CONFIG_IRQ_LINE] = 0;
+    vpci_messages_reset(f);
     map_bars(f);
+}
+
+unsigned vpci_add_capability(struct vpci_function *f, uint8_t id, unsigned size)
+{
+    unsigned at = f->capability_last != 0 ? f->capability_end : VPCI_CAPABILITIES;
+
+    if (size > VPCI_CONFIG_SIZE - at) {
+        return 0;
+    }
+    f->config[f->capability_last != 0 ? f->capability_last + 1u : CONFIG_POINTER] = (uint8_t)at;
+    f->config[at] = id;
+    f->capability_last = (uint16_t)at;
+    f->capability_end = (uint16_t)(at + size);
+    return at;
 }
 
 static void fill_config(struct vpci_function *f)
@@ -253,8 +269,6 @@ static void fill_config(struct vpci_function *f)
     vpci_put(f->config, CONFIG_VENDOR, f->vendor | (uint32_t)f->device << 16, 4);
     vpci_put(f->config, CONFIG_CLASS, f->class, 4);
     vpci_put(f->config, CONFIG_SUBSYSTEM, f->subsystem_vendor | (uint32_t)f->subsystem << 16, 4);
-    f->config[CONFIG_STATUS] = STATUS_LIST;
-    f->config[CONFIG_POINTER] = VPCI_CAPABILITIES;
     f->config[CONFIG_IRQ_PIN] = 1;
     f->writable[CONFIG_IRQ_LINE] = 0xff;
     vpci_put(f->writable, CONFIG_COMMAND,
@@ -269,16 +283,18 @@ static void fill_config(struct vpci_function *f)
 int vpci_add(struct vpci_function *f)
 {
     struct vpci *p = vdev_state(f->dev->vm->pci);
+    int error = vpci_messages_create(f);
 
-    for (unsigned i = 0; i < FUNCTIONS_MAX; i++) {
+    for (unsigned i = 0; error == 0 && i < FUNCTIONS_MAX; i++) {
         if (p->function[i] == NULL) {
             f->devfn = (uint16_t)((FIRST_SLOT + i) << 3);
             fill_config(f);
-            p->function[i] = f;
+            f->dev->pci_function = p->function[i] = f;
+            function_reset(f);
             return 0;
         }
     }
-    return -VMM_ENOSPC;
+    return error != 0 ? error : -VMM_ENOSPC;
 }
 
 void vpci_remove(struct vpci_function *f)
@@ -291,6 +307,24 @@ void vpci_remove(struct vpci_function *f)
             p->function[i] = NULL;
         }
     }
+}
+
+bool vmm_vm_pci_function(const struct vm *vm, unsigned i, struct vm_pci_function *out)
+{
+    const struct vpci *p = vdev_state(vm->pci);
+    struct vpci_function *f = i < FUNCTIONS_MAX ? p->function[i] : NULL;
+
+    if (f == NULL) {
+        return false;
+    }
+    *out = (struct vm_pci_function){
+        .name = f->dev->class->name,
+        .slot = f->devfn >> 3,
+        .vendor = f->vendor,
+        .device = f->device,
+    };
+    vpci_messages_report(f, out);
+    return true;
 }
 
 /* --- accesses ----------------------------------------------------------------------------------
@@ -377,7 +411,7 @@ static void vpci_reset(struct vdev *dev)
     p->driven = 0; /* the fabric has forgotten all lines */
     for (unsigned i = 0; i < FUNCTIONS_MAX; i++) {
         if (p->function[i] != NULL) {
-            vpci_function_reset(p->function[i]);
+            function_reset(p->function[i]);
         }
     }
 }
@@ -405,7 +439,10 @@ static int transfer_function(struct vpci_function *f, struct vdev_stream *s)
 
         f->config[i] = (uint8_t)((f->config[i] & ~bits) | (config[i] & bits));
     }
-    return error == 0 ? s->transfer(s, &f->asserted, sizeof(f->asserted)) : error;
+    if (error == 0) {
+        error = s->transfer(s, &f->asserted, sizeof(f->asserted));
+    }
+    return error == 0 ? vpci_messages_transfer(f, s) : error;
 }
 
 static int vpci_transfer(struct vdev *dev, struct vdev_stream *s)
@@ -435,6 +472,7 @@ static int vpci_load(struct vdev *dev, struct vdev_stream *s)
 
     for (unsigned i = 0; error == 0 && i < FUNCTIONS_MAX; i++) {
         if (p->function[i] != NULL) {
+            vpci_messages_loaded(p->function[i]);
             map_bars(p->function[i]);
         }
     }
@@ -444,7 +482,7 @@ static int vpci_load(struct vdev *dev, struct vdev_stream *s)
 const struct vdev_class vpci_class = {
     .name = "vpci",
     .state_size = sizeof(struct vpci),
-    .version = 2,
+    .version = 3,
     .create = vpci_create,
     .reset = vpci_reset,
     .destroy = vpci_destroy,

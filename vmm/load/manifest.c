@@ -259,13 +259,13 @@ static int take_numa_node(struct manifest_reader *r, const cJSON *item,
     return error;
 }
 
-static int take_lazy_memory(struct manifest_reader *r, const cJSON *item,
-                            const struct manifest_path *path)
+static int take_bool(struct manifest_reader *r, const cJSON *item, const struct manifest_path *path,
+                     bool *out)
 {
     if (!cJSON_IsBool(item)) {
         return manifest_wrong_type(r, item, path, "true or false");
     }
-    r->config->lazy_memory = cJSON_IsTrue(item);
+    *out = cJSON_IsTrue(item);
     return 0;
 }
 
@@ -283,6 +283,21 @@ static int take_huge_pages(struct manifest_reader *r, const cJSON *item,
         return manifest_fail(r, item, path, "must be \"2M\" or \"None\"");
     }
     return 0;
+}
+
+static int take_lazy_memory(struct manifest_reader *r, const cJSON *item,
+                            const struct manifest_path *path)
+{
+    return take_bool(r, item, path, &r->config->lazy_memory);
+}
+
+static int take_msi(struct manifest_reader *r, const cJSON *item, const struct manifest_path *path)
+{
+    bool msi = true;
+    int error = take_bool(r, item, path, &msi);
+
+    r->config->no_msi = !msi;
+    return error;
 }
 
 static int take_power(struct manifest_reader *r, const cJSON *item,
@@ -339,6 +354,7 @@ static const struct manifest_key machine_config_table[] = {
     {"vcpu_count", true, take_vcpu_count},
     {"mem_size_mib", true, take_mem_size},
     {"huge_pages", false, take_huge_pages},
+    {"msi", false, take_msi},
 };
 
 static int take_boot_source(struct manifest_reader *r, const cJSON *item,

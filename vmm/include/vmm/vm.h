@@ -69,6 +69,7 @@ struct vm_config {
     uint64_t load_address;    /* of a flat image */
     uint64_t hidden_features; /* bit n: the n-th of vmm_feature_name() is not offered */
     bool ignore_unknown_msrs; /* they read as 0 and take any value; else #GP, as in hardware */
+    bool no_msi;              /* PCI functions interrupt by their pins alone */
     char kernel_path[128];
     char firmware_path[128]; /* in place of a kernel */
     char initrd_path[128];
@@ -119,6 +120,15 @@ int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK; /* RUNNING or PAUSED -> STOPPED, 
 int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY while it is running or paused */
 int vmm_vm_kill(struct vm *vm) VMM_MUST_CHECK;    /* stop, if need be, and destroy */
 
+struct vdev; /* vmm/vdev.h */
+struct vdev_class;
+
+/* A device of the host's own, for a VM that does not run. It stays, and goes with the VM; its class
+ * must outlive that. Checkpoints have it: a VM that takes one has the same devices, in this order.
+ * Errors: -VMM_EBUSY running or paused, -VMM_ENOMEM, its create's. */
+int vmm_vm_add_device(struct vm *vm, const struct vdev_class *cls,
+                      struct vdev **out) VMM_MUST_CHECK;
+
 struct vdev_stream; /* vmm/vdev.h: its transfer() writes here, or reads; it may sleep */
 
 /* Write all of a RUNNING or PAUSED VM to a stream: memory (pages of zeros aside), vCPUs, devices,
@@ -152,6 +162,20 @@ uint64_t vmm_vm_memory_held(const struct vm *vm); /* bytes beyond guest RAM */
 enum vm_para { VM_PARA_CLOCK = 1, VM_PARA_STEAL_TIME = 2, VM_PARA_EOI = 4 };
 unsigned vmm_vm_para(const struct vm *vm);
 uint64_t vmm_vm_create_cycles(const struct vm *vm); /* the host's, that vmm_vm_create() took */
+
+enum vpci_signal { VPCI_PIN, VPCI_MSI, VPCI_MSIX }; /* how the guest has a function interrupt */
+
+struct vm_pci_function {
+    const char *name; /* of the device's class */
+    unsigned slot;    /* on bus 0 */
+    uint16_t vendor, device;
+    enum vpci_signal signal;
+    unsigned vectors;         /* of that kind */
+    uint32_t masked, pending; /* a bit for each */
+    uint64_t sent;            /* messages since power-on */
+};
+/* The i-th function on the PCI bus that is a device of its own; false past the last. */
+bool vmm_vm_pci_function(const struct vm *vm, unsigned i, struct vm_pci_function *out);
 
 /* --- memory of a VM that runs -------------------------------------------------------------------
  */
