@@ -27,8 +27,8 @@ static void print_function(const struct vm_pci_function *f)
     shell_printf("  pci %02x.0 %s %04x:%04x, interrupts by %s", f->slot, f->name, f->vendor,
                  f->device, name_table[f->signal]);
     if (f->signal != VPCI_PIN) {
-        shell_printf(": %u vectors, masked %#x, pending %#x, %llu messages", f->vectors,
-                     f->masked, f->pending, (unsigned long long)f->sent);
+        shell_printf(": %u vectors, masked %#x, pending %#x, %llu messages", f->vectors, f->masked,
+                     f->pending, (unsigned long long)f->sent);
     }
     shell_printf("\n");
 }

@@ -116,9 +116,9 @@ static void the_fadt_names_the_hardware(void **state)
     assert_int_equal(get(&t, fadt + 56, 4), PLATFORM_PM_EVENT);
     assert_int_equal(get(&t, fadt + 64, 4), PLATFORM_PM_CONTROL);
     assert_int_equal(get(&t, fadt + 76, 4), PLATFORM_PM_TIMER);
-    assert_int_equal(get(&t, fadt + 88, 4), 0x04000204); /* lengths of the blocks */
-    assert_int_equal(get(&t, fadt + 108, 1), 0x32);      /* century */
-    assert_int_equal(get(&t, fadt + 109, 2) & 0x0f, 0x05); /* there are messages */
+    assert_int_equal(get(&t, fadt + 88, 4), 0x04000204);        /* lengths of the blocks */
+    assert_int_equal(get(&t, fadt + 108, 1), 0x32);             /* century */
+    assert_int_equal(get(&t, fadt + 109, 2) & 0x0f, 0x05);      /* there are messages */
     assert_int_equal(get(&t, fadt + 112, 4) & 0x100500, 0x500); /* 32-bit timer, reset, full */
     assert_int_equal(get(&t, fadt + 116, 4), 0x01000801);
     assert_int_equal(get(&t, fadt + 120, 8), PLATFORM_RESET_PORT);

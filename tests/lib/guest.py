@@ -6,7 +6,7 @@ from lib.jobs import Job
 from lib.machine import TOP
 
 TIMEOUT = 120
-GUESTS = ["exits", "timers", "interrupts", "smp", "para", "pages"]
+GUESTS = ["exits", "timers", "interrupts", "smp", "para", "pages", "messages"]
 
 # Machines of the whole tier, one or more for each back end: QEMU's -cpu of the node, or Bochs.
 MACHINES = ["max", "bochs-svm", "bochs-vmx"]
@@ -18,6 +18,7 @@ MORE_RUNS = [
     ("interrupts", "bare", "max", ""),
     ("smp", "bare", "max", ""),
     ("pages", "bare", "max", ""),
+    ("messages", "bare", "max", ""),
     ("modes", "bare", "max", ""),
     ("modes", "vm", "max", ""),
     ("modes", "vm", "bochs-svm", ""),
