@@ -4,6 +4,7 @@
 #include "core/bus.h"
 #include "fuzz.h"
 #include "pc.h"
+#include "pci_board.h"
 
 #define STEPS_MAX  2000
 #define MSR_X2APIC 0x800
@@ -101,11 +102,15 @@ static void config_write(struct fixture *f, uint32_t slot, uint32_t reg, unsigne
     fixture_out(f, (uint16_t)(PCI_DATA + (reg & 3)), size, value);
 }
 
-/* What firmware does: every function answers in its own window and may reach memory. */
+/* What firmware does: every function's ranges are in a window of its own, and it may reach memory.
+ */
 static void enable_functions(struct fixture *f)
 {
     for (uint32_t slot = 1; slot < PCI_SLOTS; slot++) {
-        config_write(f, slot, 0x10, 4, (uint32_t)(PCI_WINDOW + ((uint64_t)slot << 20)));
+        for (uint32_t bar = 0; bar < VPCI_BARS; bar++) {
+            config_write(f, slot, 0x10 + 4 * bar, 4,
+                         (uint32_t)(PCI_WINDOW + ((uint64_t)slot << 20) + (bar << 16)));
+        }
         config_write(f, slot, 0x04, 2, 7);
     }
 }
@@ -167,7 +172,9 @@ static void access_config(struct machine *m, uint8_t op)
     uint32_t slot = fuzz_byte(&m->bytes) % PCI_SLOTS, reg = fuzz_byte(&m->bytes);
 
     if ((op & 0x80) != 0) {
-        config_write(m->f, slot, reg, 1, fuzz_byte(&m->bytes));
+        unsigned size = 1u << (op >> 4) % 3;
+
+        config_write(m->f, slot, reg & ~(size - 1), size, (uint32_t)fuzz_number(&m->bytes, size));
     } else {
         fixture_out(m->f, PCI_INDEX, 4, 0x80000000 | slot << 11 | (reg & 0xfc));
         fixture_in(m->f, PCI_DATA, 4);
@@ -194,6 +201,20 @@ static int read_input(struct vdev_stream *s, void *bytes, size_t count)
         out[i] = fuzz_byte(input->bytes);
     }
     return 0;
+}
+
+/* What interrupts the guest: by the host's wish, or by a vector that there is or is not. */
+static void raise(struct machine *m)
+{
+    uint8_t what = fuzz_byte(&m->bytes);
+
+    if (what >= 0xf0) {
+        vpci_interrupt(m->device->pci_function, what & 1);
+    } else if (what >= 0xe0) {
+        assert_int_equal(vmm_vm_balloon(m->f->vm, VMM_MIB(what & 3)), 0);
+    } else {
+        vpci_message(m->device->pci_function, what & 63);
+    }
 }
 
 static void load_state(struct machine *m)
@@ -241,7 +262,9 @@ static void step(struct machine *m)
         pc_serve(m->f, m->f->vcpu);
         break;
     case 14:
-        if ((op & 0x80) != 0) {
+        if (m->device->pci_function != NULL) {
+            raise(m);
+        } else if ((op & 0x80) != 0) {
             posix_host_break(m->f->host, "test");
         } else {
             char c = (char)fuzz_byte(&m->bytes);
@@ -263,6 +286,7 @@ static void fuzz_device(const char *name, const uint8_t *data, size_t size)
 {
     struct machine m = {.f = pc_create(2), .bytes = {data, data + size}};
 
+    pci_board_add(m.f);
     m.device = m.f->vm->devices;
     while (m.device != NULL && strcmp(m.device->class->name, name) != 0) {
         m.device = m.device->next;

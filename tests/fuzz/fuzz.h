@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The devices of vmm/dev/table.c, each by itself, and the LAPIC. */
+/* The devices of vmm/dev/table.c, each by itself, the LAPIC, and a PCI function of a host's own. */
 #define FUZZ_DEVICES(X)                                                                            \
     X(vpic)                                                                                        \
     X(vioapic)                                                                                     \
@@ -22,7 +22,8 @@
     X(vdebug)                                                                                      \
     X(vexit)                                                                                       \
     X(vfwcfg)                                                                                      \
-    X(vballoon)
+    X(vballoon)                                                                                    \
+    X(board)
 
 #define FUZZ_TARGETS(X)                                                                            \
     X(devices)    /* accesses to ports, device memory and MSRs, time, interrupts */                \

@@ -1,13 +1,10 @@
-/* MSI and MSI-X: capabilities, table, masks and pending bits, and where the messages go. The
- * function belongs to a device of the host's own, made from the library's public headers. */
+/* MSI and MSI-X: capabilities, table, masks and pending bits, and where the messages go. */
 #include <pthread.h>
 #include <stdlib.h>
-#include <vmm/vpci.h>
 #include "apic.h"
+#include "pci_board.h"
 
-#define VCPUS     4
-#define VECTORS   5 /* of MSI-X */
-#define MSI_COUNT 8
+#define VCPUS 4
 
 #define BALLOON  2 /* slots */
 #define SLOT     3
@@ -32,66 +29,8 @@
 #define LOGICAL   (1u << 2)
 #define HINT      (1u << 3)
 
-/* --- the host's device --------------------------------------------------------------------------
- */
-
-struct board {
-    struct vpci_function pci;
-};
-
-static int board_create(struct vdev *dev)
-{
-    struct board *b = vdev_state(dev);
-
-    b->pci.dev = dev;
-    b->pci.vendor = 0x1234;
-    b->pci.device = 0x11e8;
-    b->pci.class = 0x00ff0000;
-    b->pci.msix_vectors = VECTORS;
-    b->pci.msi_vectors = MSI_COUNT;
-    return vpci_add(&b->pci);
-}
-
-static void board_destroy(struct vdev *dev)
-{
-    vpci_remove(&((struct board *)vdev_state(dev))->pci);
-}
-
-static void board_reset(struct vdev *dev)
-{
-    (void)dev;
-}
-
-static int board_transfer(struct vdev *dev, struct vdev_stream *s)
-{
-    (void)dev;
-    (void)s;
-    return 0;
-}
-
-static const struct vdev_class board_class = {
-    .name = "board",
-    .state_size = sizeof(struct board),
-    .version = 1,
-    .create = board_create,
-    .reset = board_reset,
-    .destroy = board_destroy,
-    .save = board_transfer,
-    .load = board_transfer,
-};
-
 static struct fixture *f;
 static struct vpci_function *board;
-
-static struct vpci_function *add_board(struct fixture *to)
-{
-    struct vdev *dev;
-
-    to->vm->state = VM_CREATED;
-    assert_int_equal(vmm_vm_add_device(to->vm, &board_class, &dev), 0);
-    to->vm->state = VM_RUNNING;
-    return &((struct board *)vdev_state(dev))->pci;
-}
 
 /* --- accesses -----------------------------------------------------------------------------------
  */
@@ -157,10 +96,10 @@ static int setup(void **state)
 {
     (void)state;
     f = apic_create(VCPUS);
-    board = add_board(f);
+    board = pci_board_add(f);
     config_write(SLOT, BAR0, 4, TABLE);
     config_write(SLOT, COMMAND, 2, MEMORY | MASTER);
-    for (unsigned i = 0; i < VECTORS; i++) {
+    for (unsigned i = 0; i < BOARD_MSIX; i++) {
         set_entry(i, TO(0), VECTOR(i));
     }
     return 0;
@@ -182,7 +121,7 @@ static void the_capabilities(void **state)
     assert_int_equal(config_read(SLOT, 0x34, 1), MSI);
     assert_int_equal(config_read(SLOT, STATUS, 2), 0x10);
     assert_int_equal(config_read(SLOT, MSI, 4), 0x01860005 | MSIX << 8); /* 8 vectors, masks */
-    assert_int_equal(config_read(SLOT, MSIX, 4), (VECTORS - 1) << 16 | 0x11);
+    assert_int_equal(config_read(SLOT, MSIX, 4), (BOARD_MSIX - 1) << 16 | 0x11);
     assert_int_equal(config_read(SLOT, MSIX + 4, 4), 0);
     assert_int_equal(config_read(SLOT, MSIX + 8, 4), 0x800);
     for (unsigned at = 0; at < 24 + 12; at += 4) {
@@ -194,14 +133,14 @@ static void the_capabilities(void **state)
     assert_int_equal(config_read(SLOT, MSI + 12, 4), 0xffff);
     assert_int_equal(config_read(SLOT, MSI + 16, 4), 0xff);
     assert_int_equal(config_read(SLOT, MSI + 20, 4), 0);
-    assert_int_equal(config_read(SLOT, MSIX, 4), 0xc0000011 | (VECTORS - 1) << 16);
+    assert_int_equal(config_read(SLOT, MSIX, 4), 0xc0000011 | (BOARD_MSIX - 1) << 16);
     assert_int_equal(config_read(SLOT, MSIX + 4, 4), 0);
     assert_int_equal(config_read(SLOT, MSIX + 8, 4), 0x800);
     vmm_devices_reset(f->vm);
     assert_int_equal(config_read(SLOT, MSI, 4), 0x01860005 | MSIX << 8);
     assert_int_equal(config_read(SLOT, MSI + 4, 4), 0);
     assert_int_equal(config_read(SLOT, MSI + 16, 4), 0);
-    assert_int_equal(config_read(SLOT, MSIX, 4), (VECTORS - 1) << 16 | 0x11);
+    assert_int_equal(config_read(SLOT, MSIX, 4), (BOARD_MSIX - 1) << 16 | 0x11);
 }
 
 static void the_table(void **state)
@@ -210,7 +149,7 @@ static void the_table(void **state)
     vmm_devices_reset(f->vm);
     config_write(SLOT, BAR0, 4, TABLE);
     config_write(SLOT, COMMAND, 2, MEMORY);
-    for (unsigned i = 0; i < VECTORS; i++) {
+    for (unsigned i = 0; i < BOARD_MSIX; i++) {
         assert_int_equal(get(ENTRY(i), 8), 0);
         assert_int_equal(get(ENTRY(i) + 8, 8), UINT64_C(1) << 32); /* masked */
         set(ENTRY(i), 8, UINT64_MAX);
@@ -222,14 +161,14 @@ static void the_table(void **state)
         set(ENTRY(i) + 8, 4, 0x99aabbcc);
         set(ENTRY(i) + 12, 4, 0);
     }
-    for (unsigned i = 0; i < VECTORS; i++) {
+    for (unsigned i = 0; i < BOARD_MSIX; i++) {
         assert_int_equal(get(ENTRY(i), 4), (0x11223344 + i) & ~3u);
         assert_int_equal(get(ENTRY(i) + 4, 8), 0x99aabbcc55667788);
         assert_int_equal(get(ENTRY(i) + 12, 4), 0);
     }
-    assert_int_equal(get(ENTRY(VECTORS), 8), 0); /* behind it there is nothing */
-    set(ENTRY(VECTORS) - 4, 8, UINT64_MAX);
-    assert_int_equal(get(ENTRY(VECTORS) - 4, 8), 1);
+    assert_int_equal(get(ENTRY(BOARD_MSIX), 8), 0); /* behind it there is nothing */
+    set(ENTRY(BOARD_MSIX) - 4, 8, UINT64_MAX);
+    assert_int_equal(get(ENTRY(BOARD_MSIX) - 4, 8), 1);
 }
 
 static void odd_accesses_to_the_table(void **state)
@@ -454,7 +393,7 @@ static void off_means_off(void **state)
     msix(ENABLE);
     assert_true(vpci_messages_on(board));
     assert_int_equal(takers(-1), 0);
-    vpci_message(board, VECTORS); /* there is no such vector */
+    vpci_message(board, BOARD_MSIX); /* there is no such vector */
     vpci_message(board, UINT32_MAX);
     assert_int_equal(takers(-1), 0);
     msix(ENABLE | MASK_ALL);
@@ -498,11 +437,11 @@ static void msi_has_one_address_and_counts_in_the_data(void **state)
 {
     (void)state;
     msi(3);
-    for (unsigned i = 0; i < MSI_COUNT; i++) {
+    for (unsigned i = 0; i < BOARD_MSI; i++) {
         vpci_message(board, i);
         assert_int_equal(takers((int)(0x60 + i)), 2);
     }
-    vpci_message(board, MSI_COUNT);
+    vpci_message(board, BOARD_MSI);
     assert_int_equal(takers(-1), 0);
     msi(1); /* two granted: the others fold onto them */
     vpci_message(board, 5);
@@ -615,7 +554,7 @@ static void what_is_pending_survives_save_and_load(void **state)
     set_entry(2, TO(2), 0x82);
     vpci_message(board, 2);
     posix_host_advance_ns(second->host, posix_host_now_ns(first->host));
-    board = add_board(second);
+    board = pci_board_add(second);
     pc_copy_devices(first, second);
     f = second;
     assert_int_equal(takers(-1), 0);
@@ -660,7 +599,7 @@ static void a_reset_masks_every_vector(void **state)
     assert_int_equal(info.slot, SLOT);
     assert_int_equal(info.vendor << 16 | info.device, 0x123411e8);
     assert_int_equal(info.signal, VPCI_MSIX);
-    assert_int_equal(info.vectors, VECTORS);
+    assert_int_equal(info.vectors, BOARD_MSIX);
     assert_int_equal(info.masked, 0);
     assert_int_equal(info.sent, 1);
     config_write(SLOT, COMMAND, 2, 0);
@@ -683,7 +622,7 @@ static void a_vm_without_messages(void **state)
     f = fixture_create(PC_RAM, 1);
     f->vm->config.no_msi = true;
     assert_int_equal(vmm_platform_create(f->vm), 0);
-    add_board(f);
+    pci_board_add(f);
     assert_int_equal(config_read(SLOT, 0x34, 1), 0);
     assert_int_equal(config_read(SLOT, STATUS, 2), 0);
     assert_int_equal(config_read(BALLOON, BALLOON_MSIX, 4), 0);
@@ -699,7 +638,7 @@ static uint8_t msi_asked, msix_asked, bar_asked;
 
 static int picky_create(struct vdev *dev)
 {
-    struct board *b = vdev_state(dev);
+    struct pci_board *b = vdev_state(dev);
 
     b->pci.dev = dev;
     b->pci.bar[1].size = 0x1000;
@@ -714,7 +653,7 @@ static void functions_that_cannot_be(void **state)
     static const struct {
         uint8_t msi, msix, bar;
     } table[] = {{3, 0, 0}, {64, 0, 0}, {0, 33, 0}, {0, 1, 6}, {0, 1, 1}};
-    struct vdev_class picky = board_class;
+    struct vdev_class picky = pci_board_class;
     struct vdev *dev;
 
     (void)state;
@@ -729,13 +668,13 @@ static void functions_that_cannot_be(void **state)
         assert_int_equal(config_read(SLOT + 1, 0, 4), UINT32_MAX);
     }
     posix_host_fail_alloc(f->host, 0);
-    assert_int_equal(vmm_vm_add_device(f->vm, &board_class, &dev), -VMM_ENOMEM);
+    assert_int_equal(vmm_vm_add_device(f->vm, &pci_board_class, &dev), -VMM_ENOMEM);
     posix_host_fail_alloc(f->host, -1);
     for (unsigned i = 2; i < 8; i++) {
-        add_board(f);
+        pci_board_add(f);
     }
     f->vm->state = VM_CREATED;
-    assert_int_equal(vmm_vm_add_device(f->vm, &board_class, &dev), -VMM_ENOSPC);
+    assert_int_equal(vmm_vm_add_device(f->vm, &pci_board_class, &dev), -VMM_ENOSPC);
 }
 
 /* --- at the same time, and anything -------------------------------------------------------------
@@ -746,7 +685,7 @@ static void functions_that_cannot_be(void **state)
 static void *raise_many(void *arg)
 {
     for (unsigned i = 0; i < ROUNDS; i++) {
-        vpci_message(arg, i % VECTORS);
+        vpci_message(arg, i % BOARD_MSIX);
     }
     return NULL;
 }
@@ -759,7 +698,7 @@ static void nothing_raised_is_lost(void **state)
     msix(ENABLE);
     assert_int_equal(pthread_create(&thread, NULL, raise_many, board), 0);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        set(ENTRY(i % VECTORS) + 12, 4, i / VECTORS % 2);
+        set(ENTRY(i % BOARD_MSIX) + 12, 4, i / BOARD_MSIX % 2);
         msix(ENABLE | (i % 7 == 0 ? MASK_ALL : 0));
         while (pc_serve(f, f->vm->vcpu[0]) >= 0) {
         }
@@ -768,10 +707,10 @@ static void nothing_raised_is_lost(void **state)
     msix(ENABLE | MASK_ALL);
     raise_many(board);
     msix(ENABLE);
-    for (unsigned i = 0; i < VECTORS; i++) {
+    for (unsigned i = 0; i < BOARD_MSIX; i++) {
         set(ENTRY(i) + 12, 4, 0);
     }
-    for (unsigned i = VECTORS; i-- > 0;) {
+    for (unsigned i = BOARD_MSIX; i-- > 0;) {
         assert_int_equal(pc_serve(f, f->vm->vcpu[0]), VECTOR(i));
     }
     assert_int_equal(get(PENDING, 8), 0);

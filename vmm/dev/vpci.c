@@ -243,9 +243,6 @@ static void function_access(struct vpci_function *f, unsigned at, struct vdev_ac
 static void function_reset(struct vpci_function *f)
 {
     vpci_interrupt(f, false);
-    for (unsigned i = 0; i < VPCI_CONFIG_SIZE; i++) {
-        f->config[i] &= (uint8_t)~f->writable[i];
-    }
     vpci_messages_reset(f);
     map_bars(f);
 }

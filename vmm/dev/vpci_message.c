@@ -319,12 +319,14 @@ int vpci_messages_create(struct vpci_function *f)
     return 0;
 }
 
-/* The writable parts of configuration space are zero already. */
 void vpci_messages_reset(struct vpci_function *f)
 {
     struct vpci_messages *m = &f->messages;
 
     lock(f);
+    for (unsigned i = 0; i < VPCI_CONFIG_SIZE; i++) {
+        f->config[i] &= (uint8_t)~f->writable[i];
+    }
     __builtin_memset(m->table, 0, sizeof(m->table));
     for (unsigned i = 0; i < VPCI_VECTORS; i++) {
         m->table[i][ENTRY_CONTROL] = ENTRY_MASKED;
@@ -335,24 +337,34 @@ void vpci_messages_reset(struct vpci_function *f)
     unlock(f);
 }
 
+/* The stream may sleep, and the host may raise a vector meanwhile. */
 int vpci_messages_transfer(struct vpci_function *f, struct vdev_stream *s)
 {
     struct vpci_messages *m = &f->messages;
     uint8_t vectors[2] = {f->msi_vectors, f->msix_vectors};
     uint8_t table[VPCI_VECTORS][VPCI_VECTOR_SIZE];
+    uint32_t pending = __atomic_load_n(&m->pending, __ATOMIC_RELAXED), before = pending;
     int error = s->transfer(s, vectors, sizeof(vectors));
 
     if (error == 0 && (vectors[0] != f->msi_vectors || vectors[1] != f->msix_vectors)) {
-        return -VMM_EINVAL; /* of a VM whose functions send messages, to one whose do not */
+        return -VMM_EINVAL; /* with "msi": false in one manifest, not in the other */
     }
     __builtin_memcpy(table, m->table, sizeof(table));
     if (error == 0) {
         error = s->transfer(s, table, sizeof(table[0]) * f->msix_vectors);
     }
-    for (unsigned at = 0; at < (unsigned)f->msix_vectors * VPCI_VECTOR_SIZE; at++) {
-        table_write(f, at, table[at / VPCI_VECTOR_SIZE][at % VPCI_VECTOR_SIZE]);
+    if (error == 0) {
+        error = s->transfer(s, &pending, sizeof(pending));
     }
-    return error == 0 ? s->transfer(s, &m->pending, sizeof(m->pending)) : error;
+    if (error == 0) {
+        lock(f);
+        for (unsigned at = 0; at < (unsigned)f->msix_vectors * VPCI_VECTOR_SIZE; at++) {
+            table_write(f, at, table[at / VPCI_VECTOR_SIZE][at % VPCI_VECTOR_SIZE]);
+        }
+        m->pending ^= pending ^ before; /* nothing, when it was saved */
+        unlock(f);
+    }
+    return error;
 }
 
 /* Nothing is sent: what is pending was so before. */
@@ -360,11 +372,13 @@ void vpci_messages_loaded(struct vpci_function *f)
 {
     struct vpci_messages *m = &f->messages;
 
+    lock(f);
     if (m->msi_at != 0) {
         limit_granted(f);
     }
-    m->signal = signal_of(f);
+    __atomic_store_n(&m->signal, signal_of(f), __ATOMIC_RELEASE);
     m->pending &= (uint32_t)((UINT64_C(1) << vector_count(f)) - 1);
+    unlock(f);
 }
 
 void vpci_messages_report(struct vpci_function *f, struct vm_pci_function *out)

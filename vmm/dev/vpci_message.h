@@ -7,7 +7,7 @@
 /* Capabilities and the range of the table; the function is not on the bus yet.
  * Errors: -VMM_EINVAL. */
 int vpci_messages_create(struct vpci_function *f) VMM_MUST_CHECK;
-void vpci_messages_reset(struct vpci_function *f);
+void vpci_messages_reset(struct vpci_function *f); /* and what can be written of `config` */
 /* The guest writes to configuration space, the bits that it may: there, and nowhere else, the
  * messages' capabilities change. */
 void vpci_messages_write_config(struct vpci_function *f, unsigned at, const struct vdev_access *a);
