@@ -4,6 +4,7 @@
 #include <string.h>
 #include "core/irq.h"
 #include "core/x86.h"
+#include "para/para.h"
 
 #define VECTOR 0x51
 
@@ -301,6 +302,59 @@ static void a_kick_ends_the_next_hlt(void **state)
     assert_false(v->kicked);
 }
 
+/* A vCPU that says it sleeps is not waited for when pages are taken away: it must not touch any. */
+static void *(*hpa_to_va)(void *host, hpa_t hpa);
+static unsigned touches, parks, wakes_at; /* the touch of guest memory at which it is asked for */
+
+static void *hpa_to_va_inspecting(void *host, hpa_t hpa)
+{
+    assert_int_equal(v->parked, VMM_ACTIVE);
+    if (++touches == wakes_at) {
+        __atomic_or_fetch(&v->requests, VMM_REQ_NMI, __ATOMIC_SEQ_CST);
+    }
+    return hpa_to_va(host, hpa);
+}
+
+static void park_until_nmi(void *host)
+{
+    (void)host;
+    assert_int_equal(v->parked, VMM_ASLEEP);
+    parks++;
+    __atomic_or_fetch(&v->requests, VMM_REQ_NMI, __ATOMIC_SEQ_CST);
+}
+
+static void halts_with_steal_time(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    const uint64_t record = 0x3001;
+
+    nothing(vcpu, e);
+    assert_true(vmm_para_msr_write(vcpu, 0x4b564d03, &record));
+    touches = 0;
+    e->kind = VMM_EXIT_hlt;
+    e->insn_length = 1;
+}
+
+static void a_sleeping_vcpu_touches_no_memory(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {
+        halts_with_steal_time, gets_nmi, halts_with_steal_time, gets_nmi, NULL};
+    struct vmm_host_ops *ops = posix_host_ops(m->host);
+    void (*thread_park)(void *host) = ops->thread_park;
+
+    (void)state;
+    hpa_to_va = ops->hpa_to_va;
+    ops->hpa_to_va = hpa_to_va_inspecting;
+    ops->thread_park = park_until_nmi;
+    scripted_run(m, steps);
+    assert_int_equal(parks, 2);
+    assert_true(touches > 0);
+    wakes_at = 1; /* as it notes that it sleeps: then it does not */
+    scripted_run(m, steps);
+    assert_int_equal(parks, 2);
+    ops->hpa_to_va = hpa_to_va;
+    ops->thread_park = thread_park;
+}
+
 static void sends_to_all(struct vcpu *vcpu, struct vmm_exit *e)
 {
     kvm_call(vcpu, e, 10, UINT64_MAX, UINT64_MAX);
@@ -377,6 +431,7 @@ int main(void)
         TEST(the_shadow_of_sti_covers_the_hlt),
         TEST(the_higher_of_two_goes_first),
         TEST(a_kick_ends_the_next_hlt),
+        TEST(a_sleeping_vcpu_touches_no_memory),
         TEST(a_map_of_ipis_is_sent),
         TEST(the_loop_ends_with_the_vm),
         TEST(exits_are_counted),

@@ -144,6 +144,14 @@ static bool handle_requests(struct vcpu *v)
     return true;
 }
 
+/* Asleep it must not touch guest memory, and the record is there. */
+static void awake_for(struct vcpu *v, void (*fn)(struct vcpu *v))
+{
+    __atomic_store_n(&v->parked, VMM_ACTIVE, __ATOMIC_SEQ_CST);
+    fn(v);
+    __atomic_store_n(&v->parked, VMM_ASLEEP, __ATOMIC_SEQ_CST);
+}
+
 static void park(struct vcpu *v)
 {
     const uint32_t work = v->park_work;
@@ -153,17 +161,20 @@ static void park(struct vcpu *v)
         return;
     }
     if ((work & VMM_PARK_STEAL) != 0) {
-        vmm_steal_sleep(v);
+        awake_for(v, vmm_steal_sleep);
     }
     if ((work & VMM_PARK_TIMER) != 0) {
         vmm_timers_sleep(v);
     }
-    v->ops->thread_park(v->host);
+    /* What was asked for meanwhile has not woken it. */
+    if (__atomic_load_n(&v->requests, __ATOMIC_SEQ_CST) == 0) {
+        v->ops->thread_park(v->host);
+    }
     if ((work & VMM_PARK_TIMER) != 0) {
         vmm_timers_awake(v);
     }
     if ((work & VMM_PARK_STEAL) != 0) {
-        vmm_steal_awake(v);
+        awake_for(v, vmm_steal_awake);
     }
 }
 
