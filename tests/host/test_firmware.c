@@ -58,6 +58,22 @@ static void a_reset_loads_it_again(void **state)
     fixture_destroy(f);
 }
 
+static void a_reset_without_its_rom_fails(void **state)
+{
+    struct fixture *f = create();
+    struct vmm_error err;
+
+    (void)state;
+    assert_int_equal(vmm_load_firmware(f->vm, image, sizeof(image), &err), 0);
+    assert_int_equal(vmm_memory_remove(f->vm, VMM_GPA(VMM_GIB(4) - sizeof(image))), 0);
+    f->vm->reset_wanted = 1;
+    assert_int_equal(vmm_load_firmware(f->vm, image, sizeof(image), &err), -VMM_ENOENT);
+    assert_string_equal(err.text, "test: bios.bin: its ROM was taken away");
+    f->vm->reset_wanted = 0;
+    assert_int_equal(vmm_load_firmware(f->vm, image, sizeof(image), &err), 0);
+    fixture_destroy(f);
+}
+
 static void a_small_image_is_copied_whole(void **state)
 {
     struct fixture *f = create();
@@ -104,5 +120,6 @@ static void no_memory_is_an_error(void **state)
 
 PC_TEST_MAIN(cmocka_unit_test(the_image_is_at_both_places),
              cmocka_unit_test(a_reset_loads_it_again),
+             cmocka_unit_test(a_reset_without_its_rom_fails),
              cmocka_unit_test(a_small_image_is_copied_whole),
              cmocka_unit_test(sizes_that_are_no_rom), cmocka_unit_test(no_memory_is_an_error))

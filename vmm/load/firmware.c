@@ -40,8 +40,11 @@ int vmm_load_firmware(struct vm *vm, const void *data, uint64_t size, struct vmm
         return fail(vm, err, VMM_EINVAL,
                     "a firmware image has 64 KiB to 16 MiB, in pages of 4 KiB");
     }
-    /* It is there already when the guest was reset. */
     if (vmm_memory_find(vm, base) == NULL) {
+        /* A reset is no control call that could add it. */
+        if (__atomic_load_n(&vm->reset_wanted, __ATOMIC_SEQ_CST) != 0) {
+            return fail(vm, err, VMM_ENOENT, "its ROM was taken away");
+        }
         error = vmm_memory_add(vm, base, size, VMM_REGION_ROM);
         if (error != 0) {
             return fail(vm, err, -error, "no memory for the ROM");
