@@ -129,6 +129,26 @@ static void large_pages_of_two_levels(void **state)
     expect_ok(f, 0x1000004, READ, false, 0x55004);
 }
 
+/* What is written to ROM vanishes, and the access goes on. */
+static void tables_in_rom_stay_as_they_are(void **state)
+{
+    struct fixture *f = *state;
+    const uint32_t pd[2] = {0x10001003, 0}, pt[2] = {0x20003, 0x21003};
+    uint32_t seen;
+
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0x10000000), 0x2000, VMM_REGION_ROM), 0);
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(0x10000000), pd, sizeof(pd)), 0);
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(0x10001000), pt, sizeof(pt)), 0);
+    set_paging(f, 0x10000000, 0, 0);
+    expect_ok(f, 0x5, READ, false, 0x20005);
+    expect_ok(f, 0x1005, WRITE, false, 0x21005);
+    expect_ok(f, 0x1005, READ, false, 0x21005);
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(0x10000000), &seen, 4), 0);
+    assert_int_equal(seen, pd[0]);
+    assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(0x10001004), &seen, 4), 0);
+    assert_int_equal(seen, pt[1]);
+}
+
 static void pae(void **state)
 {
     struct fixture *f = *state;
@@ -311,6 +331,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_paging, setup, teardown),
         cmocka_unit_test_setup_teardown(two_levels, setup, teardown),
         cmocka_unit_test_setup_teardown(large_pages_of_two_levels, setup, teardown),
+        cmocka_unit_test_setup_teardown(tables_in_rom_stay_as_they_are, setup, teardown),
         cmocka_unit_test_setup_teardown(pae, setup, teardown),
         cmocka_unit_test_setup_teardown(four_levels, setup, teardown),
         cmocka_unit_test_setup_teardown(reserved_bits, setup, teardown),

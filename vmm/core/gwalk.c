@@ -70,6 +70,13 @@ static bool allowed(const struct vcpu *v, const struct vmm_address_mode *p, unsi
     return true;
 }
 
+static bool is_rom(const struct vm *vm, gpa_t gpa)
+{
+    const struct vmm_region *r = vmm_memory_find(vm, gpa);
+
+    return r != NULL && r->kind == VMM_REGION_ROM;
+}
+
 /* Set A, and D for a write, in the entries of the walk. False: one changed meanwhile, walk again.
  */
 static bool mark_used(struct vcpu *v, struct walk_entry *w, bool write, bool is_32bit)
@@ -80,7 +87,7 @@ static bool mark_used(struct vcpu *v, struct walk_entry *w, bool write, bool is_
         uint64_t wanted = w->value[i] | PTE_ACCESSED | (leaf && write ? PTE_DIRTY : 0);
         uint64_t seen = w->value[i];
 
-        if (wanted == seen) {
+        if (wanted == seen || is_rom(v->vm, w->at[i])) {
             continue;
         }
         vmm_dirty_wrote(v->vm, w->at[i]);
@@ -207,13 +214,6 @@ static int walk_64bit(struct vcpu *v, const struct vmm_address_mode *p, uint64_t
         }
         table = entry & PTE_ADDRESS;
     }
-}
-
-static bool is_rom(const struct vm *vm, gpa_t gpa)
-{
-    const struct vmm_region *r = vmm_memory_find(vm, gpa);
-
-    return r != NULL && r->kind == VMM_REGION_ROM;
 }
 
 /* Walk the tables into *w; *w is right for this access afterwards, A and D included. */
