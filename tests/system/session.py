@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import time
 
 SHELL = r"orthocone> "
 GUEST = r"~ # "
@@ -56,6 +57,21 @@ def free_kib(node):
     """The node's free memory, with the pages that object caches keep for reuse."""
     free = sum(int(kib) for kib in re.findall(r"(\d+) KiB free,", "\n".join(command(node, "mem"))))
     return free + 4 * sum(int(row.split()[-1]) for row in command(node, "mem caches")[1:])
+
+
+def inflate(node, mib, seconds=60):
+    """In the kernel's shell: the balloon of the guest "linux", until its driver has given that much."""
+    command(node, f"vm balloon linux {mib}M")
+    limit = time.monotonic() + seconds
+    while f"balloon {mib} MiB given by the guest" not in "\n".join(command(node, "vm balloon linux")):
+        assert time.monotonic() < limit
+        time.sleep(0.5)
+
+
+def balloon_interrupts(node):
+    """{interrupt's name: (count, its line's text)} of the balloon's, by Linux."""
+    rows = re.findall(r"^ *\d+: +((?:\d+ +)+)(\D.*?) +(virtio\S*)$", node.run("cat /proc/interrupts", GUEST), re.M)
+    return {name: (sum(int(count) for count in counts.split()), text) for counts, text, name in rows}
 
 
 def end(node):

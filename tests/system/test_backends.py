@@ -9,16 +9,11 @@ import pytest
 from lib.machine import BUILD, TOP
 from lib.vm import KERNEL, Tree, linux_manifest, manifest
 
-from session import GUEST, KEY_CONSOLE, command, guest_shell, to_guest, to_node, vm_states
+from session import (GUEST, KEY_CONSOLE, balloon_interrupts, command, guest_shell, inflate, to_guest, to_node,
+                     vm_states)
 
 # Bochs is ten times slower than QEMU; its clocks are as slow, so nothing in the guest times out.
 SECONDS = 400
-
-
-def balloon_interrupts(node):
-    """{interrupt's name: (count, its line's text)} of the balloon's, by Linux."""
-    rows = re.findall(r"^ *\d+: +((?:\d+ +)+)(\D.*?) +(virtio\S*)$", node.run("cat /proc/interrupts", GUEST), re.M)
-    return {name: (sum(int(count) for count in counts.split()), text) for counts, text, name in rows}
 
 
 def check_balloon(node):
@@ -28,11 +23,7 @@ def check_balloon(node):
     assert all("PCI-MSI" in text for _, text in before.values()), before
     for mib in (16, 4):
         to_node(node)
-        command(node, f"vm balloon linux {mib}M")
-        limit = time.monotonic() + SECONDS
-        while f"balloon {mib} MiB given by the guest" not in "\n".join(command(node, "vm balloon linux")):
-            assert time.monotonic() < limit
-            time.sleep(0.5)
+        inflate(node, mib, SECONDS)
         shown = "\n".join(command(node, "vm show linux"))
         assert re.search(r"pci 02\.0 vballoon 1af4:1045, interrupts by MSI-X: 3 vectors", shown), shown
         to_guest(node, "linux")

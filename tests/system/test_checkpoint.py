@@ -6,7 +6,8 @@ import time
 import pytest
 from lib.vm import Tree, linux_manifest, manifest
 
-from session import GUEST, command, end, free_kib, guest_shell, to_guest, to_node, vm_states
+from session import (GUEST, balloon_interrupts, command, end, free_kib, guest_shell, inflate, to_guest, to_node,
+                     vm_states)
 
 SUM = "head -c 8000000 /dev/urandom > /tmp/data; md5sum /tmp/data"
 
@@ -37,6 +38,20 @@ def restore(node, where=""):
     node.expect(r"\[console: linux")
     node.sendline("")
     node.expect(GUEST)
+
+
+def check_messages(node):
+    """The balloon's interrupts, MSI-X, are as the guest had set them up."""
+    before = balloon_interrupts(node)
+    assert "PCI-MSI" in before["virtio0-config"][1], before
+    to_node(node)
+    inflate(node, 8)
+    inflate(node, 0)
+    to_guest(node, "linux")
+    node.sendline("")
+    node.expect(GUEST)
+    after = balloon_interrupts(node)
+    assert all(after[name][0] > before[name][0] for name in after), (before, after)
 
 
 def check_goes_on(node, sums, date, uptime):
@@ -72,6 +87,7 @@ def test_linux_survives_its_death(machine, scratch):
     for _ in range(2):  # an image can be used again
         restore(node)
         check_goes_on(node, *seen)
+        check_messages(node)
         to_node(node)
         command(node, "vm kill linux")
     assert "linux" in " ".join(command(node, "vm images"))
