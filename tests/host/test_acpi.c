@@ -35,17 +35,23 @@ static uint8_t sum(const struct tables *t, uint64_t at, uint64_t length)
     return total;
 }
 
-static struct fixture *make_tables(struct tables *t, unsigned vcpus)
+static void read_tables(struct tables *t, struct fixture *f)
 {
-    struct fixture *f = fixture_create(RAM, vcpus);
     struct vmm_error err;
     gpa_t rsdp;
 
     assert_int_equal(vmm_acpi_build(f->vm, &rsdp, &err), 0);
-    t->ram = malloc(RAM);
-    assert_non_null(t->ram);
     assert_int_equal(vmm_memory_read(f->vm, VMM_GPA(0), t->ram, RAM), 0);
     t->rsdp = rsdp.v;
+}
+
+static struct fixture *make_tables(struct tables *t, unsigned vcpus)
+{
+    struct fixture *f = fixture_create(RAM, vcpus);
+
+    t->ram = malloc(RAM);
+    assert_non_null(t->ram);
+    read_tables(t, f);
     return f;
 }
 
@@ -126,6 +132,9 @@ static void the_fadt_names_the_hardware(void **state)
     assert_int_equal(get(&t, fadt + 148 + 4, 8), PLATFORM_PM_EVENT);
     assert_int_equal(get(&t, fadt + 172 + 4, 8), PLATFORM_PM_CONTROL);
     assert_int_equal(get(&t, fadt + 208 + 4, 8), PLATFORM_PM_TIMER);
+    f->vm->config.no_msi = true;
+    read_tables(&t, f);
+    assert_int_equal(get(&t, fadt + 109, 2) & 0x0f, 0x0d);
     free(t.ram);
     fixture_destroy(f);
 }
