@@ -96,7 +96,7 @@ void scripted_enter(struct scripted *m, mock_script_fn script, void *arg)
     m->vm->state = VM_RUNNING;
     m->vm->reason = VM_REASON_NONE;
     m->vm->ending = m->vm->reset_wanted = m->vm->paused = 0;
-    m->vm->vcpus_running = 2; /* it, and the end to come */
+    m->vm->vcpus_running = 2;           /* it, and the end to come */
     m->vcpu->requests &= VMM_REQ_FLUSH; /* memory may have changed since */
     mock_set_script(m->vcpu, script, arg);
     vmm_vcpu_thread(m->vcpu);
