@@ -156,7 +156,9 @@ int vmm_dirty_region_added(struct vm *vm, struct vmm_region *r)
     if (r->dirty == NULL) {
         return -VMM_ENOMEM;
     }
-    __builtin_memset(r->dirty, 0xff, log_bytes(r)); /* all of it is news */
+    for (uint64_t page = 0; page < r->size / VMM_PAGE_SIZE; page++) { /* all of it is news */
+        r->dirty[page / 64] |= UINT64_C(1) << page % 64;
+    }
     return 0;
 }
 
