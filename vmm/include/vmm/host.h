@@ -65,8 +65,9 @@ struct vmm_host_ops {
     /* --- pages ------------------------------------------------------------------------------ */
     /* `count` contiguous 4 KiB pages, aligned to `align` bytes (power of two), not zeroed, on NUMA
      * node `node` (-1: any). Guests get them as they are: they hold nothing that a guest must not
-     * see. The library scrubs what it gives back. Errors: -VMM_ENOMEM. Any thread context, exit
-     * context included. */
+     * see. The library scrubs what it gives back. Of guest RAM the largest blocks are asked for
+     * first, by a first touch 2 MiB; what is refused is asked for in smaller ones. Errors:
+     * -VMM_ENOMEM. Any thread context, exit context included. */
     int (*pages_alloc)(void *host, uint64_t count, uint64_t align, int node, hpa_t *out);
     void (*pages_free)(void *host, hpa_t base, uint64_t count);
     /* `count` pages that pages_alloc gave at once are `parts` allocations of equal size from now on
