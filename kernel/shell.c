@@ -64,6 +64,23 @@ int shell_usage(const char *name)
     return -EINVAL;
 }
 
+int shell_usage_of(const char *name, const char *action)
+{
+    const struct shell_command *command = shell_find(name);
+    char start[64];
+    size_t length = nk_snprintf(start, sizeof(start), "%s %s", name, action);
+    const char *line = command && command->details ? command->details : "";
+    while (*line) {
+        size_t end = strcspn(line, "\n");
+        if (strncmp(line, start, length) == 0 && (line[length] == ' ' || line[length] == '\n')) {
+            shell_printf("usage: %.*s\n", (int)end, line);
+            return -EINVAL;
+        }
+        line += end + (line[end] == '\n');
+    }
+    return shell_usage(name);
+}
+
 /* Cut the line into words in place. Returns how many, or a negative error. */
 static int split(char *line, char **argv)
 {

@@ -50,6 +50,9 @@ void shell_unknown(const char *what, const char *word, const char *(*candidate)(
 
 /* Prints "usage: <name> <args>"; returns -EINVAL. */
 int shell_usage(const char *name);
+/* Prints "usage: " and the line of the command's details that tells about this action of it, or as
+ * above when there is none; returns -EINVAL. */
+int shell_usage_of(const char *name, const char *action);
 
 /* A number, decimal or with 0x in front. False: it is none, or larger than the limit. */
 bool shell_number(const char *text, uint64_t limit, uint64_t *out);

@@ -14,7 +14,8 @@ const struct shell_command shell_command_table[] = {
      "vm show <name>             configuration and state of one\n"
      "vm create <manifest>       a VM from a boot module, such as vms/linux.json\n"
      "vm start <name>            load the guest and run it\n"
-     "vm pause|resume <name>     hold the vCPUs; let them go on\n"
+     "vm pause <name>            hold the vCPUs, and its clocks\n"
+     "vm resume <name>           let a paused one go on\n"
      "vm reset <name>            restart the guest, as its reset button would\n"
      "vm stop <name>             stop it, whatever the guest does\n"
      "vm destroy <name>          give all that a VM which does not run holds back\n"
@@ -23,7 +24,8 @@ const struct shell_command shell_command_table[] = {
      "vm console <name>          bring its console to the front\n"
      "vm output <name> [KiB]     the end of what it wrote to its console, 8 KiB\n"
      "vm send-break <name>       a break on its serial line; Ctrl-] Ctrl-B in its console\n"
-     "vm regs|trace <name>       registers and backtrace; the last exits; into the log\n"
+     "vm regs <name>             registers, code and backtrace of each vCPU, into the log\n"
+     "vm trace <name>            the last exits of each vCPU, into the log\n"
      "vm dump <name>             all of that, and the hardware's block\n"
      "vm mem <name> <address> [bytes]    guest-physical memory\n"
      "vm stats <name> [all|<vcpu>]       exits by kind, of all vCPUs together, each, or one\n"
@@ -32,11 +34,11 @@ const struct shell_command shell_command_table[] = {
      "vm balloon <name> [size]   memory it holds; have the guest give so much (64M, 1G) back\n"
      "vm swap <name> [size]      squeeze so much of its memory aside until it is touched\n"
      "vm add-memory <name> <address> <size>           RAM where nothing is\n"
-     "vm remove-memory <name> <address>               and away again, by where it begins\n"
-     "vm checkpoint <name> [<image>|block:<device>]    write all of it there; it goes on\n"
-     "vm restore <name> [<image>|block:<device>]       and back, made anew if it is gone\n"
+     "vm remove-memory <name> <address>               take it away, by where it begins\n"
+     "vm checkpoint <name> [<image>|block:<device>]   write all of it there; it goes on\n"
+     "vm restore <name> [<image>|block:<device>]      read it back; made anew if it is gone\n"
      "vm images                  checkpoints in memory\n"
-     "vm forget <image>          give one's memory back\n",
+     "vm forget <image>          give the memory of one back\n",
      vm_candidate},
     {"run", "<application> [argument...]", "run a native application", cmd_run,
      "The application is a boot module, found by its name or as native/<name>.\n"

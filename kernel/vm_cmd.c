@@ -1,15 +1,15 @@
 /* The shell's command "vm", on the library's control calls. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernel/console.h"
+#include "kernel/format.h"
 #include "kernel/module.h"
 #include "kernel/shell.h"
 #include "kernel/shell_cmds.h"
 #include "kernel/vm_cmd.h"
 #include "kernel/vms.h"
-
-#define VM_MANIFEST_MAX 128 /* the longest name of a boot module that is of use */
 
 /* One of the three: on the VM that the argument names, on that VM with what follows its name, on
  * the arguments themselves. */
@@ -18,6 +18,7 @@ struct vm_action {
     int (*plain)(struct vm *vm);
     int (*on_vm)(struct vm *vm, int argc, char **argv);
     int (*on_words)(int argc, char **argv);
+    int least, most; /* words that it takes, those behind a VM's name */
 };
 
 const char *vm_cmd_name(const struct vm *vm)
@@ -25,25 +26,75 @@ const char *vm_cmd_name(const struct vm *vm)
     return vmm_vm_config(vm)->name;
 }
 
+static const char *words_for(int error)
+{
+    switch (error) {
+    case -VMM_ENOMEM:
+        return "the node has no memory left";
+    case -VMM_ENOSPC:
+        return "the node has no room for more";
+    case -VMM_ENODEV:
+        return "it has no such device";
+    case -VMM_ENOTSUP:
+        return "this node cannot";
+    case -VMM_EIO:
+        return "its memory cannot be read";
+    default:
+        return NULL;
+    }
+}
+
 int vm_cmd_report(const char *name, const char *what, int status)
 {
+    const char *words = words_for(status);
     if (status == -VMM_EBUSY || status == -VMM_EINVAL) {
         struct vm *vm = vmm_vm_find(vms_instance(), name);
         shell_printf("vm %s: cannot %s: it is %s\n", name, what,
                      vm ? vmm_state_name(vmm_vm_state(vm)) : "gone");
+    } else if (status < 0 && words) {
+        shell_printf("vm %s: cannot %s: %s\n", name, what, words);
     } else if (status < 0) {
         shell_printf("vm %s: cannot %s: error %d\n", name, what, -status);
     }
     return status;
 }
 
+int vm_cmd_wrong(const char *action, const char *word, const char *what)
+{
+    shell_printf("vm %s: \"%s\" is not %s\n", action, word, what);
+    return -EINVAL;
+}
+
+bool vm_cmd_vcpu(struct vm *vm, const char *word, unsigned *vcpu)
+{
+    uint64_t number;
+    unsigned last = vmm_vm_config(vm)->vcpu_count - 1;
+    if (!shell_number(word, last, &number)) {
+        shell_printf("vm %s: no vCPU %s, it has 0 to %u\n", vm_cmd_name(vm), word, last);
+        return false;
+    }
+    *vcpu = (unsigned)number;
+    return true;
+}
+
+const char *vm_cmd_reason(const struct vm *vm, char *text, size_t size)
+{
+    enum vm_reason reason = vmm_vm_reason(vm);
+    if (reason == VM_REASON_EXIT) {
+        nk_snprintf(text, size, "%s with code %u", vmm_reason_name(reason), vmm_vm_exit_code(vm));
+        return text;
+    }
+    return reason == VM_REASON_NONE ? "" : vmm_reason_name(reason);
+}
+
 static void print_row(struct vm *vm)
 {
     const struct vm_config *c = vmm_vm_config(vm);
     bool ended = vmm_vm_state(vm) == VM_STOPPED || vmm_vm_state(vm) == VM_CRASHED;
+    char reason[64];
     shell_printf("%-20s %-9s %5u %7llu MiB  %s\n", c->name, vmm_state_name(vmm_vm_state(vm)),
                  c->vcpu_count, (unsigned long long)(c->mem_bytes >> 20),
-                 ended ? vmm_reason_name(vmm_vm_reason(vm)) : "");
+                 ended ? vm_cmd_reason(vm, reason, sizeof(reason)) : "");
 }
 
 static int action_list(int argc, char **argv)
@@ -57,20 +108,32 @@ static int action_list(int argc, char **argv)
     return 0;
 }
 
-static int action_create(int argc, char **argv)
+static const char *module_name(unsigned i)
+{
+    struct nk_module m;
+    return nk_module_get(i, &m) ? m.name : NULL;
+}
+
+static int create(const char *manifest, struct vm **out)
 {
     struct vmm_error err = {.text = ""};
-    struct vm *vm;
-    if (argc != 1) {
-        return shell_usage("vm");
-    }
-    int status = vms_create(argv[0], &vm, &err);
+    int status = vms_create(manifest, out, &err);
     if (status < 0) {
-        shell_printf("%s\n", err.text);
-        return status;
+        const char *near = status == -VMM_ENOENT ? shell_suggest(manifest, module_name) : NULL;
+        shell_printf(near ? "%s; did you mean \"%s\"?\n" : "%s\n", err.text, near);
     }
-    shell_printf("vm %s: created\n", vm_cmd_name(vm));
-    return 0;
+    return status;
+}
+
+static int action_create(int argc, char **argv)
+{
+    (void)argc;
+    struct vm *vm;
+    int status = create(argv[0], &vm);
+    if (status == 0) {
+        shell_printf("vm %s: created\n", vm_cmd_name(vm));
+    }
+    return status;
 }
 
 static int action_start(struct vm *vm)
@@ -78,7 +141,7 @@ static int action_start(struct vm *vm)
     struct vmm_error err = {.text = ""};
     int status = vmm_vm_start(vm, &err);
     if (status < 0) {
-        shell_printf("vm %s: not started: %s\n", vm_cmd_name(vm), err.text);
+        shell_printf("vm %s\n", err.text); /* it begins with the name */
     }
     return status;
 }
@@ -124,23 +187,16 @@ static int action_destroy(struct vm *vm)
 /* The VM is another one afterwards, of the same manifest. */
 static int action_restart(struct vm *vm)
 {
-    struct vmm_error err = {.text = ""};
-    char name[VMM_NAME_MAX], manifest[VM_MANIFEST_MAX];
-    memcpy(name, vm_cmd_name(vm), sizeof(name));
-    strncpy(manifest, vms_manifest(vm), sizeof(manifest) - 1);
-    manifest[sizeof(manifest) - 1] = '\0';
-    int status = vms_kill(vm);
-    if (status < 0) {
-        return vm_cmd_report(name, "kill", status);
+    char *manifest = strdup(vms_manifest(vm));
+    if (!manifest) {
+        return vm_cmd_report(vm_cmd_name(vm), "restart", -VMM_ENOMEM);
     }
-    status = vms_create(manifest, &vm, &err);
+    int status = action_kill(vm);
     if (status == 0) {
-        status = vmm_vm_start(vm, &err);
+        status = create(manifest, &vm);
     }
-    if (status < 0) {
-        shell_printf("%s\n", err.text);
-    }
-    return status;
+    free(manifest);
+    return status == 0 ? action_start(vm) : status;
 }
 
 static int action_console(struct vm *vm)
@@ -163,17 +219,17 @@ static int action_break(struct vm *vm)
 
 static int action_nmi(struct vm *vm, int argc, char **argv)
 {
-    uint64_t vcpu = 0;
-    if (argc > 1 || (argc == 1 && !shell_number(argv[0], VMM_VCPUS_MAX - 1, &vcpu))) {
-        return shell_usage("vm");
+    unsigned vcpu = 0;
+    if (argc == 1 && !vm_cmd_vcpu(vm, argv[0], &vcpu)) {
+        return -EINVAL;
     }
-    return vm_cmd_report(vm_cmd_name(vm), "inject an NMI", vmm_vm_inject_nmi(vm, (unsigned)vcpu));
+    return vm_cmd_report(vm_cmd_name(vm), "inject an NMI", vmm_vm_inject_nmi(vm, vcpu));
 }
 
 static const struct vm_action action_table[] = {
     {.name = "list", .on_words = action_list},
-    {.name = "show", .on_vm = vm_cmd_show},
-    {.name = "create", .on_words = action_create},
+    {.name = "show", .plain = vm_cmd_show},
+    {.name = "create", .on_words = action_create, .least = 1, .most = 1},
     {.name = "start", .plain = action_start},
     {.name = "pause", .plain = action_pause},
     {.name = "resume", .plain = action_resume},
@@ -183,23 +239,23 @@ static const struct vm_action action_table[] = {
     {.name = "destroy", .plain = action_destroy},
     {.name = "restart", .plain = action_restart},
     {.name = "console", .plain = action_console},
-    {.name = "output", .on_vm = vm_cmd_output},
+    {.name = "output", .on_vm = vm_cmd_output, .most = 1},
     {.name = "send-break", .plain = action_break},
-    {.name = "regs", .on_vm = vm_cmd_regs},
-    {.name = "mem", .on_vm = vm_cmd_mem},
-    {.name = "trace", .on_vm = vm_cmd_trace},
-    {.name = "dump", .on_vm = vm_cmd_dump},
-    {.name = "stats", .on_vm = vm_cmd_stats},
-    {.name = "written", .on_vm = vm_cmd_written},
-    {.name = "inject-nmi", .on_vm = action_nmi},
-    {.name = "balloon", .on_vm = vm_cmd_balloon},
-    {.name = "swap", .on_vm = vm_cmd_swap},
-    {.name = "add-memory", .on_vm = vm_cmd_add_memory},
-    {.name = "remove-memory", .on_vm = vm_cmd_remove_memory},
-    {.name = "checkpoint", .on_vm = vm_cmd_checkpoint},
-    {.name = "restore", .on_words = vm_cmd_restore},
+    {.name = "regs", .plain = vm_cmd_regs},
+    {.name = "mem", .on_vm = vm_cmd_mem, .least = 1, .most = 2},
+    {.name = "trace", .plain = vm_cmd_trace},
+    {.name = "dump", .plain = vm_cmd_dump},
+    {.name = "stats", .on_vm = vm_cmd_stats, .most = 1},
+    {.name = "written", .on_vm = vm_cmd_written, .most = 1},
+    {.name = "inject-nmi", .on_vm = action_nmi, .most = 1},
+    {.name = "balloon", .on_vm = vm_cmd_balloon, .most = 1},
+    {.name = "swap", .on_vm = vm_cmd_swap, .most = 1},
+    {.name = "add-memory", .on_vm = vm_cmd_add_memory, .least = 2, .most = 2},
+    {.name = "remove-memory", .on_vm = vm_cmd_remove_memory, .least = 1, .most = 1},
+    {.name = "checkpoint", .on_vm = vm_cmd_checkpoint, .most = 1},
+    {.name = "restore", .on_words = vm_cmd_restore, .least = 1, .most = 2},
     {.name = "images", .on_words = vm_cmd_images},
-    {.name = "forget", .on_words = vm_cmd_forget},
+    {.name = "forget", .on_words = vm_cmd_forget, .least = 1, .most = 1},
 };
 
 static const char *action_name(unsigned i)
@@ -218,11 +274,12 @@ static const char *vm_name(unsigned i)
 
 static int run_action(const struct vm_action *action, int argc, char **argv)
 {
+    int words = action->on_words ? argc : argc - 1;
+    if (words < action->least || words > action->most) {
+        return shell_usage_of("vm", action->name);
+    }
     if (action->on_words) {
         return action->on_words(argc, argv);
-    }
-    if (argc < 1 || (action->plain && argc > 1)) {
-        return shell_usage("vm");
     }
     struct vm *vm = vmm_vm_find(vms_instance(), argv[0]);
     if (!vm) {

@@ -17,9 +17,6 @@ int vm_cmd_checkpoint(struct vm *vm, int argc, char **argv)
     char name[VMM_NAME_MAX];
     nk_snprintf(name, sizeof(name), "%s", vm_cmd_name(vm));
     const char *where = argc > 0 ? argv[0] : name;
-    if (argc > 1) {
-        return shell_usage("vm");
-    }
     uint64_t start = nk_now_ns();
     int status = vm_image_save(vm, vms_manifest(vm), where, &err);
     if (status == 0) {
@@ -63,9 +60,6 @@ int vm_cmd_restore(int argc, char **argv)
     struct vm_image_info info;
     struct vm *vm = NULL;
     bool made = false;
-    if (argc < 1 || argc > 2) {
-        return shell_usage("vm");
-    }
     const char *where = argc > 1 ? argv[1] : argv[0];
     int status = vm_image_find(where, &info, &err);
     if (status == 0) {
@@ -110,9 +104,7 @@ const char *vm_cmd_image_name(unsigned i)
 
 int vm_cmd_forget(int argc, char **argv)
 {
-    if (argc != 1) {
-        return shell_usage("vm");
-    }
+    (void)argc;
     int status = vm_image_drop(argv[0]);
     if (status < 0) {
         shell_unknown("image", argv[0], vm_cmd_image_name);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "kernel/console.h"
+#include "kernel/format.h"
 #include "kernel/shell.h"
 #include "kernel/vm_cmd.h"
 #include "kernel/vms.h"
@@ -20,6 +21,19 @@ static const char *page_size(const struct vm_config *c)
     }
 }
 
+static void show_kernel(const struct vm_config *c)
+{
+    if (*c->firmware_path) {
+        shell_printf("  firmware %s\n", c->firmware_path);
+        return;
+    }
+    shell_printf("  kernel  %s\n  initrd  %s\n  args    %s\n", c->kernel_path,
+                 *c->initrd_path ? c->initrd_path : "(none)", c->boot_args);
+    for (unsigned i = 0; i < c->module_count; i++) {
+        shell_printf("  module  %s\n", c->module[i]);
+    }
+}
+
 static void print_function(const struct vm_pci_function *f)
 {
     static const char *const name_table[] = {
@@ -33,23 +47,31 @@ static void print_function(const struct vm_pci_function *f)
     shell_printf("\n");
 }
 
-int vm_cmd_show(struct vm *vm, int argc, char **argv)
+static void show_hidden(const struct vm_config *c)
 {
-    (void)argc;
-    (void)argv;
+    const char *name;
+    if (c->hidden_features == 0) {
+        return;
+    }
+    shell_printf("  hidden ");
+    for (unsigned i = 0; (name = vmm_feature_name(i)) != NULL; i++) {
+        if (c->hidden_features >> i & 1) {
+            shell_printf(" %s", name);
+        }
+    }
+    shell_printf("\n");
+}
+
+int vm_cmd_show(struct vm *vm)
+{
     const struct vm_config *c = vmm_vm_config(vm);
+    char text[64];
+    const char *reason = vm_cmd_reason(vm, text, sizeof(text));
     shell_printf("%s: %s%s%s\n  from    %s\n", c->name, vmm_state_name(vmm_vm_state(vm)),
-                 vmm_vm_reason(vm) != VM_REASON_NONE ? ", " : "",
-                 vmm_vm_reason(vm) != VM_REASON_NONE ? vmm_reason_name(vmm_vm_reason(vm)) : "",
-                 vms_manifest(vm));
+                 *reason ? ", " : "", reason, vms_manifest(vm));
     shell_printf("  memory  %llu MiB%s%s\n", (unsigned long long)(c->mem_bytes >> 20),
                  c->lazy_memory ? ", taken when it is touched" : "", page_size(c));
-    if (*c->firmware_path) {
-        shell_printf("  firmware %s\n", c->firmware_path);
-    } else {
-        shell_printf("  kernel  %s\n  initrd  %s\n  args    %s\n", c->kernel_path,
-                     *c->initrd_path ? c->initrd_path : "(none)", c->boot_args);
-    }
+    show_kernel(c);
     for (unsigned i = 0; i < c->vcpu_count; i++) {
         if (c->cpu[i] >= 0) {
             shell_printf("  vcpu %u  pinned to CPU %d\n", i, c->cpu[i]);
@@ -57,6 +79,7 @@ int vm_cmd_show(struct vm *vm, int argc, char **argv)
             shell_printf("  vcpu %u  on any CPU\n", i);
         }
     }
+    show_hidden(c);
     unsigned para = vmm_vm_para(vm);
     if (para != 0) {
         shell_printf("  guest uses%s%s%s\n", para & VM_PARA_CLOCK ? " kvmclock," : "",
@@ -81,8 +104,11 @@ int vm_cmd_output(struct vm *vm, int argc, char **argv)
 {
     uint64_t kib = OUTPUT_KIB, at;
     char text[512];
-    if (argc > 1 || (argc == 1 && !shell_number(argv[0], NK_CONSOLE_RING_MOST >> 10, &kib))) {
-        return shell_usage("vm");
+    if (argc == 1 && !shell_number(argv[0], NK_CONSOLE_RING_MOST >> 10, &kib)) {
+        char what[32];
+        nk_snprintf(what, sizeof(what), "a number of KiB up to %u",
+                    (unsigned)(NK_CONSOLE_RING_MOST >> 10));
+        return vm_cmd_wrong("output", argv[0], what);
     }
     int status = console_history_begin(vm_cmd_name(vm), kib << 10, &at);
     if (status < 0) {
@@ -111,26 +137,22 @@ static void print_exits(struct vm *vm, int vcpu)
 /* All vCPUs together; with "all" each for itself, with a number that one. */
 int vm_cmd_stats(struct vm *vm, int argc, char **argv)
 {
-    unsigned count = vmm_vm_config(vm)->vcpu_count;
-    uint64_t vcpu;
-    if (argc > 1) {
-        return shell_usage("vm");
-    }
-    if (argc == 1 && shell_number(argv[0], count - 1, &vcpu)) {
+    unsigned count = vmm_vm_config(vm)->vcpu_count, vcpu;
+    bool each = argc == 1 && strcmp(argv[0], "all") == 0;
+    if (argc == 1 && !each) {
+        if (!vm_cmd_vcpu(vm, argv[0], &vcpu)) {
+            return -EINVAL;
+        }
         print_exits(vm, (int)vcpu);
         return 0;
     }
-    if (argc == 1 && argv[0][0] != 'a') {
-        shell_printf("vm %s: no vCPU %s, it has 0 to %u\n", vm_cmd_name(vm), argv[0], count - 1);
-        return -EINVAL;
-    }
     shell_printf("memory held beyond guest RAM: %llu KiB\n",
                  (unsigned long long)(vmm_vm_memory_held(vm) >> 10));
-    for (unsigned i = 0; argc == 1 && i < count; i++) {
+    for (unsigned i = 0; each && i < count; i++) {
         shell_printf("vcpu %u\n", i);
         print_exits(vm, (int)i);
     }
-    if (argc == 0) {
+    if (!each) {
         print_exits(vm, -1);
     }
     return 0;
@@ -141,8 +163,8 @@ int vm_cmd_written(struct vm *vm, int argc, char **argv)
 {
     uint64_t pages;
     bool known;
-    if (argc > 1 || (argc == 1 && strcmp(argv[0], "off") != 0)) {
-        return shell_usage("vm");
+    if (argc == 1 && strcmp(argv[0], "off") != 0) {
+        return vm_cmd_wrong("written", argv[0], "\"off\"");
     }
     if (argc == 1) {
         vmm_vm_forget_written(vm);
@@ -160,26 +182,20 @@ int vm_cmd_written(struct vm *vm, int argc, char **argv)
     return 0;
 }
 
-int vm_cmd_dump(struct vm *vm, int argc, char **argv)
+int vm_cmd_dump(struct vm *vm)
 {
-    (void)argc;
-    (void)argv;
     vmm_vm_dump(vm, VM_DUMP_ALL);
     return 0;
 }
 
-int vm_cmd_regs(struct vm *vm, int argc, char **argv)
+int vm_cmd_regs(struct vm *vm)
 {
-    (void)argc;
-    (void)argv;
     vmm_vm_dump(vm, VM_DUMP_REGISTERS | VM_DUMP_BACKTRACE);
     return 0;
 }
 
-int vm_cmd_trace(struct vm *vm, int argc, char **argv)
+int vm_cmd_trace(struct vm *vm)
 {
-    (void)argc;
-    (void)argv;
     vmm_vm_dump(vm, VM_DUMP_EXITS);
     return 0;
 }
@@ -203,9 +219,11 @@ static void print_memory(uint64_t gpa, const uint8_t *bytes, unsigned count)
 int vm_cmd_mem(struct vm *vm, int argc, char **argv)
 {
     uint64_t gpa, count = 4 * MEM_LINE;
-    if (argc < 1 || argc > 2 || !shell_number(argv[0], UINT64_MAX - MEM_MOST, &gpa) ||
-        (argc == 2 && !shell_number(argv[1], MEM_MOST, &count))) {
-        return shell_usage("vm");
+    if (!shell_number(argv[0], UINT64_MAX - MEM_MOST, &gpa)) {
+        return vm_cmd_wrong("mem", argv[0], "an address such as 0x100000");
+    }
+    if (argc == 2 && !shell_number(argv[1], MEM_MOST, &count)) {
+        return vm_cmd_wrong("mem", argv[1], "a number of bytes up to 4096");
     }
     while (count > 0) {
         uint8_t line[MEM_LINE];

@@ -34,15 +34,8 @@ static void print_memory(struct vm *vm)
                  m.balloon_driver ? "" : "; it has no driver at work");
 }
 
-/* False: with words of why in the shell. */
-static bool size_argument(int argc, char **argv, uint64_t *bytes)
-{
-    if (argc == 1 && parse_size(argv[0], bytes)) {
-        return true;
-    }
-    shell_usage("vm");
-    return false;
-}
+#define AN_ADDRESS "an address such as 0x200000000"
+#define A_SIZE     "a size such as 64M or 1G"
 
 int vm_cmd_balloon(struct vm *vm, int argc, char **argv)
 {
@@ -51,8 +44,8 @@ int vm_cmd_balloon(struct vm *vm, int argc, char **argv)
         print_memory(vm);
         return 0;
     }
-    if (!size_argument(argc, argv, &bytes)) {
-        return -EINVAL;
+    if (!parse_size(argv[0], &bytes)) {
+        return vm_cmd_wrong("balloon", argv[0], A_SIZE);
     }
     int status = vmm_vm_balloon(vm, bytes);
     if (status == -VMM_E2BIG) {
@@ -70,14 +63,17 @@ int vm_cmd_swap(struct vm *vm, int argc, char **argv)
         print_memory(vm);
         return 0;
     }
-    if (!size_argument(argc, argv, &bytes)) {
-        return -EINVAL;
+    if (!parse_size(argv[0], &bytes)) {
+        return vm_cmd_wrong("swap", argv[0], A_SIZE);
     }
     int status = vmm_vm_swap_out(vm, bytes, &moved);
-    shell_printf("vm %s: %llu KiB swapped out%s\n", vm_cmd_name(vm),
-                 (unsigned long long)(moved >> 10),
-                 status == -VMM_ENOSPC ? "; the node has no memory to keep more" : "");
-    return status;
+    if (status == 0 || status == -VMM_ENOSPC) {
+        shell_printf("vm %s: %llu KiB swapped out%s\n", vm_cmd_name(vm),
+                     (unsigned long long)(moved >> 10),
+                     status == 0 ? "" : "; the node has no memory to keep more");
+        return status;
+    }
+    return vm_cmd_report(vm_cmd_name(vm), "swap memory out", status);
 }
 
 static const char *why(int status)
@@ -86,14 +82,18 @@ static const char *why(int status)
            : status == -VMM_ENOENT ? "no region begins there"
            : status == -VMM_EINVAL ? "address and size are to be whole pages"
            : status == -VMM_ENOSPC ? "it has too many regions"
-                                   : "no memory";
+                                   : "the node has no memory left";
 }
 
 int vm_cmd_add_memory(struct vm *vm, int argc, char **argv)
 {
     uint64_t address, bytes;
-    if (argc != 2 || !shell_number(argv[0], UINT64_MAX, &address) || !parse_size(argv[1], &bytes)) {
-        return shell_usage("vm");
+    (void)argc;
+    if (!shell_number(argv[0], UINT64_MAX, &address)) {
+        return vm_cmd_wrong("add-memory", argv[0], AN_ADDRESS);
+    }
+    if (!parse_size(argv[1], &bytes)) {
+        return vm_cmd_wrong("add-memory", argv[1], A_SIZE);
     }
     int status = vmm_vm_add_memory(vm, address, bytes, NULL);
     if (status < 0) {
@@ -105,8 +105,9 @@ int vm_cmd_add_memory(struct vm *vm, int argc, char **argv)
 int vm_cmd_remove_memory(struct vm *vm, int argc, char **argv)
 {
     uint64_t address;
-    if (argc != 1 || !shell_number(argv[0], UINT64_MAX, &address)) {
-        return shell_usage("vm");
+    (void)argc;
+    if (!shell_number(argv[0], UINT64_MAX, &address)) {
+        return vm_cmd_wrong("remove-memory", argv[0], AN_ADDRESS);
     }
     int status = vmm_vm_remove_memory(vm, address);
     if (status < 0) {

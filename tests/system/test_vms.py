@@ -74,6 +74,34 @@ def test_guest_that_never_exits(start):
     end(node)
 
 
+WRONG_WORDS = [
+    ("vm lst", 'did you mean "list"'),
+    ("vm list all", "usage: vm list "),
+    ("vm show", "usage: vm show <name>"),
+    ("vm pause halt now", "usage: vm pause <name>"),
+    ("vm create", "usage: vm create <manifest>"),
+    ("vm create vms/hatl.json", 'no such boot module; did you mean "vms/halt.json"'),
+    ("vm mem halt", "usage: vm mem <name> <address> [bytes]"),
+    ("vm mem halt there", 'vm mem: "there" is not an address'),
+    ("vm mem halt 0 5000", 'vm mem: "5000" is not a number of bytes up to 4096'),
+    ("vm stats halt a", "no vCPU a, it has 0 to 0"),
+    ("vm inject-nmi halt 1", "no vCPU 1, it has 0 to 0"),
+    ("vm output halt much", 'vm output: "much" is not a number of KiB'),
+    ("vm balloon halt 10x", 'vm balloon: "10x" is not a size'),
+    ("vm balloon halt 1G", "it has 64 MiB"),
+    ("vm swap halt -1", 'vm swap: "-1" is not a size'),
+    ("vm written halt of", 'vm written: "of" is not "off"'),
+    ("vm add-memory halt 0 1M", "something is there"),
+    ("vm add-memory halt 0x100001 1M", "whole pages"),
+    ("vm remove-memory halt zero", 'vm remove-memory: "zero" is not an address'),
+    ("vm remove-memory halt 0x1000", "no region begins there"),
+    ("vm restore halt", "image halt: there is none of this name"),
+    ("vm forget halt", 'unknown image "halt"'),
+    ("vm checkpoint halt a b", "usage: vm checkpoint <name>"),
+    ("vm checkpoint halt block:none", "no such block device"),
+]
+
+
 def test_reset_and_wrong_steps(start):
     node = start(manifest("ending", name="halt", args="end=halt"))
     node.expect(r"ending: halt")
@@ -92,6 +120,9 @@ def test_reset_and_wrong_steps(start):
     assert re.search(r"hlt +\d+", answer("vm stats halt 0"))
     assert "no vCPU 1, it has 0 to 0" in answer("vm stats halt 1")
     assert "cannot destroy: it is running" in answer("vm destroy halt")
+    assert "cannot resume: it is running" in answer("vm resume halt")
+    for line, words in WRONG_WORDS:
+        assert words in answer(line), line
     assert "from    vms/halt.json" in answer("vm show halt")
     command(node, "vm reset halt")
     node.sendline("console halt")

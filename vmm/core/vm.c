@@ -434,7 +434,8 @@ int vmm_vm_checkpoint(struct vm *vm, struct vdev_stream *out, struct vmm_error *
     vmm_control_enter(vm);
     was_running = vmm_vm_state(vm) == VM_RUNNING;
     if ((was_running && pause_locked(vm) != 0) || vmm_vm_state(vm) != VM_PAUSED) {
-        return vmm_control_leave(vm, vmm_fail(vm->vmm, err, VMM_EINVAL, "%s: it is %s",
+        return vmm_control_leave(vm, vmm_fail(vm->vmm, err, VMM_EINVAL,
+                                              "%s: it is %s, there is nothing to write",
                                               vm->config.name, vmm_state_name(vmm_vm_state(vm))));
     }
     error = checkpoint_paused(vm, out, err);
@@ -473,8 +474,9 @@ int vmm_vm_restore(struct vm *vm, struct vdev_stream *in, struct vmm_error *err)
 
     vmm_control_enter(vm);
     if (alive(vm)) {
-        return vmm_control_leave(vm, vmm_fail(vm->vmm, err, VMM_EBUSY, "%s: it is %s",
-                                              vm->config.name, vmm_state_name(vmm_vm_state(vm))));
+        return vmm_control_leave(vm,
+                                 vmm_fail(vm->vmm, err, VMM_EBUSY, "%s: it is %s, stop it first",
+                                          vm->config.name, vmm_state_name(vmm_vm_state(vm))));
     }
     join_threads(vm);
     error = vmm_fpu_alloc(vm);
