@@ -36,7 +36,12 @@ static uint64_t read_msr(uint32_t msr)
 
 static void refuses_write(uint32_t msr, uint64_t value)
 {
+    uint64_t before = 0, after = 0;
+    bool readable = vmm_msr_read(v, msr, &before);
+
     assert_false(vmm_msr_write(v, msr, value));
+    assert_true(vmm_msr_read(v, msr, &after) == readable);
+    assert_int_equal(after, before);
 }
 
 static void keeps(uint32_t msr, uint64_t value)

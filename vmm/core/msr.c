@@ -103,8 +103,11 @@ static bool write_tsc_aux(struct vcpu *v, const struct row *row, uint32_t msr, u
 {
     (void)row;
     (void)msr;
+    if (value > UINT32_MAX) {
+        return false;
+    }
     v->tsc_aux = (uint32_t)value;
-    return value <= UINT32_MAX;
+    return true;
 }
 
 static bool read_apic_base(struct vcpu *v, const struct row *row, uint32_t msr, uint64_t *value)
