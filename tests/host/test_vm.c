@@ -136,6 +136,10 @@ static void the_guest_ends_itself(void **state)
     assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_TRIPLE_FAULT);
     assert_int_equal(vmm_vm_pause(m->vm), -VMM_EINVAL);
     assert_int_equal(vmm_vm_reset(m->vm), -VMM_EINVAL);
+    strcpy(m->vm->config.kernel_path, "gone");
+    assert_int_equal(vmm_vm_start(m->vm, &m->err), -VMM_ENOENT);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_TRIPLE_FAULT); /* still why it ended */
+    strcpy(m->vm->config.kernel_path, SCRIPTED_KERNEL);
     start(spins); /* and can be started again */
     assert_int_equal(vmm_vm_stop(m->vm), 0);
 }

@@ -306,7 +306,6 @@ int vmm_vm_start(struct vm *vm, struct vmm_error *err)
                                               vm->config.name, vmm_state_name(vmm_vm_state(vm))));
     }
     join_threads(vm);
-    store(&vm->reason, VM_REASON_NONE);
     store(&vm->ending, 0);
     store(&vm->reset_wanted, 0);
     store(&vm->paused, 1);
@@ -318,6 +317,7 @@ int vmm_vm_start(struct vm *vm, struct vmm_error *err)
         join_threads(vm);
         return vmm_control_leave(vm, error);
     }
+    store(&vm->reason, VM_REASON_NONE);
     set_state(vm, VM_RUNNING);
     vmm_vm_go_on(vm);
     return vmm_control_leave(vm, 0);
