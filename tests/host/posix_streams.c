@@ -65,7 +65,7 @@ static int chars_open(void *host, const char *name, const struct vmm_char_receiv
         }
     }
     if (s == NULL || s->open) {
-        return -VMM_EBUSY;
+        return -VMM_EEXIST;
     }
     s->host = h;
     s->open = true;

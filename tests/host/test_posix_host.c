@@ -199,7 +199,7 @@ static void files_and_streams(void **state)
     assert_int_equal(ops->files->open(h, "a", &data, &size), 0);
     assert_int_equal(size, 3);
     assert_int_equal(ops->chars->open(h, "vm", &receiver, &stream), 0);
-    assert_int_equal(ops->chars->open(h, "vm", &receiver, &second), -VMM_EBUSY);
+    assert_int_equal(ops->chars->open(h, "vm", &receiver, &second), -VMM_EEXIST);
     ops->chars->write(h, stream, "he", 2);
     ops->chars->write(h, stream, "llo", 3);
     assert_string_equal(posix_host_output(h, "vm"), "hello");

@@ -1,6 +1,7 @@
 /* A VM's life through the public calls, with real threads: every transition, every failure. */
 #include "scripted.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <string.h>
 #include "core/irq.h"
@@ -382,8 +383,63 @@ static void bad_configurations_are_refused(void **state)
     m->config.cpu[1] = -2;
     create_fails(VMM_EINVAL, "CPU -2");
     m->config = good;
+    m->config.module_count = VMM_MODULES_MAX + 1;
+    create_fails(VMM_EINVAL, "no end");
+    m->config = good;
+    m->config.ram_node_count = VMM_RAM_NODES_MAX + 1;
+    create_fails(VMM_EINVAL, "no end");
+    m->config = good;
+    memset(m->config.boot_args, 'x', sizeof(m->config.boot_args));
+    create_fails(VMM_EINVAL, "no end");
+    m->config = good;
+    m->config.module_count = 1;
+    memset(m->config.module[0], 'x', sizeof(m->config.module[0]));
+    create_fails(VMM_EINVAL, "no end");
+    m->config = good;
+    m->config.balloon_bytes = m->config.mem_bytes;
+    create_fails(VMM_EINVAL, "balloon");
+    m->config = good;
     assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), 0);
     assert_int_equal(vmm_vm_create(m->vmm, &m->config, &(struct vm *){NULL}, &m->err), -VMM_EEXIST);
+}
+
+static void a_console_that_is_taken_is_named(void **state)
+{
+    const struct vmm_char_receiver nobody = {.input = NULL};
+    void *stream;
+
+    (void)state;
+    assert_int_equal(m->vmm->ops->chars->open(m->host, "test", &nobody, &stream), 0);
+    create_fails(VMM_EEXIST, "test: the host refuses it a console: one of this name is open");
+    m->vmm->ops->chars->close(m->host, stream);
+}
+
+static void *creates(void *out)
+{
+    struct vmm_error err;
+
+    (void)!vmm_vm_create(m->vmm, &m->config, out, &err);
+    return NULL;
+}
+
+static void one_of_two_gets_the_name(void **state)
+{
+    struct vmm_host_ops ops = *m->vmm->ops;
+
+    (void)state;
+    ops.chars = NULL; /* consoles would tell the two apart */
+    m->vmm->ops = &ops;
+    for (unsigned i = 0; i < 50; i++) {
+        struct vm *a = NULL, *b = NULL;
+        pthread_t other;
+
+        assert_int_equal(pthread_create(&other, NULL, creates, &a), 0);
+        creates(&b);
+        pthread_join(other, NULL);
+        assert_true((a == NULL) != (b == NULL));
+        assert_int_equal(vmm_vm_destroy(a != NULL ? a : b), 0);
+    }
+    m->vmm->ops = posix_host_ops(m->host);
 }
 
 static void every_failure_of_creation_is_undone(void **state)
@@ -500,6 +556,8 @@ int main(void)
         TEST(start_without_a_kernel_says_so),
         TEST(a_failed_start_leaves_nothing),
         HOST_TEST(bad_configurations_are_refused),
+        HOST_TEST(a_console_that_is_taken_is_named),
+        HOST_TEST(one_of_two_gets_the_name),
         HOST_TEST(every_failure_of_creation_is_undone),
         HOST_TEST(memory_has_the_pcs_holes),
         HOST_TEST(hook_tables_are_validated),

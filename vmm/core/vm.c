@@ -534,20 +534,11 @@ int vmm_vm_kill(struct vm *vm)
 /* The devices go first: after that no timer and no stream can wake a vCPU's thread. */
 int vmm_vm_destroy(struct vm *vm)
 {
-    struct vmm *vmm = vm->vmm;
-
     vmm_control_enter(vm);
     if (alive(vm)) {
         return vmm_control_leave(vm, -VMM_EBUSY);
     }
-    vmm->ops->lock(vmm->host, &vmm->lock);
-    for (struct vm **link = &vmm->vms; *link != NULL; link = &(*link)->next) {
-        if (*link == vm) {
-            *link = vm->next;
-            break;
-        }
-    }
-    vmm->ops->unlock(vmm->host, &vmm->lock);
+    vmm_list_remove(vm);
     vmm_devices_destroy(vm);
     join_threads(vm);
     vmm_vm_release(vm);

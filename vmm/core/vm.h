@@ -98,6 +98,10 @@ void vmm_vm_thread_done(struct vcpu *v);
 bool vmm_vm_hold(struct vm *vm);
 void vmm_vm_go_on(struct vm *vm);
 
+/* On the instance's list and off it (core/vmm.c). Errors: -VMM_EEXIST one has this name. */
+int vmm_list_add(struct vm *vm) VMM_MUST_CHECK;
+void vmm_list_remove(struct vm *vm);
+
 /* Everything that creation has made so far (core/vm_create.c), the VM itself included. */
 void vmm_vm_release(struct vm *vm);
 

@@ -25,16 +25,44 @@ void vmm_vm_free(struct vm *vm, void *p, size_t size)
     }
 }
 
+static bool ends(const char *text, size_t room)
+{
+    return __builtin_memchr(text, 0, room) != NULL;
+}
+
+/* What counts or ends a field is within it: a configuration need not come from a manifest. */
+static bool fields_hold(const struct vm_config *c)
+{
+    bool hold = c->module_count <= VMM_MODULES_MAX && c->ram_node_count <= VMM_RAM_NODES_MAX &&
+                ends(c->kernel_path, sizeof(c->kernel_path)) &&
+                ends(c->firmware_path, sizeof(c->firmware_path)) &&
+                ends(c->initrd_path, sizeof(c->initrd_path)) &&
+                ends(c->boot_args, sizeof(c->boot_args));
+
+    for (unsigned i = 0; hold && i < c->module_count; i++) {
+        hold = ends(c->module[i], sizeof(c->module[i]));
+    }
+    return hold;
+}
+
+static int name_taken(struct vmm *vmm, const char *name, struct vmm_error *err)
+{
+    return vmm_fail(vmm, err, VMM_EEXIST, "%s: there is a VM of this name", name);
+}
+
 static int check_config(struct vmm *vmm, const struct vm_config *c, struct vmm_error *err)
 {
     unsigned cpus = vmm->ops->cpu_count(vmm->host);
 
-    if (c->name[0] == '\0' || __builtin_memchr(c->name, 0, VMM_NAME_MAX) == NULL) {
+    if (c->name[0] == '\0' || !ends(c->name, VMM_NAME_MAX)) {
         return vmm_fail(vmm, err, VMM_EINVAL, "a VM needs a name of 1 to %u characters",
                         VMM_NAME_MAX - 1);
     }
     if (vmm_vm_find(vmm, c->name) != NULL) {
-        return vmm_fail(vmm, err, VMM_EEXIST, "%s: there is a VM of this name", c->name);
+        return name_taken(vmm, c->name, err);
+    }
+    if (!fields_hold(c)) {
+        return vmm_fail(vmm, err, VMM_EINVAL, "%s: a path, text or list has no end", c->name);
     }
     if (c->vcpu_count < 1 || c->vcpu_count > VMM_VCPUS_MAX) {
         return vmm_fail(vmm, err, VMM_EINVAL, "%s: %u vCPUs asked, 1 to %u are possible", c->name,
@@ -43,6 +71,9 @@ static int check_config(struct vmm *vmm, const struct vm_config *c, struct vmm_e
     if (c->mem_bytes < MEM_MIN || c->mem_bytes % VMM_PAGE_SIZE != 0) {
         return vmm_fail(vmm, err, VMM_EINVAL, "%s: memory must be whole pages, 2 MiB at least",
                         c->name);
+    }
+    if (c->balloon_bytes >= c->mem_bytes) {
+        return vmm_fail(vmm, err, VMM_EINVAL, "%s: its balloon would take all memory", c->name);
     }
     for (unsigned i = 0; i < c->vcpu_count; i++) {
         if (c->cpu[i] < -1 || c->cpu[i] >= (int)cpus) {
@@ -117,8 +148,12 @@ static int create_parts(struct vm *vm, struct vmm_error *err)
                         vm->config.vcpu_count);
     }
     error = vmm_platform_create(vm);
-    if (error != 0) {
-        return vmm_fail(vmm, err, -error, "%s: its devices cannot be made (error %d)", name, error);
+    if (error == -VMM_ENOMEM) {
+        return vmm_fail(vmm, err, VMM_ENOMEM, "%s: no memory for its devices", name);
+    }
+    if (error != 0) { /* the rest of the platform is the library's own */
+        return vmm_fail(vmm, err, -error, "%s: the host refuses it a console: %s", name,
+                        error == -VMM_EEXIST ? "one of this name is open" : "chars->open fails");
     }
     return 0;
 }
@@ -151,15 +186,14 @@ int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **o
         return vmm_fail(vmm, err, -error, "%s: no memory for the VM", config->name);
     }
     error = create_parts(vm, err);
+    if (error == 0 && vmm_list_add(vm) != 0) {
+        error = name_taken(vmm, config->name, err); /* meanwhile */
+    }
     if (error != 0) {
         vmm_vm_release(vm);
         return error;
     }
     vm->create_cycles = vmm->ops->cycles(vmm->host) - start;
-    vmm->ops->lock(vmm->host, &vmm->lock);
-    vm->next = vmm->vms;
-    vmm->vms = vm;
-    vmm->ops->unlock(vmm->host, &vmm->lock);
     *out = vm;
     return 0;
 }

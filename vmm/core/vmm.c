@@ -149,16 +149,52 @@ const char *vmm_describe(const struct vmm *vmm)
     return vmm->description;
 }
 
+/* --- the VMs ---------------------------------------------------------------------------------- */
+
+static struct vm *find(const struct vmm *vmm, const char *name)
+{
+    struct vm *vm = vmm->vms;
+
+    while (vm != NULL && __builtin_strncmp(vm->config.name, name, VMM_NAME_MAX) != 0) {
+        vm = vm->next;
+    }
+    return vm;
+}
+
+int vmm_list_add(struct vm *vm)
+{
+    struct vmm *vmm = vm->vmm;
+    bool taken;
+
+    vmm->ops->lock(vmm->host, &vmm->lock);
+    taken = find(vmm, vm->config.name) != NULL;
+    if (!taken) {
+        vm->next = vmm->vms;
+        vmm->vms = vm;
+    }
+    vmm->ops->unlock(vmm->host, &vmm->lock);
+    return taken ? -VMM_EEXIST : 0;
+}
+
+void vmm_list_remove(struct vm *vm)
+{
+    struct vmm *vmm = vm->vmm;
+    struct vm **link = &vmm->vms;
+
+    vmm->ops->lock(vmm->host, &vmm->lock);
+    while (*link != vm) {
+        link = &(*link)->next;
+    }
+    *link = vm->next;
+    vmm->ops->unlock(vmm->host, &vmm->lock);
+}
+
 struct vm *vmm_vm_find(struct vmm *vmm, const char *name)
 {
     struct vm *vm;
 
     vmm->ops->lock(vmm->host, &vmm->lock);
-    for (vm = vmm->vms; vm != NULL; vm = vm->next) {
-        if (__builtin_strncmp(vm->config.name, name, VMM_NAME_MAX) == 0) {
-            break;
-        }
-    }
+    vm = find(vmm, name);
     vmm->ops->unlock(vmm->host, &vmm->lock);
     return vm;
 }

@@ -247,8 +247,8 @@ static int take_numa_node(struct manifest_reader *r, const cJSON *item,
         return error;
     }
     for (const cJSON *n = item->child; error == 0 && n != NULL; n = n->next) {
-        if (c->ram_node_count == VM_RAM_NODES_MAX) {
-            return manifest_fail(r, n, path, "more than %u nodes", VM_RAM_NODES_MAX);
+        if (c->ram_node_count == VMM_RAM_NODES_MAX) {
+            return manifest_fail(r, n, path, "more than %u nodes", VMM_RAM_NODES_MAX);
         }
         error = manifest_take_number(r, n, path, 0, NODE_MAX, &node);
         c->ram_node[c->ram_node_count++] = (uint8_t)node;

@@ -33,6 +33,7 @@ struct vmm_char_receiver { /* what the user types, in thread context */
     void *arg;
 };
 struct vmm_host_chars {
+    /* Errors: -VMM_EEXIST one of this name is open, -VMM_ENOMEM. */
     int (*open)(void *host, const char *name, const struct vmm_char_receiver *receiver,
                 void **stream);
     /* Never blocks. Returns how many bytes it took; the others are offered again later. */

@@ -49,9 +49,8 @@ enum vm_huge_pages {                    /* the largest pages that back RAM */
                      VM_HUGE_PAGES_NONE, /* 4 KiB */
 };
 
-#define VM_RAM_NODES_MAX 8
-
-#define VMM_MODULES_MAX 7
+#define VMM_RAM_NODES_MAX 8
+#define VMM_MODULES_MAX   7
 
 struct vm_config {
     char name[VMM_NAME_MAX];
@@ -60,7 +59,7 @@ struct vm_config {
     int cpu[VMM_VCPUS_MAX];  /* pinning: host CPU of each vCPU, -1: any */
     int node;                /* NUMA node of guest RAM and its tables, -1: any */
     unsigned ram_node_count; /* RAM in as many equal shares, by address, each from a node; 0: no */
-    uint8_t ram_node[VM_RAM_NODES_MAX];
+    uint8_t ram_node[VMM_RAM_NODES_MAX];
     bool lazy_memory; /* back RAM on first touch, a page at a time */
     enum vm_huge_pages huge_pages;
     uint64_t balloon_bytes; /* RAM that the guest's balloon driver gives back at once */
