@@ -30,9 +30,9 @@ vmm-y += dev/vfwcfg.c dev/acpi_tables.c
 vmm-y += dev/virtio.c dev/vballoon.c
 
 # instruction emulation, guest page tables
-vmm-y += core/decode.c core/length.c core/gwalk.c core/emulate.c core/emulate_table.c core/emulate_ops.c core/emulate_alu.c core/emulate_shift.c \
-	core/emulate_operand.c core/emulate_string.c
-vmm-y += core/emulate_sse.c core/emulate_pio.c core/emulate_sys.c core/xmm.c
+vmm-y += core/decode.c core/length.c core/gwalk.c core/descriptor.c core/emulate.c core/emulate_table.c core/emulate_ops.c
+vmm-y += core/emulate_alu.c core/emulate_shift.c core/emulate_bits.c core/emulate_operand.c core/emulate_string.c
+vmm-y += core/emulate_stack.c core/emulate_segment.c core/emulate_vector.c core/emulate_pio.c core/emulate_sys.c core/vector.c
 cflags-vmm/core/decode.c := $(zydis-flags)
 vmm-y += core/describe.c
 cflags-vmm/core/describe.c := $(zydis-flags)

@@ -7,9 +7,10 @@
 
 #include <string.h>
 #include "core/emulate_inner.h"
+#include "core/x86.h"
+#include "vector.h"
 
 #define DEVICE TEST_DEVICE_BASE
-#define PF     14
 
 static struct fixture *f;
 static struct test_device *device;

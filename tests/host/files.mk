@@ -1,9 +1,9 @@
 # Test programs of the library on the host: one cmocka program per file, each linked with the whole library.
-host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c posix_store.c fixture.c mock_backend.c scripted.c pc.c guest_cpu.c test_device.c pci_board.c xmm.c native.c
+host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c posix_store.c fixture.c mock_backend.c scripted.c pc.c guest_cpu.c test_device.c pci_board.c vector.c native.c native_step.c
 
 # instruction emulation, guest page tables, loaders, manifest, paravirtual interface
 host-test-y += test_posix_host.c
-host-test-y += test_gwalk.c test_native.c test_emulate.c test_emulate_address.c test_pio.c test_decode.c \
+host-test-y += test_gwalk.c test_native.c test_differential.c test_emulate.c test_emulate_address.c test_emulate_vector.c test_emulate_segment.c test_pio.c test_decode.c \
 	test_bzimage.c test_firmware.c test_manifest.c test_para.c
 
 # devices, interrupts, timers

@@ -4,8 +4,8 @@ include tests/host/files.mk
 
 host := $(build)/host
 # mock_backend.c has the table of back ends; of the hardware ones only what needs no hardware gets linked.
-# xmm.c: the compiler uses those registers itself.
-host-library-sources := $(filter-out vmm/core/backends%.c vmm/core/xmm.c,$(filter %.c,$(vmm-sources)))
+# vector.c: the compiler uses those registers itself.
+host-library-sources := $(filter-out vmm/core/backends%.c vmm/core/vector.c,$(filter %.c,$(vmm-sources)))
 host-library-objects := $(host-library-sources:%.c=$(host)/%.o)
 host-support-objects := $(host-support-y:%.c=$(host)/tests/host/%.o)
 host-programs        := $(host-test-y:%.c=$(host)/%)

@@ -47,7 +47,7 @@ static void operand_across_two_pages(void **state)
     /* The second page is not there: nothing is written, and the address is the second page's. */
     device->writes = 0;
     *guest_entry(f, 0x90008) = 0;
-    expect_exception(PF, 2, CODE(0x48, 0x89, 0x0b));
+    expect_exception(X86_PF, 2, CODE(0x48, 0x89, 0x0b));
     assert_int_equal(cr2(), 0x201000);
     assert_int_equal(device->writes, 0);
 }
@@ -74,7 +74,7 @@ static void instruction_across_two_pages(void **state)
     *guest_entry(f, GUEST_TABLES + 0x2000) = 0x90000 | 7;
     *guest_entry(f, 0x90000 + 8) = 0x1000 | 7;
     assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
-    assert_int_equal(v->event.vector, PF);
+    assert_int_equal(v->event.vector, X86_PF);
     assert_int_equal(v->event.error, 0); /* I/D is reported with NX or SMEP only */
     assert_int_equal(cr2(), 0x2000);
     assert_int_equal(v->rip, 0x2000 - 4);
@@ -96,17 +96,17 @@ static void page_faults(void **state)
     v->gpr[VMM_RBX] = UINT64_C(0x40000000); /* beyond the mapped first GiB */
     v->gpr[VMM_RSI] = DEVICE;
     v->gpr[VMM_RDI] = UINT64_C(0x40000000);
-    expect_exception(PF, 2, CODE(0xa4)); /* movsb to there */
+    expect_exception(X86_PF, 2, CODE(0xa4)); /* movsb to there */
     assert_int_equal(cr2(), 0x40000000);
     assert_int_equal(device->reads, 0); /* what cannot be stored is not read */
     guest_identity_map(f, 0x1);         /* read-only */
     v->gpr[VMM_RDI] = DEVICE;
     mock_vcpu(v)->sysreg[VMM_CR0] |= 1 << 16;
-    expect_exception(PF, 3, CODE(0xa4));
+    expect_exception(X86_PF, 3, CODE(0xa4));
     guest_identity_map(f, 0x3);
     guest_set_cpl(f, 3);
     /* The fetch itself is refused for supervisor pages. */
-    expect_exception(PF, 5, CODE(0xa4));
+    expect_exception(X86_PF, 5, CODE(0xa4));
     assert_int_equal(cr2(), 0x1000);
 }
 
@@ -121,7 +121,7 @@ static void modify_needs_write_permission_first(void **state)
     v->gpr[VMM_RBX] = DEVICE;
     guest_set_code(f, CODE(0x83, 0x0b, 0x01)); /* or dword [rbx], 1 */
     assert_int_equal(vmm_emulate_mmio(v, &e), VMM_CONTINUE);
-    assert_int_equal(v->event.vector, PF);
+    assert_int_equal(v->event.vector, X86_PF);
     assert_int_equal(v->event.error, 3);
     assert_int_equal(device->reads, 0);
 }
@@ -130,26 +130,26 @@ static void non_canonical_addresses(void **state)
 {
     (void)state;
     v->gpr[VMM_RDI] = UINT64_C(0x800000000000);
-    expect_exception(VECTOR_GP, 0, CODE(0xaa));
+    expect_exception(X86_GP, 0, CODE(0xaa));
     v->gpr[VMM_RDI] = UINT64_C(0x7ffffffffffe); /* the operand's end is beyond */
-    expect_exception(VECTOR_GP, 0, CODE(0xab));
+    expect_exception(X86_GP, 0, CODE(0xab));
     v->gpr[VMM_RSP] = UINT64_C(0x800000000008);
     v->gpr[VMM_RBX] = DEVICE;
-    expect_exception(VECTOR_SS, 0, CODE(0xff, 0x33)); /* push qword [rbx] */
+    expect_exception(X86_SS, 0, CODE(0xff, 0x33)); /* push qword [rbx] */
 }
 
 static void wrong_encodings(void **state)
 {
     (void)state;
     v->gpr[VMM_RBX] = DEVICE;
-    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x89, 0x0b));       /* lock mov */
-    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x8b, 0x0b));       /* lock mov reg, mem */
-    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x01, 0xcb));       /* lock add reg, reg */
-    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x39, 0x0b));       /* lock cmp */
-    expect_exception(VECTOR_UD, -1, CODE(0xf0, 0x0f, 0xa3, 0x0b)); /* lock bt */
-    expect_exception(VECTOR_UD, -1, CODE(0x0f, 0x04, 0x0b));
-    expect_exception(VECTOR_UD, -1, CODE(0x06)); /* push es */
-    expect_exception(VECTOR_GP, 0,
+    expect_exception(X86_UD, -1, CODE(0xf0, 0x89, 0x0b));       /* lock mov */
+    expect_exception(X86_UD, -1, CODE(0xf0, 0x8b, 0x0b));       /* lock mov reg, mem */
+    expect_exception(X86_UD, -1, CODE(0xf0, 0x01, 0xcb));       /* lock add reg, reg */
+    expect_exception(X86_UD, -1, CODE(0xf0, 0x39, 0x0b));       /* lock cmp */
+    expect_exception(X86_UD, -1, CODE(0xf0, 0x0f, 0xa3, 0x0b)); /* lock bt */
+    expect_exception(X86_UD, -1, CODE(0x0f, 0x04, 0x0b));
+    expect_exception(X86_UD, -1, CODE(0x06)); /* push es */
+    expect_exception(X86_GP, 0,
                      CODE(0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66,
                           0x66, 0x66, 0x89, 0x0b));
 }
@@ -221,9 +221,9 @@ static void division_by_device_memory(void **state)
     expect_done(DEVICE, false, CODE(0xf6, 0x3b));  /* idiv byte [rbx] */
     assert_int_equal(v->gpr[VMM_RAX], 0x1234fef2); /* -14, -2 */
     v->gpr[VMM_RDX] = 7;
-    expect_exception(VECTOR_DE, -1, CODE(0x48, 0xf7, 0x33)); /* no room for the quotient */
+    expect_exception(X86_DE, -1, CODE(0x48, 0xf7, 0x33)); /* no room for the quotient */
     device->bytes[0] = 0;
-    expect_exception(VECTOR_DE, -1, CODE(0xf6, 0x33));
+    expect_exception(X86_DE, -1, CODE(0xf6, 0x33));
 }
 
 /* --- string instructions -------------------------------------------------------------------------
@@ -268,7 +268,7 @@ static void repetition_faults_in_the_middle(void **state)
     v->rip = 0x1000;
     memcpy(device->bytes, "0123456789abcdef", 16);
     assert_int_equal(emulate(DEVICE, false, CODE(0xf3, 0x66, 0xa5)), VMM_CONTINUE);
-    assert_int_equal(v->event.vector, PF);
+    assert_int_equal(v->event.vector, X86_PF);
     assert_int_equal(cr2(), 0x201000);
     assert_int_equal(v->gpr[VMM_RCX], 3); /* five words are done */
     assert_int_equal(v->gpr[VMM_RSI], DEVICE + 10);
@@ -281,6 +281,24 @@ static void repetition_faults_in_the_middle(void **state)
     assert_int_equal(emulate(DEVICE + 10, false, CODE(0xf3, 0x66, 0xa5)), VMM_CONTINUE);
     assert_int_equal(v->rip, 0x1003);
     assert_memory_equal(vmm_memory_ptr(f->vm, VMM_GPA(0x60000), 6), "abcdef", 6);
+}
+
+/* A debugger steps through a repetition one iteration at a time. */
+static void repetitions_are_stepped_through(void **state)
+{
+    (void)state;
+    v->gpr[VMM_RDI] = DEVICE;
+    v->gpr[VMM_RCX] = 2;
+    v->rip = 0x1000;
+    v->rflags |= X86_RFLAGS_TF;
+    for (unsigned left = 2; left-- > 0;) {
+        assert_int_equal(emulate(v->gpr[VMM_RDI], true, CODE(0xf3, 0xaa)), VMM_CONTINUE);
+        assert_int_equal(v->gpr[VMM_RCX], left);
+        assert_int_equal(v->rip, left == 0 ? 0x1002 : 0x1000);
+        assert_true(v->event.valid);
+        assert_int_equal(v->event.vector, X86_DB);
+        assert_int_equal(mock_vcpu(v)->sysreg[VMM_DR6] & X86_DR6_BS, X86_DR6_BS);
+    }
 }
 
 static void string_registers_have_the_address_size(void **state)
@@ -306,32 +324,6 @@ static void string_registers_have_the_address_size(void **state)
 /* --- others --------------------------------------------------------------------------------------
  */
 
-static void sse_moves(void **state)
-{
-    struct vmm_xmm value = {{0x1111222233334444, 0x5555666677778888}}, back;
-
-    (void)state;
-    v->gpr[VMM_RBX] = DEVICE;
-    vmm_xmm_write(9, &value);
-    expect_done(DEVICE + 3, true, CODE(0x44, 0x0f, 0x11, 0x4b, 0x03)); /* movups [rbx+3], xmm9 */
-    assert_memory_equal(device->bytes + 3, &value, 16);
-    expect_done(DEVICE, true, CODE(0x66, 0x44, 0x0f, 0x7f, 0x0b)); /* movdqa */
-    assert_memory_equal(device->bytes, &value, 16);
-    expect_exception(VECTOR_GP, 0, CODE(0x66, 0x44, 0x0f, 0x7f, 0x4b, 0x08)); /* not aligned */
-    expect_done(DEVICE, false, CODE(0xf3, 0x0f, 0x6f, 0x13));                 /* movdqu xmm2 */
-    vmm_xmm_read(2, &back);
-    assert_memory_equal(&back, &value, 16);
-    expect_done(DEVICE, false, CODE(0xf3, 0x0f, 0x7e, 0x13)); /* movq xmm2: the rest is cleared */
-    vmm_xmm_read(2, &back);
-    assert_int_equal(back.q[0], value.q[0]);
-    assert_int_equal(back.q[1], 0);
-    expect_done(DEVICE, true, CODE(0x66, 0x0f, 0x7e, 0x53, 0x30)); /* movd [rbx+0x30], xmm2 */
-    assert_int_equal(device_u64(0x30), 0x33334444);
-    expect_done(DEVICE, true, CODE(0x66, 0x0f, 0xe7, 0x53, 0x40)); /* movntdq */
-    assert_int_equal(device_u64(0x40), value.q[0]);
-    assert_int_equal(device->last.size, 8);
-}
-
 static void hints_do_nothing(void **state)
 {
     (void)state;
@@ -340,16 +332,6 @@ static void hints_do_nothing(void **state)
     expect_done(DEVICE, false, CODE(0x0f, 0xae, 0x3b));       /* clflush */
     expect_done(DEVICE, false, CODE(0x66, 0x0f, 0xae, 0x3b)); /* clflushopt */
     assert_int_equal(device->reads + device->writes, 0);
-}
-
-static void segment_registers_are_stored(void **state)
-{
-    (void)state;
-    mock_vcpu(v)->segment[VMM_SEG_DS].selector = 0x1234;
-    v->gpr[VMM_RBX] = DEVICE;
-    device->bytes[2] = 0x77;
-    expect_done(DEVICE, true, CODE(0x48, 0x8c, 0x1b)); /* two bytes whatever the operand size */
-    assert_int_equal(device_u64(0), 0x771234);
 }
 
 static void rom_keeps_its_bytes(void **state)
@@ -472,10 +454,9 @@ int main(void)
         TEST(division_by_device_memory),
         TEST(long_repetitions_give_turns),
         TEST(repetition_faults_in_the_middle),
+        TEST(repetitions_are_stepped_through),
         TEST(string_registers_have_the_address_size),
-        TEST(sse_moves),
         TEST(hints_do_nothing),
-        TEST(segment_registers_are_stored),
         TEST(rom_keeps_its_bytes),
         TEST(changed_code_is_decoded_again),
         TEST(bytes_of_the_exit_are_used),

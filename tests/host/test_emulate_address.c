@@ -70,20 +70,20 @@ static void segment_limits_and_types(void **state)
     v->gpr[VMM_RBX] = 0xffc;
     expect_done(DEVICE + 0xffc, true, CODE(0x89, 0x0b));
     v->gpr[VMM_RBX] = 0xffd;
-    expect_exception(VECTOR_GP, 0, CODE(0x89, 0x0b));
+    expect_exception(X86_GP, 0, CODE(0x89, 0x0b));
     segment[VMM_SEG_SS].limit = 0xfff;
     v->gpr[VMM_RBP] = 0x1000;
-    expect_exception(VECTOR_SS, 0, CODE(0x88, 0x4d, 0x00));
+    expect_exception(X86_SS, 0, CODE(0x88, 0x4d, 0x00));
     segment[VMM_SEG_DS].attributes = 0xc91; /* read-only */
     v->gpr[VMM_RBX] = 0;
-    expect_exception(VECTOR_GP, 0, CODE(0x88, 0x0b));
+    expect_exception(X86_GP, 0, CODE(0x88, 0x0b));
     expect_done(DEVICE, false, CODE(0x8a, 0x0b));
     segment[VMM_SEG_DS].attributes = 0xc99; /* execute-only code */
-    expect_exception(VECTOR_GP, 0, CODE(0x8a, 0x0b));
+    expect_exception(X86_GP, 0, CODE(0x8a, 0x0b));
     segment[VMM_SEG_DS].attributes = 0x13; /* not present: a null selector was loaded */
-    expect_exception(VECTOR_GP, 0, CODE(0x8a, 0x0b));
+    expect_exception(X86_GP, 0, CODE(0x8a, 0x0b));
     segment[VMM_SEG_DS].attributes = 0xc97; /* expand-down: valid above the limit */
-    expect_exception(VECTOR_GP, 0, CODE(0x88, 0x0b));
+    expect_exception(X86_GP, 0, CODE(0x88, 0x0b));
     v->gpr[VMM_RBX] = 0x1000;
     expect_done(DEVICE + 0x1000, true, CODE(0x88, 0x0b));
 }
@@ -99,7 +99,7 @@ static void code_segment_limit(void **state)
     expect_done(DEVICE, true, CODE(0x88, 0x0b));
     cs->limit = 0x1000;
     vmm_decode_flush(v); /* what ran before is not checked again: the processor did */
-    expect_exception(VECTOR_GP, 0, CODE(0x88, 0x0b));
+    expect_exception(X86_GP, 0, CODE(0x88, 0x0b));
 }
 
 static void moffs_forms(void **state)

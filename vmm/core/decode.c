@@ -5,11 +5,10 @@
 
 #include <Zydis/Zydis.h>
 #include "core/vm.h"
+#include "core/x86.h"
 
 #define CS_LONG    (1U << 9)  /* L */
 #define CS_DEFAULT (1U << 10) /* D */
-#define VECTOR_UD  6
-#define VECTOR_GP  13
 
 /* Default address size of the code, in bytes. */
 static uint8_t mode_of(const struct vmm_address_mode *m)
@@ -87,6 +86,34 @@ static void take_prefixes(struct insn *i, const ZydisDecodedInstruction *z)
     }
 }
 
+/* VEX has the mandatory prefix and REX's bits in it, these inverted. SDM vol. 2 section 2.3.5. */
+static void take_vex(struct insn *i, const ZydisDecodedInstruction *z)
+{
+    static const uint8_t prefix_table[4] = {0, INSN_OPSIZE, INSN_REP, INSN_REPNE};
+
+    i->prefixes |= INSN_VEX | prefix_table[z->raw.vex.pp & 3];
+    i->prefixes |= z->raw.vex.L != 0 ? INSN_VEX_256 : 0;
+    i->operand_size = z->raw.vex.W != 0 && i->mode == 8 ? 8 : 4;
+    i->vvvv = (uint8_t)(~z->raw.vex.vvvv & (i->mode == 8 ? 15 : 7));
+}
+
+/* What REX or VEX adds to register numbers: 0 or 1 each. */
+struct extension {
+    uint8_t r, x, b;
+};
+
+static struct extension extension_of(const struct insn *i, const ZydisDecodedInstruction *z)
+{
+    struct extension e = {0, 0, 0};
+
+    if ((i->prefixes & INSN_REX) != 0) {
+        e = (struct extension){z->raw.rex.R, z->raw.rex.X, z->raw.rex.B};
+    } else if ((i->prefixes & INSN_VEX) != 0 && i->mode == 8) {
+        e = (struct extension){!z->raw.vex.R, !z->raw.vex.X, !z->raw.vex.B};
+    }
+    return e;
+}
+
 /* APM vol. 3 table A-33: base and index of 16-bit addressing by r/m. */
 static const uint8_t address16_table[8][2] = {
     {VMM_RBX, VMM_RSI},     {VMM_RBX, VMM_RDI},     {VMM_RBP, VMM_RSI},     {VMM_RBP, VMM_RDI},
@@ -133,22 +160,19 @@ static uint64_t sign_extend(uint64_t value, unsigned bits)
 
 static void take_fields(struct insn *i, const ZydisDecodedInstruction *z)
 {
-    bool rex = (z->attributes & ZYDIS_ATTRIB_HAS_REX) != 0;
-    const struct address_fields a = {
-        .mod = z->raw.modrm.mod,
-        .rm = z->raw.modrm.rm,
-        .rex_b = rex ? z->raw.rex.B : 0,
-        .rex_x = rex ? z->raw.rex.X : 0,
-        .sib_base = z->raw.sib.base,
-        .sib_index = z->raw.sib.index,
-        .sib_scale = z->raw.sib.scale,
-    };
+    bool vex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX;
+    struct extension extension;
+    struct address_fields a;
 
     take_prefixes(i, z);
+    if (vex) {
+        take_vex(i, z);
+    }
+    extension = extension_of(i, z);
     i->length = z->length;
     i->opcode = z->opcode;
     i->map = INSN_MAP_OTHER;
-    if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+    if ((vex || z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY) &&
         z->opcode_map <= ZYDIS_OPCODE_MAP_0F38) {
         i->map = (uint8_t)(z->opcode_map - ZYDIS_OPCODE_MAP_DEFAULT + INSN_MAP_1);
     }
@@ -157,10 +181,20 @@ static void take_fields(struct insn *i, const ZydisDecodedInstruction *z)
     i->base = i->index = INSN_NO_REG;
     i->has_modrm = (z->attributes & ZYDIS_ATTRIB_HAS_MODRM) != 0;
     if (!i->has_modrm) {
+        i->rm = (uint8_t)((i->opcode & 7) | extension.b << 3);
         return;
     }
+    a = (struct address_fields){
+        .mod = z->raw.modrm.mod,
+        .rm = z->raw.modrm.rm,
+        .rex_b = extension.b,
+        .rex_x = extension.x,
+        .sib_base = z->raw.sib.base,
+        .sib_index = z->raw.sib.index,
+        .sib_scale = z->raw.sib.scale,
+    };
     i->mod = a.mod;
-    i->reg = (uint8_t)(z->raw.modrm.reg | (rex ? z->raw.rex.R : 0) << 3);
+    i->reg = (uint8_t)(z->raw.modrm.reg | extension.r << 3);
     i->rm = (uint8_t)(a.rm | a.rex_b << 3);
     if (a.mod != 3) {
         take_memory_operand(i, &a);
@@ -383,14 +417,14 @@ static enum decode_result fetch_and_parse(struct vcpu *v, const struct vmm_addre
         case PARSE_MORE:
             break;
         case PARSE_TOO_LONG:
-            vmm_inject_exception(v, VECTOR_GP, true, 0);
+            vmm_inject_exception(v, X86_GP, true, 0);
             return DECODE_FAULT;
         case PARSE_INVALID:
-            vmm_inject_exception(v, VECTOR_UD, false, 0);
+            vmm_inject_exception(v, X86_UD, false, 0);
             return DECODE_FAULT;
         }
     }
-    vmm_inject_exception(v, VECTOR_GP, true, 0); /* beyond the code segment's limit */
+    vmm_inject_exception(v, X86_GP, true, 0); /* beyond the code segment's limit */
     return DECODE_FAULT;
 }
 
@@ -442,7 +476,7 @@ unsigned vmm_decode_length(struct vcpu *v)
         return i->length;
     case DECODE_CRASH:
         /* The processor executed it, so it was RAM then: another vCPU has remapped the page. */
-        vmm_inject_exception(v, VECTOR_GP, true, 0);
+        vmm_inject_exception(v, X86_GP, true, 0);
         return 0;
     default:
         return 0;

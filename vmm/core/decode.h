@@ -18,6 +18,8 @@ enum insn_prefix {
     INSN_REPNE = 1 << 2, /* F2 */
     INSN_OPSIZE = 1 << 3,
     INSN_REX = 1 << 4, /* SPL, BPL, SIL, DIL instead of AH, CH, DH, BH */
+    INSN_VEX = 1 << 5, /* its `pp` is shown as the prefix that it stands for */
+    INSN_VEX_256 = 1 << 6,
 };
 
 /* Moves between a register or immediate and one memory operand, the bulk of what drivers do: they
@@ -42,10 +44,11 @@ struct insn {
     /* Bytes; an operand of byte size is the opcode's matter. */
     uint8_t operand_size, address_size;
     uint8_t segment;            /* enum vmm_segment of the override, INSN_NO_SEG: none */
-    uint8_t mod, reg, rm;       /* reg and rm extended by REX */
+    uint8_t mod, reg, rm;       /* reg and rm extended by REX; no ModRM: rm of the opcode */
     uint8_t base, index, scale; /* of the memory operand; scale as a shift */
     bool has_modrm;
-    uint8_t pad[128 - 96]; /* to a power of two: it is found by a shift */
+    uint8_t vvvv;          /* of a VEX prefix; 0: it names no register, or the first */
+    uint8_t pad[128 - 97]; /* to a power of two: it is found by a shift */
 };
 _Static_assert(sizeof(struct insn) == 128, "a power of two");
 

@@ -7,8 +7,16 @@ static bool has_one_operand(const struct insn *i, const struct op_info *info)
 {
     switch (info->op) {
     case OP_STRING:
+    case OP_PUSH:
+    case OP_PUSH_IMM:
     case OP_POP:
-    case OP_SSE: /* 16 bytes: may cross into another page at any alignment */
+    case OP_POP_RM:
+    case OP_CALL:
+    case OP_RETURN:
+    case OP_LEAVE:
+    case OP_FAR_POINTER: /* this and what follows: may cross into another page at any alignment */
+    case OP_GROUP7:
+    case OP_VECTOR:
         return false;
     case OP_GROUP5:
         return (i->reg & 7) <= 1;
@@ -66,6 +74,17 @@ static inline void move_quickly(struct vcpu *v, const struct insn *i, struct vmm
     (void)!vmm_skip_instruction(v, e); /* the length is known */
 }
 
+void emu_finish(struct emu *m, bool again)
+{
+    if (again) {
+        vmm_end_step(m->v);
+        return;
+    }
+    m->e->insn_length = m->i->length;
+    (void)!vmm_skip_instruction(m->v, m->e); /* the length is known */
+    m->v->intr_shadow = m->shadow;
+}
+
 static __attribute__((noinline)) enum vmm_action emulate_fully(struct vcpu *v, struct vmm_exit *e,
                                                                const struct vmm_address_mode *mode,
                                                                const struct insn *i)
@@ -83,10 +102,7 @@ static __attribute__((noinline)) enum vmm_action emulate_fully(struct vcpu *v, s
     case EMU_CANNOT:
         return crash(v, e, "instruction on device memory that is not emulated");
     }
-    if (!again) {
-        e->insn_length = i->length;
-        (void)!vmm_skip_instruction(v, e); /* the length is known */
-    }
+    emu_finish(&m, again);
     return VMM_CONTINUE;
 }
 

@@ -1,12 +1,7 @@
 /* Operands of emulated instructions: registers, addresses, segments, memory. */
 #include "core/dirty.h"
 #include "core/emulate_inner.h"
-
-#define ATTRIBUTE_TYPE_RW   (1U << 1) /* data: writable, code: readable */
-#define ATTRIBUTE_TYPE_DOWN (1U << 2) /* data: expand-down */
-#define ATTRIBUTE_TYPE_CODE (1U << 3)
-#define ATTRIBUTE_PRESENT   (1U << 7)
-#define ATTRIBUTE_DB        (1U << 10)
+#include "core/vector.h"
 
 static bool is_high_byte(const struct emu *m, unsigned reg, unsigned size)
 {
@@ -69,18 +64,26 @@ enum vmm_segment emu_segment(const struct emu *m)
     return m->i->base == VMM_RSP || m->i->base == VMM_RBP ? VMM_SEG_SS : VMM_SEG_DS;
 }
 
-enum emu_result emu_exception(struct emu *m, uint8_t vector, bool has_error)
+enum emu_result emu_exception(struct emu *m, uint8_t vector)
 {
+    bool has_error = (vector >= X86_TS && vector <= X86_PF) || vector == X86_AC;
+
     vmm_inject_exception(m->v, vector, has_error, 0);
+    return EMU_FAULT;
+}
+
+enum emu_result emu_bad_selector(struct emu *m, uint8_t vector, uint16_t selector)
+{
+    vmm_inject_exception(m->v, vector, true, SELECTOR_OF(selector));
     return EMU_FAULT;
 }
 
 static enum emu_result segment_fault(struct emu *m, enum vmm_segment segment)
 {
-    return emu_exception(m, segment == VMM_SEG_SS ? VECTOR_SS : VECTOR_GP, true);
+    return emu_exception(m, segment == VMM_SEG_SS ? X86_SS : X86_GP);
 }
 
-static bool is_canonical(const struct emu *m, uint64_t linear)
+bool emu_is_canonical(const struct emu *m, uint64_t linear)
 {
     unsigned bits = (m->mode.cr4 & CR4_LA57) != 0 ? 57 : 48;
     int64_t upper = (int64_t)linear >> (bits - 1);
@@ -101,47 +104,52 @@ static enum emu_result linear_64bit(struct emu *m, enum vmm_segment segment, uin
         m->v->backend->get_segment(m->v, segment, &s);
         *linear += s.base;
     }
-    if (!m->gpa_known && (!is_canonical(m, *linear) || !is_canonical(m, *linear + size - 1))) {
+    if (!m->gpa_known &&
+        (!emu_is_canonical(m, *linear) || !emu_is_canonical(m, *linear + size - 1))) {
         return segment_fault(m, segment);
     }
     return EMU_OK;
 }
 
-static bool within_limit(const struct vmm_segment_state *s, uint64_t offset, unsigned size)
+/* SDM vol. 3 table 6-7. Nothing asks for more than 8 bytes by this; the vector moves that do have
+ * #GP for it. */
+static enum emu_result check_alignment(struct emu *m, uint64_t linear, unsigned size)
 {
-    uint64_t last = offset + size - 1;
-    bool is_data = (s->attributes & ATTRIBUTE_TYPE_CODE) == 0;
+    bool wrong = size <= 8 && (linear & (size - 1)) != 0 && m->mode.cpl == 3 &&
+                 (m->mode.cr0 & CR0_AM) != 0 && (m->v->rflags & RFLAGS_AC) != 0;
 
-    if (is_data && (s->attributes & ATTRIBUTE_TYPE_DOWN) != 0) {
-        uint64_t top = (s->attributes & ATTRIBUTE_DB) != 0 ? 0xffffffff : 0xffff;
+    return wrong ? emu_exception(m, X86_AC) : EMU_OK;
+}
 
-        return offset > s->limit && last <= top;
+static enum emu_result linear_by_segment(struct emu *m, enum vmm_segment segment, uint64_t offset,
+                                         unsigned size, enum emu_intent intent, uint64_t *linear)
+{
+    struct vmm_segment_state s;
+    bool is_code;
+
+    m->v->backend->get_segment(m->v, segment, &s);
+    is_code = (s.attributes & SEGMENT_CODE) != 0;
+    *linear = (uint32_t)(s.base + offset);
+    if ((s.attributes & SEGMENT_PRESENT) == 0 || !vmm_segment_holds(&s, offset, size)) {
+        return segment_fault(m, segment);
     }
-    return last <= s->limit;
+    /* Real mode may write through CS and read through anything. */
+    if ((m->mode.cr0 & CR0_PE) != 0 &&
+        (intent == EMU_READ ? is_code && (s.attributes & SEGMENT_WRITABLE) == 0
+                            : is_code || (s.attributes & SEGMENT_WRITABLE) == 0)) {
+        return segment_fault(m, segment);
+    }
+    return EMU_OK;
 }
 
 enum emu_result emu_linear(struct emu *m, enum vmm_segment segment, uint64_t offset, unsigned size,
                            enum emu_intent intent, uint64_t *linear)
 {
-    struct vmm_segment_state s;
-    bool is_code;
+    enum emu_result r = m->i->mode == 8
+                            ? linear_64bit(m, segment, offset, size, linear)
+                            : linear_by_segment(m, segment, offset, size, intent, linear);
 
-    if (m->i->mode == 8) {
-        return linear_64bit(m, segment, offset, size, linear);
-    }
-    m->v->backend->get_segment(m->v, segment, &s);
-    is_code = (s.attributes & ATTRIBUTE_TYPE_CODE) != 0;
-    *linear = (uint32_t)(s.base + offset);
-    if ((s.attributes & ATTRIBUTE_PRESENT) == 0 || !within_limit(&s, offset, size)) {
-        return segment_fault(m, segment);
-    }
-    /* Real mode may write through CS and read through anything. */
-    if ((m->mode.cr0 & CR0_PE) != 0 &&
-        (intent == EMU_READ ? is_code && (s.attributes & ATTRIBUTE_TYPE_RW) == 0
-                            : is_code || (s.attributes & ATTRIBUTE_TYPE_RW) == 0)) {
-        return segment_fault(m, segment);
-    }
-    return EMU_OK;
+    return r == EMU_OK ? check_alignment(m, *linear, size) : r;
 }
 
 /* --- memory ------------------------------------------------------------------------------------
@@ -252,7 +260,7 @@ enum emu_result emu_load(struct emu *m, uint64_t linear, void *out, unsigned siz
 
 enum emu_result emu_store(struct emu *m, uint64_t linear, const void *data, unsigned size)
 {
-    uint8_t bytes[16];
+    uint8_t bytes[sizeof(struct vmm_vector)];
 
     __builtin_memcpy(bytes, data, size);
     return access(m, linear, bytes, size, EMU_WRITE, true);
@@ -282,4 +290,65 @@ enum emu_result emu_write(struct emu *m, enum vmm_segment segment, uint64_t offs
     enum emu_result r = emu_linear(m, segment, offset, size, EMU_WRITE, &linear);
 
     return r == EMU_OK ? emu_store(m, linear, &value, size) : r;
+}
+
+/* --- the operand of ModRM's r/m ------------------------------------------------------------------
+ */
+
+enum emu_result emu_rm_resolve(struct emu *m, unsigned size, enum emu_intent intent,
+                               struct emu_rm *rm)
+{
+    rm->is_memory = m->i->mod != 3;
+    rm->size = size;
+    return rm->is_memory ? emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), size,
+                                      intent, &rm->linear)
+                         : EMU_OK;
+}
+
+enum emu_result emu_rm_load(struct emu *m, const struct emu_rm *rm, enum emu_intent intent,
+                            uint64_t *value)
+{
+    if (!rm->is_memory) {
+        *value = emu_gpr_read(m, m->i->rm, rm->size);
+        return EMU_OK;
+    }
+    *value = 0;
+    return emu_load(m, rm->linear, value, rm->size, intent);
+}
+
+enum emu_result emu_rm_store(struct emu *m, const struct emu_rm *rm, uint64_t value)
+{
+    if (!rm->is_memory) {
+        emu_gpr_write(m, m->i->rm, rm->size, value);
+        return EMU_OK;
+    }
+    return emu_store(m, rm->linear, &value, rm->size);
+}
+
+static enum emu_result resolve_and_load(struct emu *m, unsigned size, enum emu_intent intent,
+                                        struct emu_rm *rm, uint64_t *value)
+{
+    enum emu_result r = emu_rm_resolve(m, size, intent, rm);
+
+    return r == EMU_OK ? emu_rm_load(m, rm, intent, value) : r;
+}
+
+enum emu_result emu_rm_get(struct emu *m, unsigned size, uint64_t *value)
+{
+    struct emu_rm rm;
+
+    return resolve_and_load(m, size, EMU_READ, &rm, value);
+}
+
+enum emu_result emu_rm_put(struct emu *m, unsigned size, uint64_t value)
+{
+    struct emu_rm rm;
+    enum emu_result r = emu_rm_resolve(m, size, EMU_WRITE, &rm);
+
+    return r == EMU_OK ? emu_rm_store(m, &rm, value) : r;
+}
+
+enum emu_result emu_rm_begin(struct emu *m, unsigned size, struct emu_rm *rm, uint64_t *value)
+{
+    return resolve_and_load(m, size, EMU_MODIFY, rm, value);
 }

@@ -10,12 +10,21 @@ enum op {
     OP_TEST,
     OP_XCHG,
     OP_MOV,
-    OP_MOV_SREG,
-    OP_GROUP2, /* shifts and rotates */
-    OP_GROUP3, /* TEST, NOT, NEG, MUL, IMUL, DIV, IDIV */
-    OP_IMUL,   /* with two and three operands */
-    OP_GROUP5, /* INC, DEC, CALL, JMP, PUSH */
+    OP_MOV_FROM_SREG,
+    OP_MOV_TO_SREG,
+    OP_FAR_POINTER, /* LDS, LES, LSS, LFS, LGS */
+    OP_GROUP2,      /* shifts and rotates */
+    OP_GROUP3,      /* TEST, NOT, NEG, MUL, IMUL, DIV, IDIV */
+    OP_IMUL,        /* with two and three operands */
+    OP_GROUP5,      /* INC, DEC, CALL, JMP, PUSH */
+    OP_PUSH,
+    OP_PUSH_IMM,
     OP_POP,
+    OP_POP_RM,
+    OP_CALL,
+    OP_RETURN,
+    OP_LEAVE,
+    OP_XLAT,
     OP_STRING,
     OP_MOVSXD,
     OP_MOVZX,
@@ -24,14 +33,19 @@ enum op {
     OP_SETCC,
     OP_BIT,
     OP_GROUP8,
+    OP_SCAN,
+    OP_SHIFT_DOUBLE,
     OP_CMPXCHG,
     OP_XADD,
     OP_MOVNTI,
     OP_CMPXCHG8B,
     OP_MOVBE,
     OP_HINT,
-    OP_CACHE_LINE,
-    OP_SSE,
+    OP_GROUP6,
+    OP_GROUP7,
+    OP_LAR_LSL,
+    OP_GROUP15, /* CLFLUSH and the like, LDMXCSR, STMXCSR */
+    OP_VECTOR,
 };
 
 /* How the operands are encoded. */

@@ -2,8 +2,6 @@
  */
 #include "core/emulate_inner.h"
 
-#define ITERATIONS_PER_EXIT 256
-
 static inline uint64_t port_access(struct vcpu *v, const struct vmm_exit *e, bool write,
                                    uint64_t value)
 {
@@ -77,7 +75,7 @@ static enum emu_result string(struct emu *m, bool *again)
     if ((m->i->prefixes & (INSN_REP | INSN_REPNE)) == 0) {
         return once(m);
     }
-    for (unsigned n = 0; n < ITERATIONS_PER_EXIT; n++) {
+    for (unsigned n = 0; n < emu_turn(m); n++) {
         uint64_t count = m->v->gpr[VMM_RCX] & emu_mask(m->i->address_size);
         enum emu_result r;
 
@@ -115,9 +113,8 @@ static __attribute__((noinline)) enum vmm_action emulate_string(struct vcpu *v, 
     if (m.i->map != INSN_MAP_1 || (m.i->opcode & 0xfc) != 0x6c) {
         return VMM_CONTINUE; /* the code was changed under us: run what is there now */
     }
-    if (string(&m, &again) == EMU_OK && !again) {
-        e->insn_length = m.i->length;
-        (void)!vmm_skip_instruction(v, e);
+    if (string(&m, &again) == EMU_OK) {
+        emu_finish(&m, again);
     }
     return VMM_CONTINUE;
 }

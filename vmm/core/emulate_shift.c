@@ -25,6 +25,13 @@
         }                                                                                          \
     } while (0)
 
+/* From AH, and OF from AL. */
+static void set_flags(uint32_t flags, uint64_t *rflags)
+{
+    *rflags = (*rflags & ~RFLAGS_ARITHMETIC) | ((flags >> 8) & 0xff & RFLAGS_ARITHMETIC) |
+              ((flags & 1) != 0 ? RFLAGS_OF : 0);
+}
+
 uint64_t alu_shift(enum alu_shift_op op, uint64_t value, uint8_t count, unsigned size,
                    uint64_t *rflags)
 {
@@ -58,14 +65,88 @@ uint64_t alu_shift(enum alu_shift_op op, uint64_t value, uint8_t count, unsigned
         SHIFT_BY_SIZE("sar");
         break;
     }
-    *rflags = (*rflags & ~RFLAGS_ARITHMETIC) | ((flags >> 8) & 0xff & RFLAGS_ARITHMETIC) |
-              ((flags & 1) != 0 ? RFLAGS_OF : 0);
+    set_flags(flags, rflags);
     return value;
 }
 
-static int64_t sign_extended(uint64_t value, unsigned size)
+#define DOUBLE(insn, type)                                                                         \
+    do {                                                                                           \
+        type r_ = (type)value;                                                                     \
+        __asm__("sahf\n\t" insn " %%cl, %3, %1\n\tlahf\n\tseto %%al"                               \
+                : "+a"(flags), "+r"(r_)                                                            \
+                : "c"(count), "r"((type)with)                                                      \
+                : "cc");                                                                           \
+        value = r_;                                                                                \
+    } while (0)
+
+uint64_t alu_shift_double(bool right, uint64_t value, uint64_t with, uint8_t count, unsigned size,
+                          uint64_t *rflags)
 {
-    return (int64_t)(value << (64 - size * 8)) >> (64 - size * 8);
+    uint32_t flags = (uint32_t)(*rflags & 0xff) << 8;
+
+    count &= size == 8 ? 63 : 31;
+    if (count == 0) {
+        return value;
+    }
+    switch (size + right) {
+    case 2:
+        DOUBLE("shldw", uint16_t);
+        break;
+    case 3:
+        DOUBLE("shrdw", uint16_t);
+        break;
+    case 4:
+        DOUBLE("shldl", uint32_t);
+        break;
+    case 5:
+        DOUBLE("shrdl", uint32_t);
+        break;
+    case 8:
+        DOUBLE("shldq", uint64_t);
+        break;
+    default:
+        DOUBLE("shrdq", uint64_t);
+        break;
+    }
+    set_flags(flags, rflags);
+    return value;
+}
+
+/* In the processor's 64-bit registers: what a source of 0 leaves in the upper half is its matter,
+ * too. F3 is REP here, which processors that do not count zeros ignore. OF is undefined, and stays.
+ */
+#define SCAN(insn, suffix)                                                                         \
+    __asm__("sahf\n\t" insn " %" suffix "2, %" suffix "1\n\tlahf"                                  \
+            : "+a"(flags), "+r"(old)                                                               \
+            : "r"(value)                                                                           \
+            : "cc")
+#define SCAN_BY_SIZE(insn)                                                                         \
+    do {                                                                                           \
+        if (size == 2) {                                                                           \
+            SCAN(insn "w", "w");                                                                   \
+        } else if (size == 4) {                                                                    \
+            SCAN(insn "l", "k");                                                                   \
+        } else {                                                                                   \
+            SCAN(insn "q", "q");                                                                   \
+        }                                                                                          \
+    } while (0)
+
+uint64_t alu_scan(bool reverse, bool counts, uint64_t old, uint64_t value, unsigned size,
+                  uint64_t *rflags)
+{
+    uint32_t flags = (uint32_t)(*rflags & 0xff) << 8 | ((*rflags & RFLAGS_OF) != 0 ? 1 : 0);
+
+    if (reverse && counts) {
+        SCAN_BY_SIZE("rep bsr");
+    } else if (reverse) {
+        SCAN_BY_SIZE("bsr");
+    } else if (counts) {
+        SCAN_BY_SIZE("rep bsf");
+    } else {
+        SCAN_BY_SIZE("bsf");
+    }
+    set_flags(flags, rflags);
+    return old;
 }
 
 /* SF, ZF, AF and PF are undefined, and stay. */
@@ -82,10 +163,10 @@ void alu_multiply(bool is_signed, uint64_t a, uint64_t b, unsigned size, struct 
     bool overflow;
 
     if (is_signed) {
-        __int128 p = (__int128)sign_extended(a, size) * sign_extended(b, size);
+        __int128 p = (__int128)emu_signed(a, size) * emu_signed(b, size);
 
         product = (unsigned __int128)p;
-        overflow = p != sign_extended((uint64_t)p & emu_mask(size), size);
+        overflow = p != emu_signed((uint64_t)p & emu_mask(size), size);
     } else {
         product = (unsigned __int128)(a & emu_mask(size)) * (b & emu_mask(size));
         overflow = product >> bits != 0;

@@ -2,8 +2,6 @@
  * what is done, and the guest comes back to the instruction for the rest, as after an interrupt. */
 #include "core/emulate_inner.h"
 
-#define ITERATIONS_PER_EXIT 256
-
 enum string_op { STRING_MOVS, STRING_CMPS, STRING_STOS, STRING_LODS, STRING_SCAS };
 
 static enum string_op op_of(uint8_t opcode)
@@ -136,7 +134,7 @@ enum emu_result emu_string(struct emu *m, bool *again)
     if ((m->i->prefixes & (INSN_REP | INSN_REPNE)) == 0) {
         return iterate(m, op, size);
     }
-    for (unsigned n = 0; n < ITERATIONS_PER_EXIT; n++) {
+    for (unsigned n = 0; n < emu_turn(m); n++) {
         enum emu_result r;
 
         if (address_read(m, VMM_RCX) == 0) {

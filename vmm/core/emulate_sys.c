@@ -1,24 +1,14 @@
 /* Accesses to control and debug registers, decoded for the exit handlers. */
 #include "core/emulate_inner.h"
 
-#define CR0_TS (UINT64_C(1) << 3)
-
-/* LMSW loads CR0's low four bits from a register or memory; it can set PE but not clear it. */
 static int decode_lmsw(struct emu *m)
 {
-    uint64_t source, linear;
+    uint64_t source;
 
-    if (m->i->mod == 3) {
-        source = emu_gpr_read(m, m->i->rm, 2);
-    } else {
-        source = 0;
-        if (emu_linear(m, emu_segment(m), emu_effective_address(m->v, m->i), 2, EMU_READ,
-                       &linear) != EMU_OK ||
-            emu_load(m, linear, &source, 2, EMU_READ) != EMU_OK) {
-            return -VMM_EFAULT;
-        }
+    if (emu_rm_get(m, 2, &source) != EMU_OK) {
+        return -VMM_EFAULT;
     }
-    m->e->reg.value = (m->mode.cr0 & ~UINT64_C(0xe)) | (source & 0xf);
+    m->e->reg.value = emu_lmsw_value(m, source);
     return 0;
 }
 

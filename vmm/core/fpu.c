@@ -77,16 +77,23 @@ static void save(const struct vcpu *v)
     }
 }
 
-/* Bits of MXCSR that this processor does not have would fault. */
-static void clear_mxcsr(uint8_t *area)
+uint32_t vmm_mxcsr_mask(void)
 {
     uint8_t own[FXSAVE_BYTES] __attribute__((aligned(16)));
-    uint32_t mxcsr, mask;
+    uint32_t mask;
 
     __asm__ volatile("fxsave64 (%0)" ::"r"(own) : "memory");
     __builtin_memcpy(&mask, own + MXCSR_MASK_OFFSET, sizeof(mask));
+    return mask != 0 ? mask : MXCSR_MASK_DEFAULT;
+}
+
+/* Bits of MXCSR that this processor does not have would fault. */
+static void clear_mxcsr(uint8_t *area)
+{
+    uint32_t mxcsr;
+
     __builtin_memcpy(&mxcsr, area + MXCSR_OFFSET, sizeof(mxcsr));
-    mxcsr &= mask != 0 ? mask : MXCSR_MASK_DEFAULT;
+    mxcsr &= vmm_mxcsr_mask();
     __builtin_memcpy(area + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
 }
 

@@ -17,4 +17,7 @@ void vmm_fpu_free(struct vm *vm);
 /* Could the processor load this without a fault? */
 bool vmm_fpu_valid(const struct vm *vm, const uint8_t *area);
 
+/* Bits of MXCSR that the processor has. */
+uint32_t vmm_mxcsr_mask(void);
+
 void vmm_fpu_carry_out(struct vcpu *v); /* v->fpu_job; the vCPU's thread */

@@ -148,10 +148,9 @@ void vmm_vcpu_request(struct vcpu *v, uint32_t request)
     }
 }
 
-/* What an instruction does to these flags when it ends: APM vol. 2 section 13.1.4, single-step. */
-static void end_instruction(struct vcpu *v)
+/* APM vol. 2 section 13.1.4, single-step. */
+void vmm_end_step(struct vcpu *v)
 {
-    v->rflags &= ~X86_RFLAGS_RF;
     if ((v->rflags & X86_RFLAGS_TF) != 0) {
         v->backend->set_sysreg(v, VMM_DR6, v->backend->get_sysreg(v, VMM_DR6) | X86_DR6_BS);
         vmm_inject_exception(v, X86_DB, false, 0);
@@ -170,7 +169,8 @@ bool vmm_skip_rare(struct vcpu *v, struct vmm_exit *e)
     }
     v->rip += length;
     v->intr_shadow = false;
-    end_instruction(v);
+    v->rflags &= ~X86_RFLAGS_RF;
+    vmm_end_step(v);
     return true;
 }
 

@@ -244,6 +244,9 @@ static inline bool vmm_skip_instruction(struct vcpu *v, struct vmm_exit *e)
     return vmm_skip_quick(v, e) || vmm_skip_rare(v, e);
 }
 
+/* With TF, what comes after an instruction or an iteration of a REP: #DB. */
+void vmm_end_step(struct vcpu *v);
+
 /* Queue an exception for the next entry (#DF and triple fault rules of APM vol. 2 section 8.2.9
  * apply when one is pending). */
 void vmm_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error);
