@@ -3,7 +3,7 @@
 # core: objects, run loop, guest memory
 vmm-y += core/vmm.c core/vm.c core/vm_create.c core/inspect.c core/vcpu.c core/run.c core/exits.c
 vmm-y += core/cpuid.c core/cpuid_policy.c core/features.c core/msr.c core/memory.c core/nested.c
-vmm-y += core/option.c core/cr.c core/task_switch.c core/log.c core/dump.c
+vmm-y += core/option.c core/cr.c core/task_state.c core/task_switch.c core/log.c core/dump.c
 vmm-y += core/retire.c core/dirty.c core/reclaim.c core/memory_control.c core/regions.c
 vmm-y += core/checkpoint.c core/restore.c core/fpu.c
 

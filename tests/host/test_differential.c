@@ -313,14 +313,6 @@ static void as_the_processor(void **state)
                 compared++;
                 undefined += native.vector_number == X86_UD;
             }
-        } else if (getenv("WHY")) {
-            native_step(c.bytes, &native);
-            if (native.vector_number == X86_UD) {
-                char t[64];
-                for (int k = 0; k < 12; k++)
-                    sprintf(t + 3 * k, "%02x ", c.bytes[k]);
-                fprintf(stderr, "CANNOT but UD: %s\n", t);
-            }
         }
     }
     printf("%u instructions compared, %u undefined\n", compared, undefined);

@@ -3,7 +3,11 @@
 #include "core/vm.h"
 #include "core/x86.h"
 
-#define CR4_PCIDE (UINT64_C(1) << 17)
+#define CR4_PCIDE      (UINT64_C(1) << 17)
+#define CR3_NO_FLUSH   (UINT64_C(1) << 63) /* with PCIDs */
+#define CR3_RESERVED   (UINT64_C(0x7ff) << 52)
+#define PAE_POINTERS   UINT64_C(0xffffffe0) /* of CR3 */
+#define PDPTE_RESERVED (UINT64_C(0xfff) << 52 | 0x1c6)
 
 static bool in_64_bit_code(struct vcpu *v)
 {
@@ -11,6 +15,29 @@ static bool in_64_bit_code(struct vcpu *v)
 
     v->backend->get_segment(v, VMM_SEG_CS, &cs);
     return (cs.attributes & VMM_SEGMENT_LONG) != 0;
+}
+
+/* PAE's four pointers are read, and judged, when CR3 is loaded or such paging goes on. Bit 5 would
+ * be reserved, too, but emulators set it: A. SDM vol. 3 section 4.4.1. */
+static bool pae_pointers_valid(struct vcpu *v, uint64_t cr3)
+{
+    uint64_t entry[4];
+
+    if (vmm_memory_read(v->vm, VMM_GPA(cr3 & PAE_POINTERS), entry, sizeof(entry)) != 0) {
+        return false; /* all ones */
+    }
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(entry); i++) {
+        if ((entry[i] & 1) != 0 && (entry[i] & PDPTE_RESERVED) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_pae(struct vcpu *v, uint64_t cr0, uint64_t cr4)
+{
+    return (cr0 & X86_CR0_PG) != 0 && (cr4 & X86_CR4_PAE) != 0 &&
+           (v->backend->get_sysreg(v, VMM_EFER) & X86_EFER_LMA) == 0;
 }
 
 /* Paging goes on or off: EFER.LMA follows LME. */
@@ -24,7 +51,10 @@ static bool switch_paging(struct vcpu *v, bool on)
             return false;
         }
         v->backend->set_sysreg(v, VMM_EFER, efer | X86_EFER_LMA);
-    } else if (!on) {
+    } else if (on) {
+        return (cr4 & X86_CR4_PAE) == 0 ||
+               pae_pointers_valid(v, v->backend->get_sysreg(v, VMM_CR3));
+    } else {
         if ((cr4 & CR4_PCIDE) != 0 || ((efer & X86_EFER_LMA) != 0 && in_64_bit_code(v))) {
             return false;
         }
@@ -48,10 +78,29 @@ static bool write_cr0(struct vcpu *v, uint64_t value)
     return true;
 }
 
+static bool write_cr3(struct vcpu *v, uint64_t value)
+{
+    uint64_t cr4 = v->backend->get_sysreg(v, VMM_CR4);
+
+    if ((value & CR3_RESERVED) != 0 || ((value & CR3_NO_FLUSH) != 0 && (cr4 & CR4_PCIDE) == 0)) {
+        return false;
+    }
+    value &= ~CR3_NO_FLUSH;
+    if (is_pae(v, v->backend->get_sysreg(v, VMM_CR0), cr4) && !pae_pointers_valid(v, value)) {
+        return false;
+    }
+    v->backend->set_sysreg(v, VMM_CR3, value);
+    return true;
+}
+
 /* Mostly only bits that guests do not have cause an exit. */
 static bool write_cr4(struct vcpu *v, uint64_t value)
 {
     if (((value ^ v->backend->get_sysreg(v, VMM_CR4)) & ~v->cr4_free) != 0) {
+        return false;
+    }
+    if (is_pae(v, v->backend->get_sysreg(v, VMM_CR0), value) &&
+        !pae_pointers_valid(v, v->backend->get_sysreg(v, VMM_CR3))) {
         return false;
     }
     v->backend->set_sysreg(v, VMM_CR4, value);
@@ -64,8 +113,7 @@ bool vmm_write_cr(struct vcpu *v, unsigned number, uint64_t value)
     case 0:
         return write_cr0(v, value);
     case 3:
-        v->backend->set_sysreg(v, VMM_CR3, value & ~(UINT64_C(1) << 63)); /* "no flush" of PCIDs */
-        return true;
+        return write_cr3(v, value);
     case 4:
         return write_cr4(v, value);
     default:
