@@ -97,6 +97,7 @@ enum emu_result emu_read_far_pointer(struct emu *m, unsigned size, uint64_t *off
     uint64_t at = emu_effective_address(m->v, m->i), value;
     enum emu_result r;
 
+    *offset = *selector = 0;
     if (m->i->mod == 3) {
         return emu_exception(m, X86_UD);
     }
