@@ -46,8 +46,12 @@ int boot_load_pvh(const struct boot *b)
     struct boot_elf elf;
     struct boot_modules modules = {0};
     gpa_t rsdp;
-    int error = boot_elf_check(b, &elf);
+    int error;
 
+    if (!boot_is_elf(&b->kernel)) {
+        return boot_refuse(b, "no ELF file, so without a PVH note");
+    }
+    error = boot_elf_check(b, &elf);
     if (error == 0 && elf.pvh_entry == 0) {
         error = boot_refuse(b, "no PVH entry");
     }
