@@ -478,6 +478,11 @@ static void events_are_encoded(void **state)
     assert_int_equal(vmcb_intercept_misc1(s->vmcb) & 1 << 20, 0);
     assert_false(svm_nmi_allowed(v)); /* the IRET has not run yet */
     v->nmi_pending = true;
+    s->rare = 0;
+    svm_unblock_nmi(v); /* an exit that came before the guest did anything */
+    assert_false(svm_nmi_allowed(v));
+    assert_int_equal(s->rare, SVM_RARE_IRET);
+    v->rip += 0x100;
     svm_unblock_nmi(v);
     assert_true(svm_nmi_allowed(v));
     assert_true((v->requests & VMM_REQ_NMI) != 0);

@@ -158,19 +158,28 @@ static void decode_exception(struct vcpu *v, struct vmm_exit *e)
     }
 }
 
-/* The handler's IRET is next: the NMIs it blocks may come after it, that is from the exit after
- * this one. */
+/* The handler's IRET is next: the NMIs it blocks may come after it, that is from the first exit
+ * that finds the guest elsewhere. */
 static void decode_iret(struct vcpu *v)
 {
     struct svm_vcpu *s = svm_vcpu(v);
 
     vmcb_set_intercept_misc1(s->vmcb, vmcb_intercept_misc1(s->vmcb) & ~VMCB_IRET);
     s->rare |= SVM_RARE_IRET;
+    s->iret_rip = v->rip;
 }
 
+/* An interrupt of the host's may have ended the entry before the IRET: an NMI would then be taken
+ * inside the handler, on its stack. */
 void svm_unblock_nmi(struct vcpu *v)
 {
-    svm_vcpu(v)->nmi_blocked = false;
+    struct svm_vcpu *s = svm_vcpu(v);
+
+    if (v->rip == s->iret_rip) {
+        s->rare |= SVM_RARE_IRET;
+        return;
+    }
+    s->nmi_blocked = false;
     if (v->nmi_pending) {
         __atomic_or_fetch(&v->requests, VMM_REQ_NMI, __ATOMIC_RELAXED);
     }

@@ -53,6 +53,7 @@ struct svm_vcpu {
 
     uint64_t injected; /* event_inj of the entry under way: VMRUN may refuse, and forget it */
     uint64_t tpr;      /* V_TPR as the LAPIC knows it */
+    uint64_t iret_rip; /* with SVM_RARE_IRET: where it is */
     uint32_t rare;     /* enum svm_rare */
     uint32_t clean_after_exit; /* clean bits: all, none without the feature */
     struct vmm_exit *exit;     /* what the run under way fills in */
@@ -129,7 +130,7 @@ extern const struct svm_exit_entry svm_exit_table[VMCB_EXIT_TABLE_END];
 /* Fill in what EXITINFO adds, or all of an exit whose code is not in the table. */
 void svm_exit_detail(struct vcpu *v, struct vmm_exit *e);
 void svm_exit_beyond_table(struct vcpu *v, struct vmm_exit *e);
-/* The exit after the one before an NMI handler's IRET: it has run. */
+/* An exit after the one before an NMI handler's IRET: unless RIP is still there, it has run. */
 void svm_unblock_nmi(struct vcpu *v);
 
 /* --- inject.c --------------------------------------------------------------------------------- */
