@@ -82,7 +82,10 @@ void record_add_module(struct bootinfo *info, uint64_t start, uint64_t end, cons
         return;
     }
     if (info->module_count == BOOTINFO_MODULES_MAX) {
-        nk_warn("boot: more than %d modules; the rest was left out", BOOTINFO_MODULES_MAX);
+        if (!info->modules_left_out) {
+            nk_warn("boot: more than %d modules; the rest was left out", BOOTINFO_MODULES_MAX);
+        }
+        info->modules_left_out = true;
         return;
     }
     struct bootinfo_module *m = &info->module[info->module_count++];

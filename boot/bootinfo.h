@@ -42,6 +42,7 @@ struct bootinfo {
     struct bootinfo_range range[BOOTINFO_RANGES_MAX];
     uint32_t module_count;
     struct bootinfo_module module[BOOTINFO_MODULES_MAX];
+    bool modules_left_out;
     uint64_t rsdp;         /* physical address, 0: not given, search the BIOS area */
     uint8_t rsdp_copy[36]; /* multiboot 2 gives a copy; length in rsdp_copy_length */
     uint32_t rsdp_copy_length;

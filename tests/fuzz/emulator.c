@@ -155,7 +155,7 @@ static struct vmm_exit choose_exit(struct fuzz_bytes *b, uint8_t op)
         uint8_t how = fuzz_byte(b);
 
         e.kind = VMM_EXIT_pio;
-        e.pio.port = (how & 1) != 0 ? TEST_PORT : (uint16_t)fuzz_number(b, 2);
+        e.pio.port = (how & 1) != 0 ? TEST_PORT : (uint16_t)(TEST_PORT + 4 + fuzz_byte(b));
         e.pio.size = (uint8_t)(1u << (how >> 1) % 3);
         e.pio.address_size = (uint8_t)(2u << (how >> 3) % 3);
         e.pio.segment = (how >> 5) % 6;
@@ -170,7 +170,7 @@ static struct vmm_exit choose_exit(struct fuzz_bytes *b, uint8_t op)
     return e;
 }
 
-static void step(struct fixture *f, struct fuzz_bytes *b)
+static void step(struct fixture *f, struct test_device *device, struct fuzz_bytes *b)
 {
     struct vcpu *v = f->vcpu;
     uint8_t op = fuzz_byte(b), code[VMM_INSN_MAX];
@@ -190,6 +190,7 @@ static void step(struct fixture *f, struct fuzz_bytes *b)
     v->rip = (op & 16) != 0 ? CODE_AT + VMM_PAGE_SIZE - 3 : CODE_AT; /* over a page's end, too */
     v->event.valid = false;
     guest_set_code(f, code, length);
+    device->taken = device->put = 0;
 
     struct vmm_exit e = choose_exit(b, op);
 
@@ -222,13 +223,14 @@ void fuzz_emulator(const uint8_t *data, size_t size)
 {
     struct fuzz_bytes b = {data, data + size};
     struct fixture *f = fixture_create(RAM, 1);
+    struct test_device *device;
 
-    test_device_create(f);
+    device = test_device_create(f);
     for (unsigned i = 0; i < STEPS_MAX && b.at < b.end; i++) {
         if (i % 8 == 0) {
             set_machine(f, &b);
         }
-        step(f, &b);
+        step(f, device, &b);
     }
     fixture_destroy(f);
 }

@@ -54,6 +54,7 @@ static uint64_t choose_address(struct fuzz_bytes *b)
     return (address & 0x8000) != 0 && upper == 0xff ? ~address : address;
 }
 
+/* The first walk sets A and D, which in tables that contain themselves may change the next one. */
 static void check_walk(struct vcpu *v, uint64_t at, enum vmm_access access, bool user)
 {
     struct vmm_walk_fault fault = {.error = 0}, again = {.error = 0};
@@ -61,15 +62,14 @@ static void check_walk(struct vcpu *v, uint64_t at, enum vmm_access access, bool
     int result = vmm_walk(v, VMM_GVA(at), access, user, &first, &fault);
 
     assert_true(result == 0 || result == -VMM_EFAULT);
-    assert_int_equal(vmm_walk(v, VMM_GVA(at), access, user, &second, &again), result);
-    assert_int_equal(first.v, second.v);
+    result = vmm_walk(v, VMM_GVA(at), access, user, &first, &fault);
     vmm_decode_flush(v);
     assert_int_equal(vmm_walk(v, VMM_GVA(at), access, user, &second, &again), result);
-    assert_int_equal(first.v, second.v);
-    assert_int_equal(fault.error, again.error);
     if (result == 0) {
+        assert_int_equal(first.v, second.v);
         assert_int_equal(first.v % VMM_PAGE_SIZE, at % VMM_PAGE_SIZE);
     } else {
+        assert_int_equal(fault.error, again.error);
         assert_int_equal(fault.error >> 2 & 1, user);
         assert_int_equal(fault.error >> 1 & 1, access == VMM_ACCESS_WRITE);
     }

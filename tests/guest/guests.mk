@@ -1,8 +1,9 @@
 # Test guests: tests/guest/<name>.c + lib -> build/guests/<name>.bz, a bzImage that our loader and
 # QEMU's -kernel take. A guest of several files lists the others in <name>-files.
-guests := hello exits timers interrupts smp para ending fuzzlet bench writer steady pages survivor modes messages
+guests := hello exits timers interrupts smp para ending fuzzlet wild bench writer steady pages survivor modes messages
 exits-files := exits_pio.c exits_mmio.c exits_prefix.c
 smp-files   := lib/ap.asm
+wild-files  := lib/ap.asm
 pages-files := lib/ap.asm
 messages-files := lib/ap.asm
 modes-files := modes_low.asm

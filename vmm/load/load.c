@@ -59,6 +59,17 @@ static const struct protocol {
     {VM_PROTOCOL_FLAT16, false, NULL, boot_load_flat16},
 };
 
+/* An ELF file may be one of theirs that is damaged: then that is the reason. */
+static int refuse_unknown(const struct boot *b)
+{
+    struct boot_elf elf;
+    int error = boot_is_elf(&b->kernel) ? boot_elf_check(b, &elf) : 0;
+
+    return error != 0 ? error
+                      : boot_refuse(b, "not a kernel that can be booted: no bzImage, and without "
+                                       "multiboot header or PVH note");
+}
+
 static int load_by_protocol(const struct boot *b)
 {
     enum vm_protocol wanted = b->vm->config.protocol;
@@ -73,8 +84,7 @@ static int load_by_protocol(const struct boot *b)
                        : p->load(b);
         }
     }
-    return boot_refuse(b, "not a kernel that can be booted: no bzImage, and without "
-                          "multiboot header or PVH note");
+    return refuse_unknown(b);
 }
 
 void vmm_module_path(const char *module, char *path)
