@@ -1,13 +1,10 @@
 ; From UEFI's long mode to a kernel that knows multiboot 2. main.c copies this to a page below
 ; 4 GiB, for the application itself may lie anywhere.
-; Spec: Multiboot2 Specification 2.0 section 3.3; AMD APM vol. 2 "Leaving Long Mode".
 
-CODE32    equ 0x08
-DATA      equ 0x10
-MSR_EFER  equ 0xc0000080
-EFER_LME  equ 1 << 8
-CR0_PG    equ 1 << 31
-MB2_MAGIC equ 0x36d76289
+%include "boot/pack/enter.inc"
+
+CODE32 equ 0x08
+DATA   equ 0x10
 
 section .text
 bits 64
@@ -35,17 +32,7 @@ bits 32
     mov es, eax
     mov fs, eax
     mov gs, eax
-    mov eax, cr0
-    and eax, ~CR0_PG
-    mov cr0, eax
-    mov ecx, MSR_EFER
-    rdmsr
-    and eax, ~EFER_LME
-    wrmsr
-    xor eax, eax
-    mov cr4, eax
-    mov eax, MB2_MAGIC
-    jmp edi
+    ENTER_MULTIBOOT2
 
 align 8
 gdt:

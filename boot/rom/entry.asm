@@ -1,6 +1,7 @@
 ; The loader's two ends: its entry in long mode, and the kernel's in 32-bit protected mode.
 
 %include "boot/rom/layout.inc"
+%include "boot/pack/enter.inc"
 
 extern rom_main
 extern rom_exception
@@ -11,10 +12,6 @@ extern _end
 CODE32      equ 0x08                ; selectors of the boot block's descriptors (reset.asm)
 DATA        equ 0x10
 CODE64      equ 0x18
-MSR_EFER    equ 0xc0000080
-EFER_LME    equ 1 << 8
-CR0_PG      equ 1 << 31
-MB2_MAGIC   equ 0x36d76289
 
 VECTORS     equ 32
 WITH_ERROR  equ 1 << 8 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 21 \
@@ -86,7 +83,6 @@ exception:
     call rom_exception
 
 ; void rom_enter(uint32_t entry, uint32_t record): start a kernel that knows multiboot 2.
-; Multiboot2 Specification 2.0 section 3.3: 32-bit protected mode, flat segments, paging off.
 global rom_enter
 rom_enter:
     mov ebx, esi
@@ -95,17 +91,7 @@ rom_enter:
     retfq
 bits 32
 .compatibility:
-    mov eax, cr0
-    and eax, ~CR0_PG
-    mov cr0, eax
-    mov ecx, MSR_EFER
-    rdmsr
-    and eax, ~EFER_LME
-    wrmsr
-    xor eax, eax
-    mov cr4, eax
-    mov eax, MB2_MAGIC
-    jmp edi
+    ENTER_MULTIBOOT2
 
 section .data
 idt_pointer:
