@@ -5,11 +5,6 @@
 #include "base/layout.h"
 #include "kernel/kernel.h"
 
-unsigned nk_module_count(void)
-{
-    return nk_bootinfo.module_count;
-}
-
 bool nk_module_get(unsigned i, struct nk_module *out)
 {
     if (i >= nk_bootinfo.module_count) {

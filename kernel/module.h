@@ -8,7 +8,6 @@ struct nk_module {
     const void *data;
     uint64_t size;
 };
-unsigned nk_module_count(void);
 bool nk_module_get(unsigned i, struct nk_module *out);
 
 /* By the whole name, or else by its last path components: "vms/a.json" finds "/boot/vms/a.json". */

@@ -230,11 +230,3 @@ NK_NORETURN void _exit(int status)
 {
     nk_panic("C library: exit(%d)", status);
 }
-
-/* Never called: every allocation goes to kmalloc (kernel/newlib_malloc.c). */
-void *sbrk(ptrdiff_t increment)
-{
-    (void)increment;
-    errno = ENOMEM;
-    return (void *)-1;
-}

@@ -46,4 +46,5 @@ struct nk_partition_info {
     uint64_t late_max;  /* ticks from when a slot should have begun to when it did */
     uint64_t slack_run; /* times a thread was given the time of another partition */
 };
+/* Nobody changes the CPU's table meanwhile. */
 void nk_partition_get_info(unsigned cpu, struct nk_partition_info *out);
