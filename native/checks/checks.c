@@ -251,6 +251,40 @@ static void *detached(void *arg)
     return NULL;
 }
 
+/* They end while others want the heap, and while somebody detaches them. */
+static void *ending(void *arg)
+{
+    free(malloc(100));
+    pthread_mutex_lock(&mutex);
+    stage++;
+    pthread_cond_signal(&cond);
+    pthread_mutex_unlock(&mutex);
+    return arg;
+}
+
+static void many_detached(void)
+{
+    stage = 0;
+    int started = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_t thread;
+        int err = pthread_create(&thread, NULL, ending, NULL);
+        if (err == 0) {
+            started++;
+            CHECK(pthread_detach(thread) == 0);
+        } else { /* too many have not ended yet */
+            CHECK(err == EAGAIN);
+            usleep(1000);
+        }
+    }
+    pthread_mutex_lock(&mutex);
+    while (stage < started) {
+        pthread_cond_wait(&cond, &mutex);
+    }
+    pthread_mutex_unlock(&mutex);
+    CHECK(started > 0);
+}
+
 static void detaching(void)
 {
     pthread_t thread;
@@ -350,6 +384,7 @@ int main(int argc, char **argv)
     mutex_kinds();
     timeouts();
     detaching();
+    many_detached();
     memory();
     printf("checks: %d failed\n", failed);
     return failed;

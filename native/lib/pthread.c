@@ -148,18 +148,20 @@ void pthread_exit(void *result)
     struct native_thread *self = t->self;
     rt_run_destructors(t);
     _reclaim_reent(&t->reent);
+    struct rt_thread last = {0}; /* the thread's own record goes first, and locks want one */
+    rt_thread_begin(&last, self);
     rt_lock(&threads.lock);
+    uint32_t *done = &t->done;
     bool detached = t->detached;
     if (detached) {
         *find(t->id) = t->next;
     }
     t->result = result;
+    __atomic_store_n(done, 1, __ATOMIC_RELEASE); /* unlocked, the record is the joiner's */
     rt_unlock(&threads.lock);
     if (detached) {
         thread_free(t);
     } else {
-        uint32_t *done = &t->done;
-        __atomic_store_n(done, 1, __ATOMIC_RELEASE); /* the record is the joiner's now */
         native_wake(self, done, UINT32_MAX);
     }
     native_leave(self);
