@@ -474,6 +474,12 @@ static void malformed_files_are_refused(void **state)
     make_multiboot2();
     put(0x414, 4, 100);
     refuses(boot_load_multiboot2, "longer than the header");
+    make_multiboot2();
+    put(0x410, 2, 11); /* no tag that is known, and not optional */
+    put(0x412, 2, 0);
+    refuses(boot_load_multiboot2, "demands something unknown");
+    put(0x412, 2, 1);
+    assert_int_equal(boot_load_multiboot2(&boot), 0);
     f->vm->config.load_address = 0x500;
     refuses(boot_load_flat32, "16384 bytes at 0x500 do not fit between 0x9000 and 0x9fc00");
     f->vm->config.load_address = RAM - 16000;

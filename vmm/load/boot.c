@@ -88,6 +88,30 @@ int boot_write_args(const struct boot *b, bool named)
     return 0;
 }
 
+int boot_load_addresses(const struct boot *b, const struct boot_addresses *a, uint64_t *end)
+{
+    uint64_t before = (uint64_t)a->header - a->load; /* bytes of the image before the header */
+    uint64_t offset = a->offset - before;
+    uint64_t bytes;
+
+    if (a->header < a->load || before > a->offset) {
+        return boot_refuse(b, "multiboot header: impossible load address");
+    }
+    bytes = a->load_end == 0 ? b->kernel.size - offset : (uint64_t)a->load_end - a->load;
+    if ((a->load_end != 0 && a->load_end < a->load) || bytes > b->kernel.size - offset) {
+        return boot_refuse(b, "multiboot header: the image is longer than the file");
+    }
+    *end = a->bss_end == 0 ? a->load + bytes : a->bss_end;
+    if (a->load < BOOT_LOWEST || *end < a->load + bytes || *end > boot_ram_end(b->vm)) {
+        return boot_refuse(b, "multiboot header: the image does not fit into the guest's RAM");
+    }
+    if (vmm_memory_write(b->vm, VMM_GPA(a->load), b->kernel.data + offset, bytes) != 0 ||
+        vmm_memory_zero(b->vm, VMM_GPA(a->load + bytes), *end - a->load - bytes) != 0) {
+        return boot_refuse(b, "no memory behind the guest's RAM");
+    }
+    return 0;
+}
+
 static void set_segments(struct vcpu *v)
 {
     static const struct vmm_segment_state code = {CODE_SELECTOR, 0xc9b, 0xffffffff, 0};

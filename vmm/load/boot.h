@@ -79,6 +79,18 @@ bool boot_is_elf(const struct boot_file *f);
 int boot_elf_check(const struct boot *b, struct boot_elf *out) VMM_MUST_CHECK;
 int boot_elf_load(const struct boot *b) VMM_MUST_CHECK;
 
+/* --- address fields of multiboot headers (boot.c) -----------------------------------------------
+ */
+
+struct boot_addresses {
+    uint64_t offset;                          /* of the header in the file */
+    uint32_t header, load, load_end, bss_end; /* in memory; the ends may be 0: the file's */
+};
+
+/* Copy the file, from what is loaded first on, to where they say. *end: above everything. */
+int boot_load_addresses(const struct boot *b, const struct boot_addresses *a,
+                        uint64_t *end) VMM_MUST_CHECK;
+
 /* --- protocols: is the file one of theirs? load it ----------------------------------------------
  */
 

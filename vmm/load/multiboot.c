@@ -49,9 +49,9 @@ struct boot_data {
 };
 
 struct header {
-    uint64_t offset; /* in the file */
     uint32_t flags;
-    uint32_t header, load, load_end, bss_end, entry; /* with HAS_ADDRESSES */
+    struct boot_addresses at; /* with HAS_ADDRESSES, as is the next */
+    uint32_t entry;
 };
 
 static bool find_header(const struct boot_file *f, struct header *out)
@@ -64,15 +64,15 @@ static bool find_header(const struct boot_file *f, struct header *out)
         if (magic != HEADER_MAGIC || magic + flags + checksum != 0) {
             continue;
         }
-        *out = (struct header){.offset = at, .flags = flags};
+        *out = (struct header){.flags = flags, .at.offset = at};
         if ((flags & HAS_ADDRESSES) != 0) {
             if (at + 32 > f->size) {
                 return false;
             }
-            out->header = (uint32_t)boot_get(f->data, at + 12, 4);
-            out->load = (uint32_t)boot_get(f->data, at + 16, 4);
-            out->load_end = (uint32_t)boot_get(f->data, at + 20, 4);
-            out->bss_end = (uint32_t)boot_get(f->data, at + 24, 4);
+            out->at.header = (uint32_t)boot_get(f->data, at + 12, 4);
+            out->at.load = (uint32_t)boot_get(f->data, at + 16, 4);
+            out->at.load_end = (uint32_t)boot_get(f->data, at + 20, 4);
+            out->at.bss_end = (uint32_t)boot_get(f->data, at + 24, 4);
             out->entry = (uint32_t)boot_get(f->data, at + 28, 4);
         }
         return true;
@@ -87,32 +87,6 @@ bool boot_is_multiboot(const struct boot_file *f)
     return find_header(f, &h);
 }
 
-/* By the address fields: the file from load's place on, to load. */
-static int load_by_addresses(const struct boot *b, const struct header *h, struct boot_elf *out)
-{
-    uint64_t before = (uint64_t)h->header - h->load; /* bytes of the image before the header */
-    uint64_t offset = h->offset - before;
-    uint64_t bytes, end;
-
-    if (h->header < h->load || before > h->offset) {
-        return boot_refuse(b, "multiboot header: impossible load address");
-    }
-    bytes = h->load_end == 0 ? b->kernel.size - offset : (uint64_t)h->load_end - h->load;
-    if ((h->load_end != 0 && h->load_end < h->load) || bytes > b->kernel.size - offset) {
-        return boot_refuse(b, "multiboot header: the image is longer than the file");
-    }
-    end = h->bss_end == 0 ? h->load + bytes : h->bss_end;
-    if (h->load < BOOT_LOWEST || end < h->load + bytes || end > boot_ram_end(b->vm)) {
-        return boot_refuse(b, "multiboot header: the image does not fit into the guest's RAM");
-    }
-    if (vmm_memory_write(b->vm, VMM_GPA(h->load), b->kernel.data + offset, bytes) != 0 ||
-        vmm_memory_zero(b->vm, VMM_GPA(h->load + bytes), end - h->load - bytes) != 0) {
-        return boot_refuse(b, "no memory behind the guest's RAM");
-    }
-    *out = (struct boot_elf){.entry = h->entry, .end = end};
-    return 0;
-}
-
 static int load_image(const struct boot *b, struct boot_elf *out)
 {
     struct header h;
@@ -125,7 +99,8 @@ static int load_image(const struct boot *b, struct boot_elf *out)
         return boot_refuse(b, "multiboot header: demands something unknown");
     }
     if ((h.flags & HAS_ADDRESSES) != 0) {
-        return load_by_addresses(b, &h, out);
+        *out = (struct boot_elf){.entry = h.entry};
+        return boot_load_addresses(b, &h.at, &out->end);
     }
     if (!boot_is_elf(&b->kernel)) {
         return boot_refuse(b, "multiboot kernel that is no ELF file and has no addresses");

@@ -6,7 +6,7 @@
 #define BOOT_MAGIC   0x36d76289
 
 /* Header tags. */
-enum { WANT_END, WANT_INFO, WANT_ADDRESS, WANT_ENTRY, WANT_CONSOLE, WANT_FRAMEBUFFER, WANT_ALIGN };
+enum { WANT_END, WANT_ADDRESS = 2, WANT_ENTRY = 3, WANT_RELOCATABLE = 10 /* the last known */ };
 #define TAG_OPTIONAL 1
 
 /* Information tags. */
@@ -25,10 +25,10 @@ enum {
 #define INFO_ROOM  (BOOT_STACK - 0x1000 - BOOT_INFO)
 
 struct header {
-    uint64_t offset, length;
+    uint64_t length;
     uint64_t entry; /* 0: the file's own */
     bool has_address;
-    uint32_t address_header, address_load, address_load_end, address_bss_end;
+    struct boot_addresses at;
 };
 
 static bool find_header(const struct boot_file *f, struct header *out)
@@ -42,7 +42,7 @@ static bool find_header(const struct boot_file *f, struct header *out)
         if (boot_get(f->data, at, 4) != HEADER_MAGIC || sum != 0) {
             continue;
         }
-        *out = (struct header){.offset = at, .length = boot_get(f->data, at + 8, 4)};
+        *out = (struct header){.at.offset = at, .length = boot_get(f->data, at + 8, 4)};
         return out->length >= 16 && out->length <= f->size - at;
     }
     return false;
@@ -58,7 +58,7 @@ bool boot_is_multiboot2(const struct boot_file *f)
 /* What the header asks for. NULL: nothing that we cannot give. */
 static const char *read_tags(const struct boot_file *f, struct header *h)
 {
-    uint64_t at = h->offset + 16, end = h->offset + h->length;
+    uint64_t at = h->at.offset + 16, end = h->at.offset + h->length;
 
     while (at + 8 <= end) {
         uint64_t type = boot_get(f->data, at, 2), flags = boot_get(f->data, at + 2, 2);
@@ -72,44 +72,18 @@ static const char *read_tags(const struct boot_file *f, struct header *h)
         }
         if (type == WANT_ADDRESS && size >= 24) {
             h->has_address = true;
-            h->address_header = (uint32_t)boot_get(f->data, at + 8, 4);
-            h->address_load = (uint32_t)boot_get(f->data, at + 12, 4);
-            h->address_load_end = (uint32_t)boot_get(f->data, at + 16, 4);
-            h->address_bss_end = (uint32_t)boot_get(f->data, at + 20, 4);
+            h->at.header = (uint32_t)boot_get(f->data, at + 8, 4);
+            h->at.load = (uint32_t)boot_get(f->data, at + 12, 4);
+            h->at.load_end = (uint32_t)boot_get(f->data, at + 16, 4);
+            h->at.bss_end = (uint32_t)boot_get(f->data, at + 20, 4);
         } else if (type == WANT_ENTRY && size >= 12) {
             h->entry = boot_get(f->data, at + 8, 4);
-        } else if (type > WANT_ALIGN && (flags & TAG_OPTIONAL) == 0 && type < 7) {
+        } else if (type > WANT_RELOCATABLE && (flags & TAG_OPTIONAL) == 0) {
             return "multiboot2 header: demands something unknown";
         }
         at += (size + 7) & ~UINT64_C(7);
     }
     return NULL;
-}
-
-static int load_by_addresses(const struct boot *b, const struct header *h, struct boot_elf *out)
-{
-    uint64_t before = (uint64_t)h->address_header - h->address_load;
-    uint64_t load = h->address_load, offset = h->offset - before;
-    uint64_t bytes, end;
-
-    if (h->address_header < h->address_load || before > h->offset || h->entry == 0) {
-        return boot_refuse(b, "multiboot2 header: impossible load address");
-    }
-    bytes = h->address_load_end == 0 ? b->kernel.size - offset : h->address_load_end - load;
-    if ((h->address_load_end != 0 && h->address_load_end < load) ||
-        bytes > b->kernel.size - offset) {
-        return boot_refuse(b, "multiboot2 header: the image is longer than the file");
-    }
-    end = h->address_bss_end == 0 ? load + bytes : h->address_bss_end;
-    if (load < BOOT_LOWEST || end < load + bytes || end > boot_ram_end(b->vm)) {
-        return boot_refuse(b, "multiboot2 header: the image does not fit into the guest's RAM");
-    }
-    if (vmm_memory_write(b->vm, VMM_GPA(load), b->kernel.data + offset, bytes) != 0 ||
-        vmm_memory_zero(b->vm, VMM_GPA(load + bytes), end - load - bytes) != 0) {
-        return boot_refuse(b, "no memory behind the guest's RAM");
-    }
-    *out = (struct boot_elf){.end = end};
-    return 0;
 }
 
 static int load_image(const struct boot *b, struct boot_elf *out)
@@ -125,8 +99,10 @@ static int load_image(const struct boot *b, struct boot_elf *out)
     if (why != NULL) {
         return boot_refuse(b, why);
     }
-    if (h.has_address) {
-        error = load_by_addresses(b, &h, out);
+    if (h.has_address && h.entry == 0) {
+        error = boot_refuse(b, "multiboot2 header: addresses without an entry");
+    } else if (h.has_address) {
+        error = boot_load_addresses(b, &h.at, &out->end);
     } else if (!boot_is_elf(&b->kernel)) {
         error = boot_refuse(b, "multiboot2 kernel that is no ELF file and has no addresses");
     } else {
