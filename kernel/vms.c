@@ -244,15 +244,16 @@ static void handle_end(struct vm *vm)
     const struct vm_config *config = vmm_vm_config(vm);
     enum vm_state state = vmm_vm_state(vm);
     enum vm_reason reason = vmm_vm_reason(vm);
+    if (state != VM_STOPPED && state != VM_CRASHED) {
+        return; /* it may have a reason already: its end is an event of its own */
+    }
     if (reason == VM_REASON_EXIT) {
         nk_info("vm %s: stopped: %s with code %u", config->name, vmm_reason_name(reason),
                 vmm_vm_exit_code(vm));
     } else if (state == VM_CRASHED) {
         nk_error("vm %s: crashed: %s", config->name, vmm_reason_name(reason));
-    } else if (state == VM_STOPPED) {
-        nk_info("vm %s: stopped: %s", config->name, vmm_reason_name(reason));
     } else {
-        return;
+        nk_info("vm %s: stopped: %s", config->name, vmm_reason_name(reason));
     }
     bool ends_node = config->power == VM_POWER_NODE;
     if (ends_node && (reason == VM_REASON_EXIT || reason == VM_REASON_POWER_OFF)) {

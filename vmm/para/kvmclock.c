@@ -116,7 +116,7 @@ void vmm_para_tsc_changed(struct vcpu *v)
     struct para *p = v->para;
 
     if (p != NULL && (p->system_time & SYSTEM_TIME_ENABLE) != 0) {
-        /* The address was RAM when it was registered, and RAM stays RAM. */
+        /* False: the host took the RAM away that the guest had registered. */
         (void)set_system_time(v, p->system_time);
     }
 }
