@@ -20,7 +20,7 @@ backends-chosen := $(if $(CONFIG_VMM_SVM),$(if $(CONFIG_VMM_VMX),backends.c,back
 vmm-y += core/$(backends-chosen)
 
 # bus, interrupts, timers, devices
-vmm-y += core/bus.c core/clock.c core/irq.c core/timer.c
+vmm-y += core/bus.c core/device.c core/clock.c core/irq.c core/timer.c
 vmm-y += dev/table.c dev/vpic.c dev/vioapic.c
 vmm-y += dev/vlapic.c dev/vlapic_mode.c dev/vlapic_timer.c dev/vlapic_send.c
 vmm-y += dev/vlapic_eoi.c dev/vlapic_page.c dev/vlapic_state.c

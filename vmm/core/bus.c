@@ -3,21 +3,14 @@
 #include "core/irq.h"
 #include "core/vm.h"
 
-#define NAME_BYTES 16 /* of a class, in a saved stream */
-
-void *vdev_state(struct vdev *dev)
-{
-    return dev->state;
-}
-
-struct vm *vdev_vm(struct vdev *dev)
-{
-    return dev->vm;
-}
-
 const struct vmm_bus_range vmm_no_range = {.length = 0};
 
 /* --- ranges ----------------------------------------------------------------------------------- */
+
+static struct vmm_bus *bus_of(struct vm *vm, enum vdev_space space)
+{
+    return space == VDEV_PIO ? &vm->pio : &vm->mmio;
+}
 
 static struct vmm_bus_table *table_of(const struct vmm_bus *bus)
 {
@@ -137,7 +130,7 @@ static int bus_claim(struct vm *vm, struct vmm_bus *bus, const struct vmm_bus_ra
 int vdev_unclaim(struct vdev *dev, enum vdev_space space, uint64_t base)
 {
     struct vm *vm = dev->vm;
-    struct vmm_bus *bus = space == VDEV_PIO ? &vm->pio : &vm->mmio;
+    struct vmm_bus *bus = bus_of(vm, space);
     struct vmm_bus_table *t;
 
     vm->ops->lock(vm->host, &bus->lock);
@@ -158,7 +151,7 @@ int vdev_unclaim(struct vdev *dev, enum vdev_space space, uint64_t base)
 }
 
 /* The device goes: no vCPU runs. */
-static void bus_release(struct vmm_bus *bus, const struct vdev *dev)
+static void release(struct vmm_bus *bus, const struct vdev *dev)
 {
     struct vmm_bus_table *t = bus->table;
     unsigned kept = 0;
@@ -173,48 +166,51 @@ static void bus_release(struct vmm_bus *bus, const struct vdev *dev)
     }
 }
 
-static void bus_destroy(struct vm *vm, struct vmm_bus *bus)
+void vmm_bus_release(struct vdev *dev)
+{
+    release(&dev->vm->pio, dev);
+    release(&dev->vm->mmio, dev);
+}
+
+void vmm_bus_destroy(struct vm *vm, struct vmm_bus *bus)
 {
     free_table(vm, bus->table);
     *bus = (struct vmm_bus){0};
 }
 
-static struct vmm_bus *bus_of(struct vm *vm, enum vdev_space space)
+static int claim_range(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
+                       vdev_access_fn fn, struct vmm_bus_range how)
 {
-    return space == VDEV_PIO ? &vm->pio : &vm->mmio;
+    how.base = base;
+    how.length = length;
+    how.dev = dev;
+    how.fn = fn;
+    return bus_claim(dev->vm, bus_of(dev->vm, space), &how);
 }
 
 int vdev_claim(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
                vdev_access_fn fn)
 {
-    struct vmm_bus_range claim = {.base = base, .length = length, .dev = dev, .fn = fn, .width = 8};
-
-    return bus_claim(dev->vm, bus_of(dev->vm, space), &claim);
+    return claim_range(dev, space, base, length, fn, (struct vmm_bus_range){.width = 8});
 }
 
 int vdev_claim_lockless(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
                         vdev_access_fn fn)
 {
-    struct vmm_bus_range claim = {
-        .base = base, .length = length, .dev = dev, .fn = fn, .width = 8, .lockless = true};
-
-    return bus_claim(dev->vm, bus_of(dev->vm, space), &claim);
+    return claim_range(dev, space, base, length, fn,
+                       (struct vmm_bus_range){.width = 8, .lockless = true});
 }
 
 int vdev_claim_quietly(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
                        vdev_access_fn fn)
 {
-    struct vmm_bus_range claim = {
-        .base = base, .length = length, .dev = dev, .fn = fn, .width = 8, .quiet = true};
-
-    return bus_claim(dev->vm, bus_of(dev->vm, space), &claim);
+    return claim_range(dev, space, base, length, fn,
+                       (struct vmm_bus_range){.width = 8, .quiet = true});
 }
 
 int vdev_claim_bytes(struct vdev *dev, uint64_t base, uint64_t length, vdev_access_fn fn)
 {
-    struct vmm_bus_range claim = {.base = base, .length = length, .dev = dev, .fn = fn, .width = 1};
-
-    return bus_claim(dev->vm, &dev->vm->pio, &claim);
+    return claim_range(dev, VDEV_PIO, base, length, fn, (struct vmm_bus_range){.width = 1});
 }
 
 /* --- accesses --------------------------------------------------------------------------------- */
@@ -319,148 +315,4 @@ bool vmm_port_access(struct vmm_port *port, uint64_t address, struct vdev_access
         return access_missed(port, address, a);
     }
     return access_at(port, r, address, a);
-}
-
-/* --- devices ---------------------------------------------------------------------------------- */
-
-int vdev_create(struct vm *vm, const struct vdev_class *cls, struct vdev **out)
-{
-    struct vdev *dev = vmm_vm_alloc(vm, sizeof(*dev) + cls->state_size);
-    struct vdev **link = &vm->devices;
-    int error;
-
-    if (dev == NULL) {
-        return -VMM_ENOMEM;
-    }
-    dev->class = cls;
-    dev->vm = vm;
-    dev->state = dev + 1;
-    while (*link != NULL) {
-        link = &(*link)->next;
-    }
-    *link = dev;
-    error = cls->create(dev);
-    if (error != 0) {
-        vdev_destroy(dev);
-        return error;
-    }
-    if (out != NULL) {
-        *out = dev;
-    }
-    return 0;
-}
-
-void vdev_destroy(struct vdev *dev)
-{
-    struct vm *vm = dev->vm;
-    struct vdev **link = &vm->devices;
-
-    bus_release(&vm->pio, dev);
-    bus_release(&vm->mmio, dev);
-    if (dev->class->destroy != NULL) {
-        dev->class->destroy(dev);
-    }
-    while (*link != dev) {
-        link = &(*link)->next;
-    }
-    *link = dev->next;
-    vmm_vm_free(vm, dev, sizeof(*dev) + dev->class->state_size);
-}
-
-void vmm_devices_reset(struct vm *vm)
-{
-    vm->irq->lines = 0; /* the chips forget their inputs; devices assert theirs again */
-    for (struct vdev *dev = vm->devices; dev != NULL; dev = dev->next) {
-        vm->ops->lock(vm->host, &dev->lock);
-        dev->class->reset(dev);
-        vm->ops->unlock(vm->host, &dev->lock);
-    }
-}
-
-void vmm_devices_destroy(struct vm *vm)
-{
-    while (vm->devices != NULL) {
-        vdev_destroy(vm->devices);
-    }
-    bus_destroy(vm, &vm->pio);
-    bus_destroy(vm, &vm->mmio);
-    vmm_irq_destroy(vm);
-}
-
-/* --- checkpoint ------------------------------------------------------------------------------- */
-
-struct saved_header {
-    char name[NAME_BYTES];
-    uint32_t version;
-};
-
-static struct saved_header header_of(const struct vdev *dev)
-{
-    struct saved_header h = {.version = dev->class->version};
-
-    for (unsigned i = 0; i < NAME_BYTES - 1 && dev->class->name[i] != '\0'; i++) {
-        h.name[i] = dev->class->name[i];
-    }
-    return h;
-}
-
-static int transfer_fabric(struct vm *vm, struct vdev_stream *s)
-{
-    uint32_t *field[] = {&vm->irq->lines, &vm->irq->pic_output, &vm->irq->legacy_replaced};
-    int error = 0;
-
-    for (unsigned i = 0; error == 0 && i < VMM_ARRAY_COUNT(field); i++) {
-        error = s->transfer(s, field[i], sizeof(*field[i]));
-    }
-    return error;
-}
-
-int vmm_devices_save(struct vm *vm, struct vdev_stream *out)
-{
-    int error = transfer_fabric(vm, out);
-
-    for (struct vdev *dev = vm->devices; error == 0 && dev != NULL; dev = dev->next) {
-        struct saved_header h = header_of(dev);
-
-        error = out->transfer(out, &h, sizeof(h));
-        if (error == 0) {
-            vm->ops->lock(vm->host, &dev->lock);
-            error = dev->class->save(dev, out);
-            vm->ops->unlock(vm->host, &dev->lock);
-        }
-    }
-    return error;
-}
-
-static bool header_matches(const struct saved_header *a, const struct saved_header *b)
-{
-    for (unsigned i = 0; i < NAME_BYTES; i++) {
-        if (a->name[i] != b->name[i]) {
-            return false;
-        }
-    }
-    return a->version == b->version;
-}
-
-int vmm_devices_load(struct vm *vm, struct vdev_stream *in)
-{
-    int error = transfer_fabric(vm, in);
-
-    for (struct vdev *dev = vm->devices; error == 0 && dev != NULL; dev = dev->next) {
-        struct saved_header want = header_of(dev), h;
-
-        error = in->transfer(in, &h, sizeof(h));
-        if (error == 0 && !header_matches(&h, &want)) {
-            error = -VMM_EINVAL;
-        }
-        if (error == 0) {
-            vm->ops->lock(vm->host, &dev->lock);
-            error = dev->class->load(dev, in);
-            if (error != 0) { /* it may hold what cannot be */
-                dev->class->reset(dev);
-            }
-            vm->ops->unlock(vm->host, &dev->lock);
-        }
-    }
-    return error;
 }

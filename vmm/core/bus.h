@@ -70,6 +70,12 @@ int vdev_claim_bytes(struct vdev *dev, uint64_t base, uint64_t length,
  * Context: any thread, the device's lock may be held. Errors: -VMM_ENOMEM (it stays claimed). */
 int vdev_unclaim(struct vdev *dev, enum vdev_space space, uint64_t base) VMM_MUST_CHECK;
 
+/* All that the device has claimed; the whole bus. No vCPU runs. */
+void vmm_bus_release(struct vdev *dev);
+void vmm_bus_destroy(struct vm *vm, struct vmm_bus *bus);
+
+/* --- devices (core/device.c) ------------------------------------------------------------------ */
+
 /* Make a device of a class; on failure nothing is left. Context: control. */
 int vdev_create(struct vm *vm, const struct vdev_class *cls, struct vdev **out) VMM_MUST_CHECK;
 void vdev_destroy(struct vdev *dev); /* its claims go with it */
