@@ -23,19 +23,22 @@ struct vdev_access {
 
 typedef void (*vdev_access_fn)(struct vdev *dev, struct vdev_access *a);
 
-/* A byte stream for checkpoint (versioned by the class, no host pointers). */
+/* A byte stream for checkpoints (versioned by the class, no host pointers). Whoever makes one
+ * embeds this in a struct of its own. */
 struct vdev_stream {
-    int (*transfer)(struct vdev_stream *s, void *bytes, size_t count); /* write or read */
+    /* Write all of them, or read. Errors: -VMM_EIO, or what the stream's maker says. */
+    int (*transfer)(struct vdev_stream *s, void *bytes, size_t count);
 };
 
 struct vdev_class {
     const char *name;
-    size_t state_size;               /* bytes of instance state, zeroed before create */
-    uint32_t version;                /* of the saved form */
-    int (*create)(struct vdev *dev); /* claim ranges; errors undo themselves through destroy */
-    void (*reset)(struct vdev *dev); /* power-on state */
-    void (*destroy)(struct vdev *dev);
+    size_t state_size;                 /* bytes of instance state, zeroed before create */
+    uint32_t version;                  /* of the saved form */
+    int (*create)(struct vdev *dev);   /* claim ranges; errors undo themselves through destroy */
+    void (*reset)(struct vdev *dev);   /* power-on state */
+    void (*destroy)(struct vdev *dev); /* its timers and streams; NULL: there are none */
     int (*save)(struct vdev *dev, struct vdev_stream *out);
+    /* What it cannot hold is -VMM_EINVAL; reset() follows then. */
     int (*load)(struct vdev *dev, struct vdev_stream *in);
 };
 
@@ -43,7 +46,9 @@ struct vdev_class {
 void *vdev_state(struct vdev *dev);
 struct vm *vdev_vm(struct vdev *dev);
 
-/* Claim a range; several per device. Errors: -VMM_EEXIST overlap (says with whom), -VMM_ENOMEM. */
+/* Claim a range of ports or guest-physical addresses; several per device. What nobody has claimed
+ * reads as all ones. Errors: -VMM_EEXIST overlap (the log says with whom), -VMM_EINVAL it is empty
+ * or wraps, -VMM_ENOMEM. */
 int vdev_claim(struct vdev *dev, enum vdev_space space, uint64_t base, uint64_t length,
                vdev_access_fn fn) VMM_MUST_CHECK;
 
@@ -60,13 +65,15 @@ uint64_t vmm_wall_clock_ns(struct vm *vm);
 /* One-shot timers in guest time. The callback runs with the device's lock held, in a vCPU's
  * thread (or the control thread that polls, in tests), and may re-arm. */
 struct vmm_timer;
+/* Errors: -VMM_ENOMEM. */
 int vmm_timer_create(struct vdev *dev, void (*fn)(struct vdev *dev, void *arg), void *arg,
                      struct vmm_timer **out) VMM_MUST_CHECK;
 void vmm_timer_arm(struct vmm_timer *t, uint64_t deadline_ns); /* absolute guest time */
-void vmm_timer_cancel(struct vmm_timer *t);
-void vmm_timer_destroy(struct vmm_timer *t);
+void vmm_timer_cancel(struct vmm_timer *t);  /* the callback does not run after it */
+void vmm_timer_destroy(struct vmm_timer *t); /* NULL: nothing */
 
-/* What a device can ask of its machine. Carried out when the vCPUs have stopped. */
+/* What a device can ask of its machine; any thread, the device's lock may be held. Carried out when
+ * the vCPUs have stopped. */
 void vmm_request_power_off(struct vm *vm);
 void vmm_request_reset(struct vm *vm);
 void vmm_request_exit(struct vm *vm, uint32_t code); /* a power-off with a code */

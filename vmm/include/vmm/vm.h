@@ -1,7 +1,12 @@
 /* What the library offers its host: one VMM instance, VMs in it, control over them.
  *
- * Threading: any thread; control calls on one VM are serialised by its control lock. None may be
- * called from interrupt context or from a vCPU's own thread unless it says so. */
+ * Threading: any thread; control calls on one VM wait for each other, and sleep meanwhile. None may
+ * be called from interrupt context or from a vCPU's own thread, vm_event included. What only looks
+ * (a const struct vm) may be called anywhere. A struct vm is valid until vmm_vm_destroy() or
+ * vmm_vm_kill() returns 0: the host sees to it that nobody uses it then.
+ *
+ * Errors: 0 or a negative number of enum vmm_errno. Calls that take a struct vmm_error fill it with
+ * one line when they fail, which begins with the VM's name; it may be NULL, but in vmm_create(). */
 #pragma once
 
 #include <vmm/host.h>
@@ -18,9 +23,10 @@ struct vm;
  * absent, or disabled by firmware), -VMM_ENOMEM. */
 int vmm_create(const struct vmm_host_ops *ops, void *host, struct vmm **out,
                struct vmm_error *err) VMM_MUST_CHECK;
-int vmm_destroy(struct vmm *vmm) VMM_MUST_CHECK; /* -VMM_EBUSY while VMs exist */
+/* Switch it off again on every CPU. Errors: -VMM_EBUSY while VMs exist. */
+int vmm_destroy(struct vmm *vmm) VMM_MUST_CHECK;
 
-/* "AMD SVM: nested paging, 16 ASIDs, ..." for the boot log. */
+/* "AMD SVM: nested paging, 16 ASIDs, ..." for the boot log; valid as long as the instance. */
 const char *vmm_describe(const struct vmm *vmm);
 
 /* --- configuration -----------------------------------------------------------------------------
@@ -31,27 +37,30 @@ enum vm_power_action {
     VM_POWER_NODE, /* ... and the host is asked to power the node off */
 };
 
-enum vm_protocol {                   /* how the kernel is entered */
-                   VM_PROTOCOL_AUTO, /* as its file says */
-                   VM_PROTOCOL_LINUX64,
-                   VM_PROTOCOL_LINUX32,
-                   VM_PROTOCOL_LINUX16, /* its setup code, with BIOS services */
-                   VM_PROTOCOL_PVH,
-                   VM_PROTOCOL_MULTIBOOT,
-                   VM_PROTOCOL_MULTIBOOT2,
-                   VM_PROTOCOL_FLAT32, /* at load_address, protected mode */
-                   VM_PROTOCOL_FLAT16, /* at load_address, real mode with BIOS services */
+/* How the kernel is entered. */
+enum vm_protocol {
+    VM_PROTOCOL_AUTO, /* as its file says */
+    VM_PROTOCOL_LINUX64,
+    VM_PROTOCOL_LINUX32,
+    VM_PROTOCOL_LINUX16, /* its setup code, with BIOS services */
+    VM_PROTOCOL_PVH,
+    VM_PROTOCOL_MULTIBOOT,
+    VM_PROTOCOL_MULTIBOOT2,
+    VM_PROTOCOL_FLAT32, /* at load_address, protected mode */
+    VM_PROTOCOL_FLAT16, /* at load_address, real mode with BIOS services */
 };
 
-enum vm_huge_pages {                    /* the largest pages that back RAM */
-                     VM_HUGE_PAGES_ANY, /* that the processor has; of lazy memory 2 MiB */
-                     VM_HUGE_PAGES_2M,
-                     VM_HUGE_PAGES_NONE, /* 4 KiB */
+/* The largest pages that back RAM. */
+enum vm_huge_pages {
+    VM_HUGE_PAGES_ANY, /* that the processor has; of lazy memory 2 MiB */
+    VM_HUGE_PAGES_2M,
+    VM_HUGE_PAGES_NONE, /* 4 KiB */
 };
 
 #define VMM_RAM_NODES_MAX 8
 #define VMM_MODULES_MAX   7
 
+/* All of a VM. Zeroed, it wants a name, memory, vCPUs with their cpu[], node = -1, a kernel. */
 struct vm_config {
     char name[VMM_NAME_MAX];
     unsigned vcpu_count;
@@ -79,13 +88,14 @@ struct vm_config {
     void *host;   /* what hooks get as `host` in calls for this VM; NULL: what vmm_create() got */
 };
 
-/* Manifest text (JSON, docs/manifest.md) to a checked configuration.
+/* Manifest text (JSON, docs/manifest.md) to a checked configuration; cookie and host are left NULL.
+ * Errors: -VMM_EINVAL what it says, -VMM_E2BIG more than 64 KiB.
  * Needs extended (FPU) state in the calling thread: cJSON keeps numbers as doubles.
  * err: "vms/linux.json: line 3: machine-config.mem_size_mib: 99999 MiB asked, 900 MiB free". */
 int vmm_manifest_parse(struct vmm *vmm, const char *file_name, const char *text, size_t length,
                        struct vm_config *out, struct vmm_error *err) VMM_MUST_CHECK;
 
-/* The names of features that can be hidden, in order; NULL past the last. */
+/* The names of CPU features that can be hidden, in order; NULL past the last. */
 const char *vmm_feature_name(unsigned i);
 
 /* --- life of a VM ------------------------------------------------------------------------------
@@ -93,31 +103,50 @@ const char *vmm_feature_name(unsigned i);
 
 enum vm_state { VM_CREATED, VM_RUNNING, VM_PAUSED, VM_STOPPED, VM_CRASHED };
 
-enum vm_reason { /* why it is STOPPED or CRASHED */
-                 VM_REASON_NONE,
-                 VM_REASON_POWER_OFF, /* guest: ACPI S5 */
-                 VM_REASON_EXIT,      /* guest: its exit code to port 0xf4 */
-                 VM_REASON_STOPPED,   /* host: stop or kill */
-                 VM_REASON_TRIPLE_FAULT,
-                 VM_REASON_ENTRY_FAILED, /* hardware refused the guest state */
-                 VM_REASON_UNKNOWN_EXIT,
-                 VM_REASON_EMULATION,  /* an instruction the emulator does not do */
-                 VM_REASON_HOST_ERROR, /* memory ran out, ... */
+/* Why it is STOPPED or CRASHED. */
+enum vm_reason {
+    VM_REASON_NONE,
+    VM_REASON_POWER_OFF, /* guest: ACPI S5 */
+    VM_REASON_EXIT,      /* guest: its exit code to port 0xf4 */
+    VM_REASON_STOPPED,   /* host: stop or kill */
+    VM_REASON_TRIPLE_FAULT,
+    VM_REASON_ENTRY_FAILED, /* hardware refused the guest state */
+    VM_REASON_UNKNOWN_EXIT,
+    VM_REASON_EMULATION,  /* an instruction the emulator does not do */
+    VM_REASON_HOST_ERROR, /* memory ran out, ... */
 };
 
-/* All or nothing: on failure err has one line and nothing is left behind.
- * The VM is CREATED with guest RAM backed, devices reset and the kernel loaded by vm_start. */
+/* Which calls lead from where to where; each is refused elsewhere, and the VM stays as it was.
+ *
+ *   CREATED, STOPPED, CRASHED --start--> RUNNING --pause--> PAUSED --resume--> RUNNING
+ *   RUNNING, PAUSED --stop, or the guest's own end--> STOPPED or CRASHED
+ *   CREATED, STOPPED, CRASHED --restore--> PAUSED, or --destroy--> gone
+ *
+ * Every change is announced by vm_event. */
+
+/* All or nothing. The VM is CREATED: its memory is there unless it is lazy, its devices are reset;
+ * the kernel is loaded when it starts. *config is copied.
+ * Errors: -VMM_EINVAL what err says, -VMM_EEXIST the name, -VMM_ENOMEM. */
 int vmm_vm_create(struct vmm *vmm, const struct vm_config *config, struct vm **out,
                   struct vmm_error *err) VMM_MUST_CHECK;
-/* CREATED, STOPPED or CRASHED -> RUNNING: load the guest, start the vCPU threads. */
+/* Power on: devices and vCPUs are reset, the guest is loaded, its clock and TSC begin at zero.
+ * Errors: -VMM_EBUSY running or paused, -VMM_ENOENT a file, -VMM_EINVAL a file is no such kernel,
+ * -VMM_ENOSPC it does not fit into RAM, -VMM_ENOMEM. */
 int vmm_vm_start(struct vm *vm, struct vmm_error *err) VMM_MUST_CHECK;
+/* Returns when no vCPU runs any more; clock and TSC stand until it is resumed.
+ * Errors of both: -VMM_EINVAL it is not running, or not paused. */
 int vmm_vm_pause(struct vm *vm) VMM_MUST_CHECK;
 int vmm_vm_resume(struct vm *vm) VMM_MUST_CHECK;
-/* As if its reset line was pulsed: a RUNNING one reboots, a PAUSED one does when it is resumed. */
+/* As if its reset line was pulsed: a RUNNING one reboots, a PAUSED one does when it is resumed.
+ * A guest that cannot be loaded again ends. Errors: -VMM_EINVAL neither running nor paused. */
 int vmm_vm_reset(struct vm *vm) VMM_MUST_CHECK;
-int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK; /* RUNNING or PAUSED -> STOPPED, whatever it does */
-int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK; /* -VMM_EBUSY while it is running or paused */
-int vmm_vm_kill(struct vm *vm) VMM_MUST_CHECK;    /* stop, if need be, and destroy */
+/* STOPPED when it returns, whatever the guest does. Errors: -VMM_EINVAL neither running nor paused,
+ * it may just have ended by itself. */
+int vmm_vm_stop(struct vm *vm) VMM_MUST_CHECK;
+/* All that it holds goes back to the host. Errors: -VMM_EBUSY while it is running or paused. */
+int vmm_vm_destroy(struct vm *vm) VMM_MUST_CHECK;
+/* Stop, if need be, and destroy. Errors: -VMM_EBUSY somebody has started it in between. */
+int vmm_vm_kill(struct vm *vm) VMM_MUST_CHECK;
 
 struct vdev; /* vmm/vdev.h */
 struct vdev_class;
@@ -140,19 +169,22 @@ int vmm_vm_checkpoint(struct vm *vm, struct vdev_stream *out, struct vmm_error *
  * Errors: -VMM_EBUSY running or paused, -VMM_EINVAL the stream, -VMM_ENOMEM; err has the line. */
 int vmm_vm_restore(struct vm *vm, struct vdev_stream *in, struct vmm_error *err) VMM_MUST_CHECK;
 
+/* As it is just now: a guest can end at any time. */
 enum vm_state vmm_vm_state(const struct vm *vm);
 enum vm_reason vmm_vm_reason(const struct vm *vm);
-uint32_t vmm_vm_exit_code(const struct vm *vm); /* with VM_REASON_EXIT */
-const char *vmm_state_name(enum vm_state s);
-const char *vmm_reason_name(enum vm_reason r);
-const struct vm_config *vmm_vm_config(const struct vm *vm);
+uint32_t vmm_vm_exit_code(const struct vm *vm);             /* with VM_REASON_EXIT */
+const char *vmm_state_name(enum vm_state s);                /* "running" */
+const char *vmm_reason_name(enum vm_reason r);              /* "triple fault" */
+const struct vm_config *vmm_vm_config(const struct vm *vm); /* the copy; valid as long as the VM */
+/* NULL: there is none of this name. */
 struct vm *vmm_vm_find(struct vmm *vmm, const char *name);
-struct vm *vmm_vm_next(struct vmm *vmm, struct vm *after); /* NULL: first; NULL: no more */
+/* The one behind `after` in the list, of all if that is NULL; NULL past the last. */
+struct vm *vmm_vm_next(struct vmm *vmm, struct vm *after);
 
 struct vm_exit_count {
     const char *name;
     uint64_t count;
-    uint64_t cycles; /* spent in the host for this kind */
+    uint64_t cycles; /* of the host, that handling them took; without the world switches */
 };
 /* The i-th exit kind's statistics of one vCPU, -1: the sum of all; false past the last. */
 bool vmm_vm_exit_count(const struct vm *vm, int vcpu, unsigned i, struct vm_exit_count *out);
@@ -160,7 +192,7 @@ uint64_t vmm_vm_memory_held(const struct vm *vm); /* bytes beyond guest RAM */
 /* What of the paravirtual interface vCPU 0 has switched on. */
 enum vm_para { VM_PARA_CLOCK = 1, VM_PARA_STEAL_TIME = 2, VM_PARA_EOI = 4 };
 unsigned vmm_vm_para(const struct vm *vm);
-uint64_t vmm_vm_create_cycles(const struct vm *vm); /* the host's, that vmm_vm_create() took */
+uint64_t vmm_vm_create_cycles(const struct vm *vm); /* of the host, that making it took */
 
 enum vpci_signal { VPCI_PIN, VPCI_MSI, VPCI_MSIX }; /* how the guest has a function interrupt */
 
@@ -186,7 +218,7 @@ struct vm_memory {   /* bytes */
     uint64_t balloon_wanted, balloon_actual;
     bool balloon_driver; /* the guest has one, and it works */
 };
-void vmm_vm_memory(struct vm *vm, struct vm_memory *out);
+void vmm_vm_memory(struct vm *vm, struct vm_memory *out); /* in any state */
 /* Ask the guest for `bytes` of its RAM, in all; it gives them when and if its driver does. Less
  * than before gives some back. Errors: -VMM_E2BIG not that much, -VMM_ENODEV no such device. */
 int vmm_vm_balloon(struct vm *vm, uint64_t bytes) VMM_MUST_CHECK;
@@ -199,12 +231,13 @@ int vmm_vm_swap_out(struct vm *vm, uint64_t bytes, uint64_t *moved) VMM_MUST_CHE
 int vmm_vm_add_memory(struct vm *vm, uint64_t gpa, uint64_t bytes, const void *data) VMM_MUST_CHECK;
 int vmm_vm_remove_memory(struct vm *vm, uint64_t gpa) VMM_MUST_CHECK;
 
-enum vm_dump {                             /* what of every vCPU */
-               VM_DUMP_REGISTERS = 1 << 0, /* and the code at RIP */
-               VM_DUMP_HARDWARE = 1 << 1,  /* the back end's control block */
-               VM_DUMP_EXITS = 1 << 2,     /* the last ones, latest first */
-               VM_DUMP_BACKTRACE = 1 << 3, /* return addresses, as far as the stack tells */
-               VM_DUMP_ALL = 15,
+/* What of every vCPU. */
+enum vm_dump {
+    VM_DUMP_REGISTERS = 1 << 0, /* and the code at RIP */
+    VM_DUMP_HARDWARE = 1 << 1,  /* the back end's control block */
+    VM_DUMP_EXITS = 1 << 2,     /* the last ones, latest first */
+    VM_DUMP_BACKTRACE = 1 << 3, /* return addresses, as far as the stack tells */
+    VM_DUMP_ALL = 15,
 };
 /* Through the print hook. The vCPUs of a running VM stand still meanwhile, its clock does not. */
 void vmm_vm_dump(struct vm *vm, unsigned what);
@@ -215,7 +248,9 @@ int vmm_vm_count_written(struct vm *vm, uint64_t *pages, bool *known) VMM_MUST_C
 /* The log ends, and with it what it costs. */
 void vmm_vm_forget_written(struct vm *vm);
 
-/* As if its NMI button was pressed. Errors: -VMM_EINVAL not running, no such vCPU. */
+/* As if its NMI button was pressed; a PAUSED one has it when it is resumed.
+ * Errors: -VMM_EINVAL neither running nor paused, no such vCPU. */
 int vmm_vm_inject_nmi(struct vm *vm, unsigned vcpu) VMM_MUST_CHECK;
-/* Guest-physical memory, RAM and ROM only. Errors: -VMM_EFAULT some of it is neither. */
+/* Guest-physical memory, RAM and ROM only; of a running VM as it is just now.
+ * Errors: -VMM_EFAULT some of it is neither. */
 int vmm_vm_read_memory(struct vm *vm, uint64_t gpa, void *out, uint64_t length) VMM_MUST_CHECK;
