@@ -4,23 +4,7 @@
 #include "core/bus.h"
 #include "fuzz.h"
 #include "pc.h"
-
-struct input {
-    struct vdev_stream stream;
-    struct fuzz_bytes bytes;
-};
-
-static int read_input(struct vdev_stream *s, void *bytes, size_t count)
-{
-    struct input *i = VMM_CONTAINER_OF(s, struct input, stream);
-
-    if (count > (size_t)(i->bytes.end - i->bytes.at)) {
-        return -VMM_EIO;
-    }
-    memcpy(bytes, i->bytes.at, count);
-    i->bytes.at += count;
-    return 0;
-}
+#include "tape.h"
 
 static int drop_output(struct vdev_stream *s, void *bytes, size_t count)
 {
@@ -87,7 +71,7 @@ void fuzz_checkpoint(const uint8_t *data, size_t size)
 {
     struct fuzz_bytes bytes = {data, data + size};
     size_t skip = fuzz_number(&bytes, 2);
-    struct input input = {.stream.transfer = read_input, .bytes = bytes};
+    struct tape input = {.bytes = (uint8_t *)bytes.at, .length = (size_t)(bytes.end - bytes.at)};
     struct fixture *f = pc_create(1);
     static struct mixed mixed;
 
@@ -97,7 +81,7 @@ void fuzz_checkpoint(const uint8_t *data, size_t size)
     mixed.switch_at = skip % mixed.length;
     (void)!vmm_devices_load(f->vm, &mixed.stream);
     use_machine(f);
-    (void)!vmm_devices_load(f->vm, &input.stream);
+    (void)!vmm_devices_load(f->vm, tape_play(&input));
     use_machine(f);
     fixture_destroy(f);
 }

@@ -2,6 +2,7 @@
  * that it reads, time, what the user types, and its saved state. */
 #include <string.h>
 #include "core/bus.h"
+#include "core/lapic_page.h"
 #include "fuzz.h"
 #include "pc.h"
 #include "pci_board.h"
@@ -83,8 +84,37 @@ static void access_memory(struct machine *m, uint8_t op)
     }
 }
 
+/* The LAPIC's page as a back end lends it to hardware, with anything in it when it comes back. */
+static void lend_page(struct machine *m)
+{
+    static _Alignas(8) uint8_t page[VMM_PAGE_SIZE];
+    struct vcpu *v = m->f->vcpu;
+    struct vlapic_given given;
+    unsigned at;
+
+    memset(page, 0, sizeof(page));
+    if (vlapic_give(v, page, &given)) {
+        vlapic_give_levels(page, given.level);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        uint32_t value = (uint32_t)fuzz_number(&m->bytes, 4);
+
+        at = fuzz_byte(&m->bytes) % 0x40 * 16u;
+        memcpy(page + at, &value, sizeof(value));
+    }
+    vlapic_follow_tpr(vlapic_of(v), page);
+    vlapic_take_back(v, page);
+    at = fuzz_byte(&m->bytes) % 0x40 * 16u;
+    vlapic_page_written(v, at, fuzz_number(&m->bytes, 8));
+}
+
 static void access_msr(struct machine *m, uint8_t op)
 {
+    if ((op & 0x40) != 0) {
+        lend_page(m);
+        return;
+    }
+
     uint32_t msr = MSR_X2APIC + fuzz_byte(&m->bytes);
     uint64_t value;
 
@@ -293,6 +323,7 @@ static void fuzz_device(const char *name, const uint8_t *data, size_t size)
     }
     assert_non_null(m.device);
     enable_functions(m.f);
+    fixture_mmio_write(m.f, PLATFORM_LAPIC_BASE + 0xf0, 4, 0x1ff);
     for (unsigned i = 0; i < STEPS_MAX && m.bytes.at < m.bytes.end; i++) {
         step(&m);
     }

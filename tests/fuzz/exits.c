@@ -7,6 +7,7 @@
 #include "core/x86.h"
 #include "dev/platform.h"
 #include "fuzz.h"
+#include "pc.h"
 #include "scripted.h"
 
 #define STEPS_MAX 400
@@ -188,7 +189,14 @@ static void choose_msr(struct vcpu *v, struct fuzz_bytes *b)
         0,     0x10,       0x1a0,      0x200,      0x250,      0x6e0,      0x800,
         0xda0, 0x4b564d00, 0xc0000080, 0xc0000100, 0xc0010000, 0xc0010110, 0xc0011020};
 
-    v->gpr[VMM_RCX] = base_table[fuzz_byte(b) % VMM_ARRAY_COUNT(base_table)] + fuzz_byte(b);
+    uint8_t how = fuzz_byte(b);
+
+    v->gpr[VMM_RCX] =
+        base_table[how % VMM_ARRAY_COUNT(base_table)] + fuzz_byte(b) % (how < 0x80 ? 8 : 256);
+    if (how % 3 == 0) { /* of the paravirtual ones: an address and flags */
+        v->gpr[VMM_RAX] = fuzz_byte(b) * 64u | (fuzz_byte(b) & 3);
+        v->gpr[VMM_RDX] = 0;
+    }
 }
 
 /* Selectors of leaves and calls, and numbers near them. */
@@ -370,6 +378,19 @@ static void wake(void *host, struct vmm_thread *t)
     (void)t;
 }
 
+/* What a system does at its start, so that interrupts come at all. */
+static void start_interrupts(struct scripted *m)
+{
+    struct fixture f = {.host = m->host, .vmm = m->vmm, .vm = m->vm, .vcpu = m->vcpu};
+
+    pc_init_pics(&f);
+    fixture_mmio_write(&f, PLATFORM_LAPIC_BASE + 0xf0, 4, 0x1ff);
+    fixture_mmio_write(&f, PLATFORM_LAPIC_BASE + 0x350, 4, 0x700); /* LINT0: the PICs */
+    for (unsigned pin = 0; pin < 24; pin++) {
+        pc_route(&f, pin, 0x30u + pin);
+    }
+}
+
 /* What the host may ask about a VM that has ended. */
 static void look_at(struct vm *vm, uint8_t how)
 {
@@ -420,6 +441,9 @@ void fuzz_exits(const uint8_t *data, size_t size)
     running = &g;
     for (unsigned i = 0; i < m->vm->vcpu_count; i++) {
         vmm_vcpu_reset(m->vm->vcpu[i]);
+    }
+    if ((how & 8) != 0) {
+        start_interrupts(m);
     }
     while (g.bytes.at < g.bytes.end && g.steps < STEPS_MAX) {
         scripted_enter(m, enter, &g);

@@ -1,13 +1,15 @@
 /* A kernel or firmware file under any protocol, with modules cut from it, loaded as a VM's start
  * does it. The first byte says which protocol and how many modules, the second where the modules
  * begin, and where a flat image goes. */
+#include <stdlib.h>
 #include <string.h>
 #include "fuzz.h"
 #include "load/load.h"
 #include "scripted.h"
 
 #define PROTOCOLS (VM_PROTOCOL_FLAT16 + 1)
-#define FIRMWARE  (PROTOCOLS)
+#define FIRMWARE  PROTOCOLS
+#define ROM_UNIT  VMM_KIB(64)
 
 static void configure(struct vm_config *c, unsigned protocol, unsigned modules, uint8_t place)
 {
@@ -30,14 +32,34 @@ static void configure(struct vm_config *c, unsigned protocol, unsigned modules, 
     }
 }
 
+/* A firmware has a size that no input has: what is behind it is zero. */
+static uint8_t *make_rom(const struct fuzz_bytes *b, uint8_t place, size_t *size)
+{
+    size_t given = (size_t)(b->end - b->at);
+    uint8_t *rom;
+
+    *size = (place % 4 + 1u) * ROM_UNIT;
+    rom = calloc(1, *size);
+    assert_non_null(rom);
+    memcpy(rom, b->at, given < *size ? given : *size);
+    return rom;
+}
+
 void fuzz_kernels(const uint8_t *data, size_t size)
 {
     struct fuzz_bytes bytes = {data, data + size};
     uint8_t how = fuzz_byte(&bytes), place = fuzz_byte(&bytes);
     struct scripted *m = scripted_host(1);
+    uint8_t *rom = NULL;
+    size_t rom_size;
 
     configure(&m->config, how % (PROTOCOLS + 1u), how >> 5, place);
-    posix_host_add_file(m->host, "kernel", bytes.at, (size_t)(bytes.end - bytes.at));
+    if (m->config.firmware_path[0] != '\0' && place < 0x80) {
+        rom = make_rom(&bytes, place, &rom_size);
+        posix_host_add_file(m->host, "kernel", rom, rom_size);
+    } else {
+        posix_host_add_file(m->host, "kernel", bytes.at, (size_t)(bytes.end - bytes.at));
+    }
     posix_host_add_file(m->host, "module", data, place < size ? place : 0);
     assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), 0);
     vmm_vcpu_reset(m->vm->vcpu[0]);
@@ -47,4 +69,5 @@ void fuzz_kernels(const uint8_t *data, size_t size)
         assert_true(m->err.text[0] != '\0' && strchr(m->err.text, '\n') == NULL);
     }
     scripted_destroy(m);
+    free(rom);
 }

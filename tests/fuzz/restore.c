@@ -6,37 +6,10 @@
 #include "core/checkpoint.h"
 #include "fuzz.h"
 #include "scripted.h"
+#include "tape.h"
 
 #define STREAM_MAX  VMM_MIB(3)
 #define RECORDS_MAX 256
-
-struct tape {
-    struct vdev_stream stream;
-    uint8_t *bytes;
-    size_t length, at;
-};
-
-static int record(struct vdev_stream *s, void *bytes, size_t count)
-{
-    struct tape *t = VMM_CONTAINER_OF(s, struct tape, stream);
-
-    assert_true(count <= STREAM_MAX - t->length);
-    memcpy(t->bytes + t->length, bytes, count);
-    t->length += count;
-    return 0;
-}
-
-static int play(struct vdev_stream *s, void *bytes, size_t count)
-{
-    struct tape *t = VMM_CONTAINER_OF(s, struct tape, stream);
-
-    if (count > t->length - t->at) {
-        return -VMM_EIO;
-    }
-    memcpy(bytes, t->bytes + t->at, count);
-    t->at += count;
-    return 0;
-}
 
 /* Where the records are, before any is damaged. */
 struct index {
@@ -91,10 +64,8 @@ static struct scripted *make_vm(void)
 
 static void restore(struct scripted *m, struct tape *t)
 {
-    t->stream.transfer = play;
-    t->at = 0;
     m->err.text[0] = '\0';
-    if (vmm_vm_restore(m->vm, &t->stream, &m->err) != 0) {
+    if (vmm_vm_restore(m->vm, tape_play(t), &m->err) != 0) {
         assert_true(m->err.text[0] != '\0' && strchr(m->err.text, '\n') == NULL);
         assert_int_equal(vmm_vm_state(m->vm), VM_STOPPED);
         assert_int_equal(vmm_vm_start(m->vm, &m->err), 0);
@@ -107,14 +78,13 @@ static void restore(struct scripted *m, struct tape *t)
 void fuzz_restore(const uint8_t *data, size_t size)
 {
     struct fuzz_bytes b = {data, data + size};
-    struct tape tape = {.stream.transfer = record, .bytes = malloc(STREAM_MAX)};
+    struct tape tape = tape_create(STREAM_MAX);
     struct tape raw = {.bytes = (uint8_t *)data, .length = size};
     struct scripted *m = make_vm();
     struct index index;
 
-    assert_non_null(tape.bytes);
     assert_int_equal(vmm_vm_start(m->vm, &m->err), 0);
-    assert_int_equal(vmm_vm_checkpoint(m->vm, &tape.stream, &m->err), 0);
+    assert_int_equal(vmm_vm_checkpoint(m->vm, tape_record(&tape), &m->err), 0);
     assert_int_equal(vmm_vm_stop(m->vm), 0);
     find_records(&tape, &index);
     while (b.at < b.end) {

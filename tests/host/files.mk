@@ -1,5 +1,5 @@
 # Test programs of the library on the host: one cmocka program per file, each linked with the whole library.
-host-support-y += posix_host.c posix_threads.c posix_clock.c posix_streams.c posix_store.c fixture.c mock_backend.c scripted.c pc.c guest_cpu.c test_device.c pci_board.c vector.c native.c native_step.c
+host-support-y += tape.c posix_host.c posix_threads.c posix_clock.c posix_streams.c posix_store.c fixture.c mock_backend.c scripted.c pc.c guest_cpu.c test_device.c pci_board.c vector.c native.c native_step.c
 
 # instruction emulation, guest page tables, loaders, manifest, paravirtual interface
 host-test-y += test_posix_host.c

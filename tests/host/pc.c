@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "core/bus.h"
+#include "tape.h"
+
+#define SAVED_MAX VMM_KIB(64) /* of all devices */
 
 struct fixture *pc_create(unsigned vcpu_count)
 {
@@ -153,75 +156,35 @@ void pc_fuzz_mmio(struct fixture *f, uint64_t base, unsigned length, unsigned ro
 
 /* --- saving ----------------------------------------------------------------------------------- */
 
-struct memory_stream {
-    struct vdev_stream stream;
-    uint8_t *bytes;
-    size_t at, length; /* length: where it ends for a reader */
-};
-
-static int stream_write(struct vdev_stream *s, void *bytes, size_t count)
+static void save(struct fixture *f, struct tape *to)
 {
-    struct memory_stream *m = VMM_CONTAINER_OF(s, struct memory_stream, stream);
-
-    m->bytes = realloc(m->bytes, m->at + count);
-    assert_non_null(m->bytes);
-    memcpy(m->bytes + m->at, bytes, count);
-    m->at += count;
-    return 0;
+    assert_int_equal(vmm_devices_save(f->vm, tape_record(to)), 0);
 }
 
-static int stream_read(struct vdev_stream *s, void *bytes, size_t count)
+static int load(struct fixture *f, struct tape *from)
 {
-    struct memory_stream *m = VMM_CONTAINER_OF(s, struct memory_stream, stream);
-
-    if (count > m->length - m->at) {
-        return -VMM_EIO;
-    }
-    memcpy(bytes, m->bytes + m->at, count);
-    m->at += count;
-    return 0;
-}
-
-static struct memory_stream save(struct fixture *f)
-{
-    struct memory_stream m = {.stream.transfer = stream_write};
-
-    assert_int_equal(vmm_devices_save(f->vm, &m.stream), 0);
-    return m;
-}
-
-static int load(struct fixture *f, const struct memory_stream *from, size_t length)
-{
-    struct memory_stream m = {
-        .stream.transfer = stream_read, .bytes = from->bytes, .length = length};
-
-    return vmm_devices_load(f->vm, &m.stream);
-}
-
-void pc_copy_devices(struct fixture *from, struct fixture *to)
-{
-    struct memory_stream saved = save(from);
-
-    assert_int_equal(load(to, &saved, saved.at), 0);
-    free(saved.bytes);
+    return vmm_devices_load(f->vm, tape_play(from));
 }
 
 void pc_check_save(struct fixture *f)
 {
     struct fixture *second = pc_create(f->vm->vcpu_count);
-    struct memory_stream saved, again;
+    struct tape saved = tape_create(SAVED_MAX), again = tape_create(SAVED_MAX);
+    size_t whole;
 
     posix_host_advance_ns(second->host, posix_host_now_ns(f->host));
-    saved = save(f);
-    assert_int_equal(load(second, &saved, saved.at), 0);
-    again = save(second);
-    assert_int_equal(saved.at, again.at);
-    assert_memory_equal(saved.bytes, again.bytes, saved.at);
-    for (size_t cut = 0; cut < saved.at; cut += 1 + saved.at / 61) {
-        assert_int_not_equal(load(second, &saved, cut), 0);
+    save(f, &saved);
+    assert_int_equal(load(second, &saved), 0);
+    save(second, &again);
+    assert_int_equal(saved.length, again.length);
+    assert_memory_equal(saved.bytes, again.bytes, saved.length);
+    whole = saved.length;
+    for (saved.length = 0; saved.length < whole; saved.length += 1 + whole / 61) {
+        assert_int_not_equal(load(second, &saved), 0);
     }
+    saved.length = whole;
     saved.bytes[12] ^= 1; /* in the name of the first device */
-    assert_int_equal(load(second, &saved, saved.at), -VMM_EINVAL);
+    assert_int_equal(load(second, &saved), -VMM_EINVAL);
     free(saved.bytes);
     free(again.bytes);
     fixture_destroy(second);

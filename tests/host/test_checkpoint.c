@@ -10,41 +10,12 @@
 #include "core/x86.h"
 #include "dev/platform.h"
 #include "scripted.h"
+#include "tape.h"
 
 #define STREAM_MAX VMM_MIB(4)
 
-struct tape {
-    struct vdev_stream stream;
-    uint8_t *bytes;
-    size_t length, at, limit;
-};
-
 static struct scripted *m;
 static struct tape tape;
-
-static int record(struct vdev_stream *s, void *bytes, size_t count)
-{
-    struct tape *t = VMM_CONTAINER_OF(s, struct tape, stream);
-
-    if (count > t->limit - t->length) {
-        return -VMM_ENOSPC;
-    }
-    memcpy(t->bytes + t->length, bytes, count);
-    t->length += count;
-    return 0;
-}
-
-static int play(struct vdev_stream *s, void *bytes, size_t count)
-{
-    struct tape *t = VMM_CONTAINER_OF(s, struct tape, stream);
-
-    if (count > t->length - t->at) {
-        return -VMM_EIO;
-    }
-    memcpy(bytes, t->bytes + t->at, count);
-    t->at += count;
-    return 0;
-}
 
 static int setup(void **state)
 {
@@ -53,8 +24,8 @@ static int setup(void **state)
     /* The host's pages are full of rubbish. */
     assert_int_equal(vmm_memory_zero(m->vm, VMM_GPA(0), 0xa0000), 0);
     assert_int_equal(vmm_memory_zero(m->vm, VMM_GPA(0xc0000), m->config.mem_bytes - 0xc0000), 0);
-    tape = (struct tape){.bytes = malloc(STREAM_MAX), .limit = STREAM_MAX};
-    return tape.bytes == NULL;
+    tape = tape_create(STREAM_MAX);
+    return 0;
 }
 
 static int teardown(void **state)
@@ -86,18 +57,13 @@ static void start(void)
 
 static int checkpoint(void)
 {
-    tape.length = 0;
-    tape.stream.transfer = record;
-    return vmm_vm_checkpoint(m->vm, &tape.stream, &m->err);
+    return vmm_vm_checkpoint(m->vm, tape_record(&tape), &m->err);
 }
 
 static int restore(void)
 {
-    int error;
+    int error = vmm_vm_restore(m->vm, tape_play(&tape), &m->err);
 
-    tape.at = 0;
-    tape.stream.transfer = play;
-    error = vmm_vm_restore(m->vm, &tape.stream, &m->err);
     assert_true(error == 0 || (m->err.text[0] != '\0' && strchr(m->err.text, '\n') == NULL));
     return error;
 }
@@ -543,8 +509,8 @@ static int setup_lazy(void **state)
     m = scripted_host(2);
     m->config.lazy_memory = true;
     assert_int_equal(vmm_vm_create(m->vmm, &m->config, &m->vm, &m->err), 0);
-    tape = (struct tape){.bytes = malloc(STREAM_MAX), .limit = STREAM_MAX};
-    return tape.bytes == NULL;
+    tape = tape_create(STREAM_MAX);
+    return 0;
 }
 
 /* What was never touched is neither written nor backed. */

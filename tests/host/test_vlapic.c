@@ -2,6 +2,9 @@
  */
 #include "apic.h"
 
+#include <stdlib.h>
+#include "tape.h"
+
 /* --- registers -------------------------------------------------------------------------------- */
 
 static void values_after_reset(void **state)
@@ -530,7 +533,28 @@ static void paravirtual_eoi(void **state)
     fixture_destroy(f);
 }
 
-PC_TEST_MAIN(cmocka_unit_test(values_after_reset), cmocka_unit_test(accesses_of_other_sizes),
+/* Nothing of it is left when the device has been reset. */
+static void a_state_that_is_refused_does_no_harm(void **state)
+{
+    struct fixture *f = pc_create(1);
+    struct tape tape = tape_create(VMM_KIB(1));
+    struct vlapic *a = vlapic_of(f->vcpu);
+    const struct vdev_class *class = f->vcpu->lapic->class;
+
+    (void)state;
+    a->nested[0] = 0x51; /* no vector can be there */
+    assert_int_equal(class->save(f->vcpu->lapic, tape_record(&tape)), 0);
+    assert_int_equal(class->load(f->vcpu->lapic, tape_play(&tape)), -VMM_EINVAL);
+    class->reset(f->vcpu->lapic);
+    apic_set(f, SVR, 0x1ff);
+    apic_set(f, EOI, 0);
+    assert_int_equal(a->nested_count, 0);
+    free(tape.bytes);
+    fixture_destroy(f);
+}
+
+PC_TEST_MAIN(cmocka_unit_test(a_state_that_is_refused_does_no_harm),
+             cmocka_unit_test(values_after_reset), cmocka_unit_test(accesses_of_other_sizes),
              cmocka_unit_test(id_is_fixed), cmocka_unit_test(tpr_and_cr8_are_one),
              cmocka_unit_test(tpr_holds_back), cmocka_unit_test(ppr_is_of_the_higher),
              cmocka_unit_test(irr_isr_and_eoi), cmocka_unit_test(nesting_unwinds_in_order),

@@ -22,6 +22,7 @@ static void reset_registers(struct vlapic *a)
         a->tmr[i] = 0;
     }
     a->nested_count = 0;
+    a->nested[0] = 0; /* none; a state that was refused may have had something here */
     a->pv_eoi = 0;
     a->vcpu->pv_eoi = false;
     a->vcpu->pv_eoi_armed = false;
