@@ -41,9 +41,9 @@ enum rtc_register {
 #define READ_TRIES_MAX   10
 #define DAY              86400
 
-/* As the registers hold them, in BCD or not. */
+/* As the registers hold them, in BCD or not by status B. */
 struct rtc_time {
-    uint8_t seconds, minutes, hours, day, month, year, century;
+    uint8_t seconds, minutes, hours, day, month, year, century, status;
 };
 
 static struct nk_spinlock lock = NK_SPINLOCK_INIT(NK_RANK_DEVICE); /* index and data port, alarm */
@@ -86,17 +86,25 @@ void rtc_cmos_write(uint8_t first, const uint8_t *bytes, unsigned count)
 
 static bool present(void)
 {
-    return (cmos_read(RTC_STATUS_D) & STATUS_D_ZEROS) == 0;
+    uint8_t status;
+    rtc_cmos_read(RTC_STATUS_D, &status, 1);
+    return (status & STATUS_D_ZEROS) == 0;
+}
+
+/* The lock is not held while the clock is at an update. Once it is not, it is not for 244 us. */
+static bool await_update(void)
+{
+    uint8_t status = STATUS_A_UPDATING;
+    for (unsigned i = 0; i < UPDATE_POLLS_MAX && status & STATUS_A_UPDATING; i++) {
+        rtc_cmos_read(RTC_STATUS_A, &status, 1);
+    }
+    return (status & STATUS_A_UPDATING) == 0;
 }
 
 static struct rtc_time read_registers(void)
 {
-    for (unsigned i = 0; i < UPDATE_POLLS_MAX; i++) {
-        if ((cmos_read(RTC_STATUS_A) & STATUS_A_UPDATING) == 0) {
-            break;
-        }
-    }
-    return (struct rtc_time){
+    uint64_t flags = nk_spin_lock_irqsave(&lock);
+    struct rtc_time t = {
         .seconds = cmos_read(RTC_SECONDS),
         .minutes = cmos_read(RTC_MINUTES),
         .hours = cmos_read(RTC_HOURS),
@@ -104,7 +112,10 @@ static struct rtc_time read_registers(void)
         .month = cmos_read(RTC_MONTH),
         .year = cmos_read(RTC_YEAR),
         .century = acpi.cmos_century != 0 ? cmos_read(acpi.cmos_century) : 0,
+        .status = cmos_read(RTC_STATUS_B),
     };
+    nk_spin_unlock_irqrestore(&lock, flags);
+    return t;
 }
 
 /* --- dates ------------------------------------------------------------------------------------ */
@@ -168,29 +179,30 @@ static uint8_t encode_hours(unsigned hours, uint8_t status)
     return hours >= 12 ? of_twelve | HOURS_PM : of_twelve;
 }
 
-/* Lock held. */
-static int get(uint64_t *seconds)
+int rtc_get(uint64_t *seconds)
 {
     if (!present()) {
         return -ENODEV;
     }
-    struct rtc_time t = read_registers();
+    struct rtc_time t = {0};
     for (unsigned i = 0; i < READ_TRIES_MAX; i++) { /* two equal readings: no update fell between */
-        struct rtc_time again = read_registers();
-        if (memcmp(&t, &again, sizeof(t)) == 0) {
+        if (!await_update()) {
+            return -EIO;
+        }
+        struct rtc_time last = t;
+        t = read_registers();
+        if (i > 0 && memcmp(&t, &last, sizeof(t)) == 0) {
             break;
         }
-        t = again;
     }
-    uint8_t status = cmos_read(RTC_STATUS_B);
-    unsigned century = decode(t.century, status);
+    unsigned century = decode(t.century, t.status);
     struct rtc_date d = {
-        .year = (century >= 19 && century <= 29 ? century : 20) * 100 + decode(t.year, status),
-        .month = decode(t.month, status),
-        .day = decode(t.day, status),
-        .hours = decode_hours(t.hours, status),
-        .minutes = decode(t.minutes, status),
-        .seconds = decode(t.seconds, status),
+        .year = (century >= 19 && century <= 29 ? century : 20) * 100 + decode(t.year, t.status),
+        .month = decode(t.month, t.status),
+        .day = decode(t.day, t.status),
+        .hours = decode_hours(t.hours, t.status),
+        .minutes = decode(t.minutes, t.status),
+        .seconds = decode(t.seconds, t.status),
     };
     if (d.year < 1970 || d.month < 1 || d.month > 12 || d.day < 1 || d.day > 31) {
         return -EIO;
@@ -199,39 +211,30 @@ static int get(uint64_t *seconds)
     return 0;
 }
 
-int rtc_get(uint64_t *seconds)
-{
-    uint64_t flags = nk_spin_lock_irqsave(&lock);
-    int err = get(seconds);
-    nk_spin_unlock_irqrestore(&lock, flags);
-    return err;
-}
-
 int rtc_set(uint64_t seconds)
 {
     struct rtc_date d = rtc_to_date(seconds);
     if (d.year < 1970 || d.year > (acpi.cmos_century != 0 ? 2999 : 2099)) {
         return -EINVAL;
     }
-    int err = -ENODEV;
-    uint64_t flags = nk_spin_lock_irqsave(&lock);
-    if (present()) {
-        uint8_t status = cmos_read(RTC_STATUS_B);
-        cmos_write(RTC_STATUS_B, status | STATUS_B_SET);
-        cmos_write(RTC_SECONDS, encode(d.seconds, status));
-        cmos_write(RTC_MINUTES, encode(d.minutes, status));
-        cmos_write(RTC_HOURS, encode_hours(d.hours, status));
-        cmos_write(RTC_DAY, encode(d.day, status));
-        cmos_write(RTC_MONTH, encode(d.month, status));
-        cmos_write(RTC_YEAR, encode(d.year % 100, status));
-        if (acpi.cmos_century != 0) {
-            cmos_write(acpi.cmos_century, encode(d.year / 100, status));
-        }
-        cmos_write(RTC_STATUS_B, status & (uint8_t)~STATUS_B_SET);
-        err = 0;
+    if (!present()) {
+        return -ENODEV;
     }
+    uint64_t flags = nk_spin_lock_irqsave(&lock);
+    uint8_t status = cmos_read(RTC_STATUS_B);
+    cmos_write(RTC_STATUS_B, status | STATUS_B_SET);
+    cmos_write(RTC_SECONDS, encode(d.seconds, status));
+    cmos_write(RTC_MINUTES, encode(d.minutes, status));
+    cmos_write(RTC_HOURS, encode_hours(d.hours, status));
+    cmos_write(RTC_DAY, encode(d.day, status));
+    cmos_write(RTC_MONTH, encode(d.month, status));
+    cmos_write(RTC_YEAR, encode(d.year % 100, status));
+    if (acpi.cmos_century != 0) {
+        cmos_write(acpi.cmos_century, encode(d.year / 100, status));
+    }
+    cmos_write(RTC_STATUS_B, status & (uint8_t)~STATUS_B_SET);
     nk_spin_unlock_irqrestore(&lock, flags);
-    return err;
+    return 0;
 }
 
 /* --- alarm ------------------------------------------------------------------------------------ */

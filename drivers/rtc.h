@@ -5,7 +5,7 @@
 
 #include "base/types.h"
 
-/* Seconds since 1970-01-01. Errors: -ENODEV, -EIO it holds no date. */
+/* Seconds since 1970-01-01. Errors: -ENODEV, -EIO it holds no date, or its update never ends. */
 int rtc_get(uint64_t *seconds) NK_MUST_CHECK;
 
 /* Errors: -ENODEV; -EINVAL a year that it cannot hold. */
