@@ -54,10 +54,14 @@ static void call_interrupt(uint64_t vector)
 
 static void error_interrupt(uint64_t vector)
 {
+    static uint32_t reported;
     (void)vector;
     lapic_write(LAPIC_ESR, 0); /* latches the errors for reading */
-    nk_warn("irq: APIC error 0x%x on CPU %u", lapic_read(LAPIC_ESR), this_cpu->id);
+    uint32_t errors = lapic_read(LAPIC_ESR);
     lapic_eoi();
+    if (__atomic_fetch_add(&reported, 1, __ATOMIC_RELAXED) < UNEXPECTED_REPORTED) {
+        nk_warn("irq: APIC error 0x%x on CPU %u", errors, this_cpu->id);
+    }
 }
 
 static void unexpected_interrupt(uint64_t vector)
