@@ -31,7 +31,8 @@ struct bootinfo_framebuffer {
     uint64_t base;
     uint32_t width, height, pitch;
     uint8_t bpp;
-    uint8_t kind; /* 0 none, 1 linear RGB, 2 EGA text */
+    uint8_t kind; /* 0 none, 2 EGA text, or: */
+#define BOOTINFO_FRAMEBUFFER_RGB 1
 };
 
 struct bootinfo {

@@ -214,7 +214,7 @@ static void read_record(struct bootinfo *info, const struct cb_record *r)
             .height = f->height,
             .pitch = f->pitch,
             .bpp = f->bpp,
-            .kind = 1,
+            .kind = BOOTINFO_FRAMEBUFFER_RGB,
         };
     } else if (r->tag == CB_BOOT_MEDIA && r->size >= sizeof(struct cb_boot_media)) {
         read_files(info, (const void *)r);
