@@ -1,7 +1,5 @@
 #include "drivers/devices.h"
 
-#include <string.h>
-
 #include "base/errno.h"
 #include "base/platform.h"
 #include "drivers/ahci.h"
@@ -71,8 +69,7 @@ void devices_init(void)
     if (nk_work_queue_create(&devices_queue, "devices", nk_services) != 0) {
         nk_panic("devices: no memory for their work queue");
     }
-    char which[8];
-    if (nk_option("devices", which, sizeof(which)) && strcmp(which, "none") == 0) {
+    if (nk_option_is("devices", "none")) {
         nk_info("devices: none is looked for (devices=none)");
         return;
     }

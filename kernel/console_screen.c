@@ -1,24 +1,19 @@
 /* The console's screen: which there is, and how it begins. */
-#include <string.h>
-
 #include "base/platform.h"
 #include "drivers/screen.h"
 #include "kernel/console.h"
 #include "kernel/kernel.h"
 #include "kernel/log.h"
 
-#define FRAMEBUFFER_RGB 1 /* boot/bootinfo.h */
-
 /* The screen begins with what the log has so far. */
 void console_start_screen(void)
 {
-    char value[8];
     const struct bootinfo_framebuffer *f = &nk_bootinfo.framebuffer;
-    if (nk_option("screen", value, sizeof(value)) && strcmp(value, "no") == 0) {
+    if (nk_option_is("screen", "no")) {
         return;
     }
     const struct screen_device *device =
-        f->kind == FRAMEBUFFER_RGB
+        f->kind == BOOTINFO_FRAMEBUFFER_RGB
             ? framebuffer_probe(NK_PA(f->base), f->width, f->height, f->pitch, f->bpp)
             : vga_text_probe();
     if (!device) {

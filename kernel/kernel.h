@@ -14,6 +14,9 @@ extern struct bootinfo nk_bootinfo; /* filled before the first init step that ne
  * Context: any, once kernel_main() has parsed the boot record. */
 bool nk_option(const char *key, char *out, size_t out_size);
 
+/* Whether the command line has "key=word"; the option knows no other, which costs a warning. */
+bool nk_option_is(const char *key, const char *word);
+
 /* A list of CPUs such as "1,3-5" as a mask, bit n for CPU n; false when it is none. */
 bool nk_parse_cpus(const char *text, uint64_t *out) NK_MUST_CHECK;
 

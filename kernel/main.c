@@ -47,6 +47,19 @@ bool nk_option(const char *key, char *out, size_t out_size)
     return bootinfo_option(&nk_bootinfo, key, out, out_size);
 }
 
+bool nk_option_is(const char *key, const char *word)
+{
+    char text[16];
+    if (!nk_option(key, text, sizeof(text))) {
+        return false;
+    }
+    bool is = strcmp(text, word) == 0;
+    if (!is) {
+        nk_warn("%s=%s: not %s", key, text, word);
+    }
+    return is;
+}
+
 NK_NORETURN void nk_panic_finish(void)
 {
     char text[16];
@@ -73,16 +86,19 @@ static void parse_boot_record(void)
     if (bootinfo_parse(&nk_bootinfo, loader.magic, loader.record) < 0) {
         nk_panic("entered with magic 0x%x: by no known loader", loader.magic);
     }
-    char level_text[16];
+    char text[16];
     enum nk_log_level level;
-    if (!nk_option("loglevel", level_text, sizeof(level_text))) {
-        return;
+    if (nk_option("loglevel", text, sizeof(text))) {
+        if (nk_log_level_parse(text, &level) < 0) {
+            nk_warn("loglevel=%s: not one of error, warn, info, debug", text);
+        } else {
+            nk_log_set_console_level(level);
+        }
     }
-    if (nk_log_level_parse(level_text, &level) < 0) {
-        nk_warn("loglevel=%s: not one of error, warn, info, debug", level_text);
-        return;
+    if (nk_option("panic", text, sizeof(text)) && strcmp(text, "halt") != 0 &&
+        strcmp(text, "reset") != 0 && strcmp(text, "exit") != 0) {
+        nk_warn("panic=%s: not one of halt, reset, exit", text);
     }
-    nk_log_set_console_level(level);
 }
 
 static void init_memory(void)
@@ -104,7 +120,7 @@ static void init_lapic(void)
 /* isolate=1,3: CPUs that only threads come to that name them. */
 static void isolate_cpus(void)
 {
-    char text[64];
+    char text[BOOTINFO_TEXT_MAX];
     uint64_t cpus;
     if (nk_option("isolate", text, sizeof(text)) &&
         (!nk_parse_cpus(text, &cpus) || sched_isolate(cpus) < 0)) {
@@ -117,7 +133,7 @@ struct nk_work_service *nk_services;
 /* services=2,3: where work runs that nobody may wait for. */
 static void start_services(void)
 {
-    char text[64];
+    char text[BOOTINFO_TEXT_MAX];
     struct nk_work_service_attr attr = {.name = "service", .threads = 2};
     if (nk_option("services", text, sizeof(text)) && !nk_parse_cpus(text, &attr.cpus)) {
         nk_warn("services=%s: not a list of CPUs, such as 2,3", text);

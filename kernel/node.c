@@ -1,6 +1,4 @@
 /* The normal image's payload: virtual machines, then the shell, then what becomes of them. */
-#include <string.h>
-
 #include "base/platform.h"
 #include "kernel/kernel.h"
 #include "kernel/rom.h"
@@ -17,17 +15,11 @@ const struct shell_command *nk_payload_command(unsigned i)
     return NULL;
 }
 
-static bool autostart_wanted(void)
-{
-    char value[8];
-    return !nk_option("autostart", value, sizeof(value)) || strcmp(value, "no") != 0;
-}
-
 void nk_node_start(void)
 {
     nk_thread_fp_enable(); /* manifests are parsed in this thread, with doubles */
     vms_init();
-    if (autostart_wanted()) {
+    if (!nk_option_is("autostart", "no")) {
         vms_autostart();
     }
     nk_info("node: ready"); /* its time stamp is how long the boot took */

@@ -13,6 +13,7 @@
 #include "kernel/time.h"
 #include "mm/bootmem.h"
 #include "mm/buddy.h"
+#include "sched/sched.h"
 
 static void report_boot(void)
 {
@@ -29,6 +30,11 @@ static void report_cpus(void)
     nk_info("cpu: %u of %u online, %s, TSC %llu.%03llu MHz by %s", nk_cpu_count, acpi.cpu_count,
             nk_cpu_features.brand, (unsigned long long)(nk_tsc_hz / 1000000),
             (unsigned long long)(nk_tsc_hz / 1000 % 1000), nk_time_source());
+    for (unsigned cpu = nk_cpu_count; cpu < CONFIG_NR_CPUS; cpu++) {
+        if (sched_isolated() >> cpu & 1) {
+            nk_warn("isolate: there is no CPU %u", cpu);
+        }
+    }
 }
 
 static void report_memory(void)

@@ -14,6 +14,7 @@
 #include "sched/timer.h"
 
 #define LIMIT_DEFAULT_S   10
+#define LIMIT_MAX_S       3600
 #define LOOKS_PER_LIMIT   2
 #define LOOKS_UNTIL_STUCK (LOOKS_PER_LIMIT + 1) /* what is due may have come up just before one */
 #define TRACE_DEPTH       16
@@ -144,10 +145,14 @@ void watchdog_set_limit(uint64_t ns)
 
 void watchdog_init(void)
 {
-    char text[16];
+    char text[16], *rest;
     uint64_t seconds = LIMIT_DEFAULT_S;
     if (nk_option("watchdog", text, sizeof(text))) {
-        seconds = strtoul(text, NULL, 10);
+        seconds = strtoul(text, &rest, 10);
+        if (rest == text || *rest != '\0' || seconds > LIMIT_MAX_S) {
+            nk_warn("watchdog=%s: not a number of seconds up to %u", text, LIMIT_MAX_S);
+            seconds = LIMIT_DEFAULT_S;
+        }
     }
     nk_timer_init(&timer, look);
     watchdog_set_limit(seconds * 1000000000);

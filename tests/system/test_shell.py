@@ -45,6 +45,29 @@ def test_commands(machine):
     end(node)
 
 
+WRONG_OPTIONS = {
+    "loglevel=loud": "loglevel=loud: not one of error, warn, info, debug",
+    "panic=reboot": "panic=reboot: not one of halt, reset, exit",
+    "idle=busy": "idle=busy: neither mwait nor hlt",
+    "gdb=com1": "gdb=com1: not com2 or wait",
+    "watchdog=never": "watchdog=never: not a number of seconds up to 3600",
+    "autostart=yes": "autostart=yes: not no",
+    "screen=off": "screen=off: not no",
+    "devices=all": "devices=all: not none",
+    "isolate=1,5": "isolate: there is no CPU 5",
+    "services=7": "services=7: there are no such CPUs",
+}
+
+
+def test_wrong_options(machine):
+    node = machine(kernel=KERNEL, command_line=" ".join(WRONG_OPTIONS))
+    node.expect(SHELL)
+    log = text_of(node, "log warn", log=True)
+    for line in WRONG_OPTIONS.values():
+        assert line in log
+    end(node)
+
+
 def test_line_editing(machine):
     node = machine(kernel=KERNEL)
     node.expect(SHELL)
