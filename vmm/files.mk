@@ -1,7 +1,7 @@
 # The VMM library: libvmm.a. A source that uses Zydis or cJSON says so in cflags-<source>.
 
 # core: objects, run loop, guest memory
-vmm-y += core/vmm.c core/vm.c core/vm_create.c core/inspect.c core/vcpu.c core/run.c core/exits.c
+vmm-y += core/vmm.c core/vm.c core/control.c core/vm_create.c core/inspect.c core/vcpu.c core/run.c core/exits.c
 vmm-y += core/cpuid.c core/cpuid_policy.c core/features.c core/msr.c core/memory.c core/nested.c
 vmm-y += core/option.c core/cr.c core/task_state.c core/task_switch.c core/log.c core/dump.c
 vmm-y += core/retire.c core/dirty.c core/reclaim.c core/memory_control.c core/regions.c

@@ -276,6 +276,83 @@ static void a_paused_guest_is_looked_into_after_a_swap(void **state)
     assert_int_equal(vmm_vm_stop(m->vm), 0);
 }
 
+/* A checkpoint's stream that waits until the test lets it go on. */
+struct slow_stream {
+    struct vdev_stream stream;
+    uint32_t begun, go_on;
+};
+
+static int slow_transfer(struct vdev_stream *stream, void *bytes, size_t count)
+{
+    struct slow_stream *s = (struct slow_stream *)stream;
+
+    (void)bytes;
+    (void)count;
+    __atomic_store_n(&s->begun, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&s->go_on, __ATOMIC_SEQ_CST) == 0) {
+        sched_yield();
+    }
+    return 0;
+}
+
+static void *checkpoints(void *stream)
+{
+    struct vmm_error err;
+
+    assert_int_equal(vmm_vm_checkpoint(m->vm, stream, &err), 0);
+    return NULL;
+}
+
+static uint32_t pauses;
+
+static void *pauses_and_resumes(void *arg)
+{
+    (void)arg;
+    (void)!vmm_vm_pause(m->vm);
+    __atomic_add_fetch(&pauses, 1, __ATOMIC_SEQ_CST);
+    (void)!vmm_vm_resume(m->vm);
+    return NULL;
+}
+
+static void never_yields(void *host)
+{
+    (void)host;
+    fail();
+}
+
+/* They sleep meanwhile: a host's scheduler may never run the one that has the turn while another
+ * of higher priority asks again and again. */
+static void control_calls_wait_their_turn(void **state)
+{
+    struct slow_stream s = {.stream.transfer = slow_transfer};
+    struct vmm_host_ops ops = *m->vm->ops;
+    pthread_t first, others[4];
+
+    (void)state;
+    ops.thread_yield = never_yields;
+    m->vm->ops = &ops;
+    pauses = 0;
+    start(spins);
+    assert_int_equal(pthread_create(&first, NULL, checkpoints, &s.stream), 0);
+    while (__atomic_load_n(&s.begun, __ATOMIC_SEQ_CST) == 0) {
+        sched_yield();
+    }
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(others); i++) {
+        assert_int_equal(pthread_create(&others[i], NULL, pauses_and_resumes, NULL), 0);
+    }
+    posix_host_advance_ns(m->host, 1000);
+    assert_int_equal(__atomic_load_n(&pauses, __ATOMIC_SEQ_CST), 0);
+    __atomic_store_n(&s.go_on, 1, __ATOMIC_SEQ_CST);
+    pthread_join(first, NULL);
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(others); i++) {
+        pthread_join(others[i], NULL);
+    }
+    assert_int_equal(pauses, VMM_ARRAY_COUNT(others));
+    assert_int_equal(vmm_vm_state(m->vm), VM_RUNNING);
+    assert_int_equal(vmm_vm_stop(m->vm), 0);
+    m->vm->ops = m->vmm->ops;
+}
+
 static uint32_t nmis;
 
 static void counts_nmis(struct vcpu *v, struct vmm_exit *e, void *arg)
@@ -550,6 +627,7 @@ int main(void)
         TEST(a_reset_that_cannot_load_ends_the_vm),
         TEST(startup_ipis_start_vcpus),
         TEST(a_running_guest_is_looked_into),
+        TEST(control_calls_wait_their_turn),
         TEST(a_paused_guest_is_looked_into_after_a_swap),
         TEST(the_nmi_button_works),
         TEST(memory_can_be_read),

@@ -191,33 +191,6 @@ void vmm_request_reset(struct vm *vm)
 
 /* --- control ---------------------------------------------------------------------------------- */
 
-/* One control call at a time; they sleep, so the lock only guards the turn. */
-void vmm_control_enter(struct vm *vm)
-{
-    for (;;) {
-        bool mine;
-
-        vm->ops->lock(vm->host, &vm->control);
-        mine = !vm->control_busy;
-        vm->control_busy = true;
-        vm->ops->unlock(vm->host, &vm->control);
-        if (mine) {
-            vmm_reader_enter(vm);
-            return;
-        }
-        vm->ops->thread_yield(vm->host);
-    }
-}
-
-int vmm_control_leave(struct vm *vm, int result)
-{
-    vmm_reader_leave(vm);
-    vm->ops->lock(vm->host, &vm->control);
-    vm->control_busy = false;
-    vm->ops->unlock(vm->host, &vm->control);
-    return result;
-}
-
 static bool all_at_gate(struct vm *vm)
 {
     return load(&vm->vcpus_at_gate) == vm->vcpu_count && load(&vm->reset_wanted) == 0;

@@ -11,6 +11,7 @@
 #include "core/vcpu.h"
 
 struct vmm_cpuid;
+struct vmm_control_waiter;
 
 #define VMM_MSR_INDEX_COUNT 0x900 /* to the end of x2APIC's range */
 
@@ -33,11 +34,12 @@ struct vm {
     struct vm *next;
     struct vm_config config;
 
-    struct vmm_lock control; /* protects: control_busy, gate_waiter */
+    struct vmm_lock control; /* protects: the next two, gate_waiter */
     bool control_busy;       /* a control call is going on; others wait their turn */
-    uint32_t state;          /* enum vm_state, atomic */
-    uint32_t reason;         /* enum vm_reason, atomic; the first one to end the VM sets it */
-    uint32_t exit_code;      /* of VM_REASON_EXIT */
+    struct vmm_control_waiter *control_queue; /* in that order */
+    uint32_t state;                           /* enum vm_state, atomic */
+    uint32_t reason;    /* enum vm_reason, atomic; the first one to end the VM sets it */
+    uint32_t exit_code; /* of VM_REASON_EXIT */
 
     /* Where vCPU threads meet while the VM pauses, resets or ends (core/vm.c). */
     uint32_t paused, reset_wanted, ending; /* atomic: what is asked for */
@@ -80,8 +82,8 @@ bool vmm_option_takes_away(const char *option, const char *name);
 /* Does it ask for one that is off by default: "+a"? */
 bool vmm_option_adds(const char *option, const char *name);
 
-/* Between the two the thread is the only one that controls the VM, and may touch its memory. May
- * sleep. leave: returns result. */
+/* core/control.c. Between the two the thread is the only one that controls the VM, and may touch
+ * its memory. May sleep. leave: returns result. */
 void vmm_control_enter(struct vm *vm);
 int vmm_control_leave(struct vm *vm, int result);
 
