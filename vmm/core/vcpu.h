@@ -13,37 +13,39 @@ struct vmm_bus_range;
 struct vmm_timer_queue;
 struct zydis_cache;
 
-enum vmm_gpr { /* the encoding's numbers */
-               VMM_RAX,
-               VMM_RCX,
-               VMM_RDX,
-               VMM_RBX,
-               VMM_RSP,
-               VMM_RBP,
-               VMM_RSI,
-               VMM_RDI,
-               VMM_R8,
-               VMM_R9,
-               VMM_R10,
-               VMM_R11,
-               VMM_R12,
-               VMM_R13,
-               VMM_R14,
-               VMM_R15,
+/* The encoding's numbers. */
+enum vmm_gpr {
+    VMM_RAX,
+    VMM_RCX,
+    VMM_RDX,
+    VMM_RBX,
+    VMM_RSP,
+    VMM_RBP,
+    VMM_RSI,
+    VMM_RDI,
+    VMM_R8,
+    VMM_R9,
+    VMM_R10,
+    VMM_R11,
+    VMM_R12,
+    VMM_R13,
+    VMM_R14,
+    VMM_R15,
 };
 
-enum vmm_segment { /* the encoding's numbers, then the system ones */
-                   VMM_SEG_ES,
-                   VMM_SEG_CS,
-                   VMM_SEG_SS,
-                   VMM_SEG_DS,
-                   VMM_SEG_FS,
-                   VMM_SEG_GS,
-                   VMM_SEG_LDTR,
-                   VMM_SEG_TR,
-                   VMM_SEG_GDTR,
-                   VMM_SEG_IDTR,
-                   VMM_SEG_COUNT
+/* The encoding's numbers, then the system ones. */
+enum vmm_segment {
+    VMM_SEG_ES,
+    VMM_SEG_CS,
+    VMM_SEG_SS,
+    VMM_SEG_DS,
+    VMM_SEG_FS,
+    VMM_SEG_GS,
+    VMM_SEG_LDTR,
+    VMM_SEG_TR,
+    VMM_SEG_GDTR,
+    VMM_SEG_IDTR,
+    VMM_SEG_COUNT
 };
 
 struct vmm_segment_state {
@@ -111,10 +113,11 @@ enum vmm_presence {
     VMM_AWAY,   /* at the gate, or there is no thread */
 };
 
-enum vmm_event_type { /* as VMCB and VMCS encode them */
-                      VMM_EVENT_INTR = 0,
-                      VMM_EVENT_NMI = 2,
-                      VMM_EVENT_EXCEPTION = 3,
+/* As VMCB and VMCS encode them. */
+enum vmm_event_type {
+    VMM_EVENT_INTR = 0,
+    VMM_EVENT_NMI = 2,
+    VMM_EVENT_EXCEPTION = 3,
 };
 
 /* An event waiting to be injected at the next entry: an exception that a handler raised, or one
