@@ -2,17 +2,17 @@
 # QEMU's -kernel take. A guest of several files lists the others in <name>-files.
 guests := hello exits timers interrupts smp para ending fuzzlet wild bench writer steady pages survivor modes messages
 exits-files := exits_pio.c exits_mmio.c exits_prefix.c
-smp-files   := lib/ap.asm
-wild-files  := lib/ap.asm
-pages-files := lib/ap.asm
-messages-files := lib/ap.asm
+smp-files   := lib/ap.asm lib/smp.c
+pages-files := lib/ap.asm lib/smp.c
+wild-files  := lib/ap.asm lib/smp.c
+messages-files := lib/ap.asm lib/smp.c
 modes-files := modes_low.asm
 
 guest-out := $(build)/guests
 guest-flags := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
 	-fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none -I. -MMD -MP \
 	$(warnings)
-guest-lib := $(addprefix $(guest-out)/lib/,entry.o main.o print.o check.o trap.o apic.o clock.o)
+guest-lib := $(addprefix $(guest-out)/lib/,entry.o main.o print.o check.o trap.o apic.o clock.o task.o)
 guest-images := $(guests:%=$(guest-out)/%.bz) $(guest-out)/sector.bin $(guest-out)/image.bin
 
 .PHONY: guests

@@ -5,15 +5,9 @@
  * configuration. */
 #include "tests/guest/lib/guest.h"
 
-#define AP_START  0x8000 /* a page below 1 MiB that the start-up IPI can name */
 #define CPUS      2
 #define WAIT_US   2000000
 #define SETTLE_US 3000 /* for what should not come */
-
-#define LAPIC_LDR   0xd0
-#define LAPIC_DFR   0xe0
-#define ICR_INIT    0xc4500 /* to all others */
-#define ICR_STARTUP 0xc4600
 
 /* Configuration space. */
 #define COMMAND        0x04
@@ -59,9 +53,6 @@
 #define MESSAGE      1 /* entries of the table: the queue's, the configuration's */
 #define MESSAGE_CFG  0
 #define ENTRY_MASKED 1
-
-extern const uint8_t guest_trampoline[], guest_trampoline_end[];
-NK_NORETURN void guest_ap_start(void);
 
 static volatile uint32_t messages[CPUS], configs, pins, nmis, ap_ready;
 
@@ -287,8 +278,9 @@ static void take_logical_id(void)
 }
 
 /* The other CPU's code, for ever. */
-void guest_ap_start(void)
+void guest_ap_start(uint32_t id)
 {
+    (void)id;
     guest_trap_load();
     guest_lapic_init();
     take_logical_id();
@@ -300,13 +292,10 @@ void guest_ap_start(void)
 
 static void start_other(void)
 {
-    uint8_t *to = (uint8_t *)AP_START;
-    for (const uint8_t *from = guest_trampoline; from < guest_trampoline_end; from++) {
-        *to++ = *from;
-    }
-    guest_lapic_write(LAPIC_ICR_LOW, ICR_INIT);
+    guest_ap_prepare();
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
     guest_delay_us(10000);
-    guest_lapic_write(LAPIC_ICR_LOW, ICR_STARTUP | AP_START >> 12);
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
     guest_wait(&ap_ready, WAIT_US);
 }
 

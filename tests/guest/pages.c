@@ -9,11 +9,6 @@
 #define COM1_LSR     (COM1 + 5)
 #define LSR_RECEIVED 1
 
-#define AP_START    0x8000
-#define ICR_INIT    0x4500
-#define ICR_STARTUP 0x4600
-#define ICR_OTHERS  (3u << 18)
-
 #define FIRST      0x2000000 /* of the pages, which the CPUs have in turn */
 #define PAGE       4096
 #define PAGES      2048
@@ -22,9 +17,6 @@
 #define ROUNDS     20
 #define WAIT_US    2000000
 #define NOT_BACKED UINT64_MAX
-
-extern const uint8_t guest_trampoline[], guest_trampoline_end[];
-NK_NORETURN void guest_ap_start(void);
 
 static volatile uint32_t ap_runs, hold;
 static volatile uint32_t rounds[2], held[2], faults;
@@ -65,8 +57,9 @@ static void work_unless_held(unsigned cpu)
     }
 }
 
-void guest_ap_start(void)
+void guest_ap_start(uint32_t id)
 {
+    (void)id;
     guest_trap_load();
     ap_runs = 1;
     for (;;) {
@@ -76,13 +69,10 @@ void guest_ap_start(void)
 
 static bool start_other(void)
 {
-    uint8_t *to = (uint8_t *)AP_START;
-    for (const uint8_t *from = guest_trampoline; from < guest_trampoline_end; from++) {
-        *to++ = *from;
-    }
-    guest_lapic_write(LAPIC_ICR_LOW, ICR_OTHERS | ICR_INIT);
+    guest_ap_prepare();
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
     guest_delay_us(10000);
-    guest_lapic_write(LAPIC_ICR_LOW, ICR_OTHERS | ICR_STARTUP | AP_START >> 12);
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
     return guest_wait(&ap_runs, WAIT_US);
 }
 

@@ -2,20 +2,11 @@
  * Command line: bench=1 measures an interrupt's way from its sending to the other CPU's handler. */
 #include "tests/guest/lib/guest.h"
 
-#define AP_START      0x8000 /* a page below 1 MiB that the start-up IPI can name */
-#define ICR_INIT      0x4500 /* level assert */
-#define ICR_STARTUP   0x4600
-#define ICR_NMI       0x4400
-#define ICR_PENDING   (1u << 12)
-#define ICR_OTHERS    (3u << 18)
 #define PING_VECTOR   0x50
 #define PONG_VECTOR   0x51
 #define ROUND_TRIPS   200
 #define WAIT_US       2000000
 #define BENCH_SAMPLES 101
-
-extern const uint8_t guest_trampoline[], guest_trampoline_end[];
-NK_NORETURN void guest_ap_start(void);
 
 static volatile uint32_t ap_starts, ap_nmis, pings, pongs;
 static volatile uint32_t ap_id, ap_cpuid_id;
@@ -25,7 +16,7 @@ static void send(uint32_t id, uint32_t command)
 {
     guest_lapic_write(LAPIC_ICR_HIGH, id << 24);
     guest_lapic_write(LAPIC_ICR_LOW, command);
-    while (guest_lapic_read(LAPIC_ICR_LOW) & ICR_PENDING) {
+    while (guest_lapic_read(LAPIC_ICR_LOW) & LAPIC_ICR_BUSY) {
         x86_pause();
     }
 }
@@ -53,12 +44,12 @@ static void on_nmi(struct guest_frame *frame)
 }
 
 /* The other CPU's code, for ever. */
-void guest_ap_start(void)
+void guest_ap_start(uint32_t id)
 {
     guest_trap_load();
     guest_lapic_init();
     ap_id = guest_lapic_read(LAPIC_ID) >> 24;
-    ap_cpuid_id = x86_cpuid(1, 0).ebx >> 24;
+    ap_cpuid_id = id;
     ap_starts++;
     for (;;) {
         __asm__ volatile("sti; hlt");
@@ -67,13 +58,10 @@ void guest_ap_start(void)
 
 static void start_other(void)
 {
-    uint8_t *to = (uint8_t *)AP_START;
-    for (const uint8_t *from = guest_trampoline; from < guest_trampoline_end; from++) {
-        *to++ = *from;
-    }
-    guest_lapic_write(LAPIC_ICR_LOW, ICR_OTHERS | ICR_INIT);
+    guest_ap_prepare();
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
     guest_delay_us(10000);
-    guest_lapic_write(LAPIC_ICR_LOW, ICR_OTHERS | ICR_STARTUP | AP_START >> 12);
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
 }
 
 /* Polls until the counter is beyond `value`. */
@@ -127,7 +115,7 @@ void guest_main(void)
     if (guest_option("bench", 0)) {
         measure();
     }
-    send(ap_id, ICR_NMI);
+    send(ap_id, LAPIC_DELIVER_NMI);
     guest_check(beyond(&ap_nmis, 0), "smp: NMI to the other CPU");
     start_other();
     guest_check(beyond(&ap_starts, 1), "smp: INIT and start-up start it again");

@@ -6,7 +6,6 @@
  * Command line: seed=N (0: the TSC), count=N actions. */
 #include "tests/guest/lib/guest.h"
 
-#define AP_START    0x8000
 #define SCRATCH     UINT64_C(0x400000) /* RAM for everything that is written at random */
 #define RINGS       UINT64_C(0x500000)
 #define TABLES      UINT64_C(0x600000) /* page tables of the window */
@@ -23,9 +22,7 @@
 #define REPORT 5000
 
 extern uint64_t guest_pml4[512];
-extern const uint8_t guest_trampoline[], guest_trampoline_end[];
 extern const uint64_t guest_vectors[256];
-NK_NORETURN void guest_ap_start(void);
 
 static uint64_t state;
 
@@ -548,8 +545,9 @@ static void (*const action_table[])(void) = {
 };
 
 /* The other CPU changes what the first one runs and reads. */
-void guest_ap_start(void)
+void guest_ap_start(uint32_t id)
 {
+    (void)id;
     uint64_t mine = x86_rdtsc() | 1;
 
     for (;;) {
@@ -562,14 +560,10 @@ void guest_ap_start(void)
 
 static void start_other(void)
 {
-    uint8_t *to = (uint8_t *)AP_START;
-
-    for (const uint8_t *from = guest_trampoline; from < guest_trampoline_end; from++) {
-        *to++ = *from;
-    }
-    guest_lapic_write(LAPIC_ICR_LOW, 3u << 18 | 0x4500);
+    guest_ap_prepare();
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
     guest_delay_us(1000);
-    guest_lapic_write(LAPIC_ICR_LOW, 3u << 18 | 0x4600 | AP_START >> 12);
+    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
 }
 
 void guest_main(void)

@@ -9,9 +9,12 @@ CODE64 equ 0x10
 DATA64 equ 0x18
 CODE32 equ 0x20
 
+GUEST_CPUS_MAX equ 64           ; of guest.h
+AP_STACK_SIZE  equ 0x2000
+
 section .text
 
-; Copied to AP_START; runs with CS = AP_START / 16 and IP = 0.
+; Copied to GUEST_AP_START; runs with CS = GUEST_AP_START / 16 and IP = 0.
         bits 16
 guest_trampoline:
         cli
@@ -46,11 +49,17 @@ ap32:   mov eax, DATA64
         jmp CODE64:ap64
 
         bits 64
-ap64:   mov rsp, ap_stack_top
+ap64:   mov eax, 1              ; the initial APIC id, whatever mode the LAPIC is in
+        cpuid
+        shr ebx, 24
+        mov edi, ebx            ; its stack, and guest_ap_start's argument
+        inc ebx
+        imul ebx, AP_STACK_SIZE
+        lea rsp, [rbx + ap_stacks]
         xor ebp, ebp
         call guest_ap_start     ; does not return
         ud2
 
 section .stack nobits alloc write align=16
-        resb 0x4000
-ap_stack_top:
+ap_stacks:
+        resb GUEST_CPUS_MAX * AP_STACK_SIZE

@@ -5,8 +5,13 @@
 #define APIC_BASE_X2APIC (1u << 10)
 #define APIC_BASE_ENABLE (1u << 11)
 #define MSR_X2APIC       0x800 /* + register / 16 */
-#define SPURIOUS_ENABLE  (1u << 8)
 #define SPURIOUS_VECTOR  0xff
+
+#define COM1_IER 0x3f9
+#define COM1_IIR 0x3fa
+#define COM1_MCR 0x3fc
+#define IER_THR  2
+#define MCR_OUT2 8 /* connects the UART to its line */
 
 #define PIC1 0x20
 #define PIC2 0xa0
@@ -33,7 +38,7 @@ void guest_lapic_write(unsigned reg, uint32_t value)
 void guest_lapic_init(void)
 {
     x86_wrmsr(MSR_APIC_BASE, x86_rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
-    guest_lapic_write(LAPIC_SPURIOUS, SPURIOUS_ENABLE | SPURIOUS_VECTOR);
+    guest_lapic_write(LAPIC_SPURIOUS, LAPIC_ENABLED | SPURIOUS_VECTOR);
     guest_lapic_write(LAPIC_TIMER, LAPIC_MASKED);
     guest_lapic_write(LAPIC_LINT0, LAPIC_DELIVER_EXTINT);
 }
@@ -49,9 +54,24 @@ void guest_x2apic_enable(void)
     x2apic = true;
 }
 
+bool guest_x2apic_enabled(void)
+{
+    return (x86_rdmsr(MSR_APIC_BASE) & APIC_BASE_X2APIC) != 0;
+}
+
 void guest_eoi(void)
 {
     guest_lapic_write(LAPIC_EOI, 0);
+}
+
+void guest_ipi(uint32_t destination, uint32_t command)
+{
+    if (x2apic) {
+        x86_wrmsr(MSR_X2APIC_ICR, (uint64_t)destination << 32 | command);
+    } else {
+        guest_lapic_write(LAPIC_ICR_HIGH, destination << 24);
+        guest_lapic_write(LAPIC_ICR_LOW, command);
+    }
 }
 
 static volatile uint32_t *ioapic_register(unsigned offset)
@@ -77,6 +97,24 @@ void guest_ioapic_route(unsigned pin, uint8_t vector, uint32_t flags)
     guest_ioapic_write(0x10 + 2 * pin, IOAPIC_MASKED);
     guest_ioapic_write(0x11 + 2 * pin, guest_lapic_read(LAPIC_ID) & (x2apic ? ~0u : 0xff000000u));
     guest_ioapic_write(0x10 + 2 * pin, vector | flags);
+}
+
+void guest_ioapic_eoi(uint8_t vector)
+{
+    *ioapic_register(0x40) = vector;
+}
+
+void guest_com1_raise(void)
+{
+    x86_outb(COM1_MCR, x86_inb(COM1_MCR) | MCR_OUT2);
+    x86_outb(COM1_IER, 0);
+    x86_outb(COM1_IER, IER_THR);
+}
+
+void guest_com1_lower(void)
+{
+    x86_outb(COM1_IER, 0);
+    x86_inb(COM1_IIR);
 }
 
 void guest_pic_init(void)

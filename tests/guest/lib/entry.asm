@@ -81,6 +81,9 @@ guest_gdt:
         dq 0x00af9b000000ffff   ; CODE64
         dq 0x00cf93000000ffff   ; DATA64
         dq 0x00cf9b000000ffff   ; CODE32
+        dq 0x00cff3000000ffff   ; data and code of ring 3
+        dq 0x00affb000000ffff
+        dq 0, 0                 ; the task's state: task.c
 guest_gdt_limit equ $ - guest_gdt - 1
 guest_gdt_pointer:
         dw guest_gdt_limit

@@ -81,15 +81,32 @@ void guest_fault_clear(void);
 unsigned guest_fault_vector(void);
 uint64_t guest_fault_error(void);
 
-#define GUEST_DE 0
-#define GUEST_DB 1
-#define GUEST_BP 3
-#define GUEST_UD 6
-#define GUEST_GP 13
-#define GUEST_PF 14
+#define GUEST_DE  0
+#define GUEST_DB  1
+#define GUEST_NMI 2
+#define GUEST_BP  3
+#define GUEST_UD  6
+#define GUEST_DF  8
+#define GUEST_NP  11
+#define GUEST_GP  13
+#define GUEST_PF  14
 
 unsigned guest_rdmsr(uint32_t msr, uint64_t *value); /* the fault's vector */
 unsigned guest_wrmsr(uint32_t msr, uint64_t value);
+
+/* Vectors that have an entry of the interrupt stack table, 1 to 7, change to that stack; 0 is none,
+ * as it is at first. guest_stack() says where entry `ist` begins; guest_kernel_stack() where ring 3
+ * leads. A descriptor of the task's state is loaded by the first call. */
+void guest_set_ist(uint8_t vector, unsigned ist);
+void guest_stack(unsigned ist, uint64_t top);
+void guest_kernel_stack(uint64_t top);
+void guest_gate_present(uint8_t vector, bool present);
+void guest_gate_for_all(uint8_t vector); /* INT n reaches it from ring 3 */
+
+#define GUEST_CODE64      0x10
+#define GUEST_DATA64      0x18
+#define GUEST_USER64      (0x28 | 3) /* the stack's selector */
+#define GUEST_USER_CODE64 (0x30 | 3)
 
 /* --- interrupt controllers (apic.c) ----------------------------------------------------------- */
 
@@ -100,14 +117,23 @@ enum guest_lapic_register { /* APM vol. 2 table 16-2 */
                             LAPIC_ID = 0x20,
                             LAPIC_VERSION = 0x30,
                             LAPIC_TPR = 0x80,
+                            LAPIC_PPR = 0xa0,
                             LAPIC_EOI = 0xb0,
+                            LAPIC_LDR = 0xd0,
+                            LAPIC_DFR = 0xe0,
                             LAPIC_SPURIOUS = 0xf0,
                             LAPIC_ISR = 0x100,
+                            LAPIC_TMR = 0x180,
                             LAPIC_IRR = 0x200,
+                            LAPIC_ESR = 0x280,
                             LAPIC_ICR_LOW = 0x300,
                             LAPIC_ICR_HIGH = 0x310,
                             LAPIC_TIMER = 0x320,
+                            LAPIC_THERMAL = 0x330,
+                            LAPIC_PERF = 0x340,
                             LAPIC_LINT0 = 0x350,
+                            LAPIC_LINT1 = 0x360,
+                            LAPIC_ERROR = 0x370,
                             LAPIC_TIMER_INITIAL = 0x380,
                             LAPIC_TIMER_CURRENT = 0x390,
                             LAPIC_TIMER_DIVIDE = 0x3e0,
@@ -116,24 +142,40 @@ enum guest_lapic_register { /* APM vol. 2 table 16-2 */
 #define LAPIC_TIMER_PERIODIC (1u << 17)
 #define LAPIC_TIMER_DEADLINE (2u << 17)
 #define LAPIC_MASKED         (1u << 16)
-#define LAPIC_ICR_SELF       (1u << 18)
+#define LAPIC_ENABLED        (1u << 8) /* of the spurious-interrupt register */
+#define LAPIC_DELIVER_LOWEST (1u << 8)
+#define LAPIC_DELIVER_NMI    (4u << 8)
 #define LAPIC_DELIVER_EXTINT (7u << 8)
+#define LAPIC_LOGICAL        (1u << 11)
+#define LAPIC_ICR_BUSY       (1u << 12)
+#define LAPIC_ICR_INIT       0x4500u /* assert */
+#define LAPIC_ICR_STARTUP    0x4600u
+#define LAPIC_ICR_SELF       (1u << 18)
+#define LAPIC_ICR_ALL        (2u << 18)
+#define LAPIC_ICR_OTHERS     (3u << 18)
+#define MSR_X2APIC_ICR       0x830
 
 void guest_lapic_init(void);
 uint32_t guest_lapic_read(unsigned reg); /* through MMIO, or MSRs in x2APIC mode */
 void guest_lapic_write(unsigned reg, uint32_t value);
 bool guest_x2apic_available(void);
 void guest_x2apic_enable(void); /* for good: there is no way back but a reset */
+bool guest_x2apic_enabled(void);
 void guest_eoi(void);
+/* To a destination, by the ICR of the mode that the LAPIC is in. */
+void guest_ipi(uint32_t destination, uint32_t command);
 
 uint32_t guest_ioapic_read(unsigned reg);
 void guest_ioapic_write(unsigned reg, uint32_t value);
 /* Route a pin to a vector of this CPU; flags are the entry's low bits (level, low-active, masked).
  */
 void guest_ioapic_route(unsigned pin, uint8_t vector, uint32_t flags);
-#define IOAPIC_LEVEL  (1u << 15)
-#define IOAPIC_LOW    (1u << 13)
-#define IOAPIC_MASKED (1u << 16)
+#define IOAPIC_LOGICAL    (1u << 11)
+#define IOAPIC_LOW        (1u << 13)
+#define IOAPIC_REMOTE_IRR (1u << 14)
+#define IOAPIC_LEVEL      (1u << 15)
+#define IOAPIC_MASKED     (1u << 16)
+void guest_ioapic_eoi(uint8_t vector); /* its own register for it */
 
 #define GUEST_PIC_VECTOR 0x20 /* IRQ n of the PICs is vector 0x20 + n */
 void guest_pic_init(void);    /* ICW1-4, all lines masked */
@@ -165,3 +207,22 @@ bool guest_wait(volatile uint32_t *flag, uint64_t timeout_us);
 void guest_pit_periodic(uint16_t divisor);
 void guest_pit_one_shot(uint16_t count);
 uint8_t guest_cmos(uint8_t index);
+
+/* COM1 as a source of interrupts: with its transmit interrupt enabled the line rises at once, and
+ * stays up until it is disabled or the cause is read. */
+#define GUEST_COM1_IRQ 4
+void guest_com1_raise(void);
+void guest_com1_lower(void);
+
+/* --- other CPUs (smp.c; a guest that wants it names lib/ap.asm and lib/smp.c) -------------------
+ */
+
+#define GUEST_CPUS_MAX 64
+#define GUEST_AP_START 0x8000 /* a page below 1 MiB that the start-up IPI can name */
+
+/* Puts the code there that guest_ap_start() is reached by. */
+void guest_ap_prepare(void);
+/* The guest's own: where another CPU begins, in 64-bit mode, interrupts off, with the tables of the
+ * first one but for the IDT. */
+NK_NORETURN void guest_ap_start(uint32_t id);
+uint32_t guest_cpu_id(void); /* initial APIC id */

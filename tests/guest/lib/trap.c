@@ -1,8 +1,10 @@
 /* IDT, expected faults, interrupt handlers. */
 #include "tests/guest/lib/guest.h"
 
-#define CODE64         0x10
 #define GATE_INTERRUPT 0x8e00 /* present, DPL 0, 64-bit interrupt gate */
+#define GATE_PRESENT   0x8000
+#define GATE_USER      0x6000
+#define GATE_IST       7
 
 struct gate {
     uint16_t offset_low, selector, attributes, offset_middle;
@@ -24,11 +26,31 @@ void guest_set_gate(uint8_t vector, const void *entry)
     uint64_t offset = (uint64_t)entry;
     idt[vector] = (struct gate){
         .offset_low = (uint16_t)offset,
-        .selector = CODE64,
+        .selector = GUEST_CODE64,
         .attributes = GATE_INTERRUPT,
         .offset_middle = (uint16_t)(offset >> 16),
         .offset_high = (uint32_t)(offset >> 32),
     };
+}
+
+static void change_gate(uint8_t vector, uint16_t clear, uint16_t set)
+{
+    idt[vector].attributes = (uint16_t)((idt[vector].attributes & ~clear) | set);
+}
+
+void guest_set_ist(uint8_t vector, unsigned ist)
+{
+    change_gate(vector, GATE_IST, (uint16_t)ist);
+}
+
+void guest_gate_present(uint8_t vector, bool present)
+{
+    change_gate(vector, GATE_PRESENT, present ? GATE_PRESENT : 0);
+}
+
+void guest_gate_for_all(uint8_t vector)
+{
+    change_gate(vector, 0, GATE_USER);
 }
 
 void guest_trap_load(void)
