@@ -134,6 +134,21 @@ static void a_level_asks_until_it_falls(void **state)
     fixture_destroy(f);
 }
 
+static void a_level_that_nobody_takes_is_not_stuck(void **state)
+{
+    struct fixture *f = ioapic_create(1);
+
+    (void)state;
+    set(f, 0x23, 0x77000000); /* nobody's id */
+    set(f, 0x22, LEVEL | 0x49);
+    vmm_irq_set(f->vm, 9, true);
+    assert_int_equal(get(f, 0x22), LEVEL | 0x49);
+    set(f, 0x23, 0);
+    assert_int_equal(get(f, 0x22), LEVEL | 0x4049);
+    assert_int_equal(pc_take(f->vcpu), 0x49);
+    fixture_destroy(f);
+}
+
 static void a_masked_level_waits(void **state)
 {
     struct fixture *f = ioapic_create(1);
@@ -279,6 +294,7 @@ PC_TEST_MAIN(cmocka_unit_test(identity_registers),
              cmocka_unit_test(entries_after_reset_and_their_bits),
              cmocka_unit_test(accesses_of_other_sizes), cmocka_unit_test(an_edge_is_one_message),
              cmocka_unit_test(a_masked_edge_is_lost), cmocka_unit_test(a_level_asks_until_it_falls),
+             cmocka_unit_test(a_level_that_nobody_takes_is_not_stuck),
              cmocka_unit_test(a_masked_level_waits), cmocka_unit_test(the_eoi_register),
              cmocka_unit_test(a_switch_to_edge_clears_remote_irr),
              cmocka_unit_test(line_0_is_at_pin_2), cmocka_unit_test(lines_above_the_isa_bus),

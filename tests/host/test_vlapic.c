@@ -83,15 +83,32 @@ static void tpr_holds_back(void **state)
     apic_set(f, TPR, 0x50);
     vlapic_accept(vlapic_of(f->vcpu), 0x55, false);
     assert_int_equal(vmm_irq_pending(f->vcpu), -1);
-    assert_int_equal(vmm_irq_tpr_blocked(f->vcpu), 0x55);
+    assert_true(vmm_irq_tpr_blocked(f->vcpu));
     vlapic_accept(vlapic_of(f->vcpu), 0x60, false);
     assert_int_equal(pc_serve(f, f->vcpu), 0x60);
     assert_int_equal(pc_take(f->vcpu), -1);
     f->vcpu->requests = 0;
     vlapic_cr8_write(f->vcpu, 4);
     assert_int_equal(f->vcpu->requests & VMM_REQ_INTR, VMM_REQ_INTR);
-    assert_int_equal(vmm_irq_tpr_blocked(f->vcpu), -1);
+    assert_false(vmm_irq_tpr_blocked(f->vcpu));
     assert_int_equal(pc_take(f->vcpu), 0x55);
+    fixture_destroy(f);
+}
+
+/* Its end must not be the end of the watch for CR8. */
+static void tpr_holds_back_what_service_does_too(void **state)
+{
+    struct fixture *f = apic_create(1);
+
+    (void)state;
+    apic_set(f, TPR, 0x50);
+    vlapic_accept(vlapic_of(f->vcpu), 0x55, false);
+    vlapic_accept(vlapic_of(f->vcpu), 0x60, false);
+    assert_int_equal(pc_take(f->vcpu), 0x60);
+    assert_true(vmm_irq_tpr_blocked(f->vcpu));
+    apic_set(f, EOI, 0);
+    assert_int_equal(pc_take(f->vcpu), -1);
+    assert_true(vmm_irq_tpr_blocked(f->vcpu));
     fixture_destroy(f);
 }
 
@@ -164,7 +181,7 @@ static void the_same_class_waits(void **state)
     assert_int_equal(pc_take(f->vcpu), 0x41);
     vlapic_accept(vlapic_of(f->vcpu), 0x4f, false);
     assert_int_equal(pc_take(f->vcpu), -1);
-    assert_int_equal(vmm_irq_tpr_blocked(f->vcpu), -1);
+    assert_false(vmm_irq_tpr_blocked(f->vcpu));
     apic_set(f, EOI, 0);
     assert_int_equal(pc_take(f->vcpu), 0x4f);
     fixture_destroy(f);
@@ -556,11 +573,12 @@ static void a_state_that_is_refused_does_no_harm(void **state)
 PC_TEST_MAIN(cmocka_unit_test(a_state_that_is_refused_does_no_harm),
              cmocka_unit_test(values_after_reset), cmocka_unit_test(accesses_of_other_sizes),
              cmocka_unit_test(id_is_fixed), cmocka_unit_test(tpr_and_cr8_are_one),
-             cmocka_unit_test(tpr_holds_back), cmocka_unit_test(ppr_is_of_the_higher),
-             cmocka_unit_test(irr_isr_and_eoi), cmocka_unit_test(nesting_unwinds_in_order),
-             cmocka_unit_test(the_same_class_waits), cmocka_unit_test(tmr_tells_level),
-             cmocka_unit_test(svr_disables), cmocka_unit_test(lvt_bits_that_exist),
-             cmocka_unit_test(esr_gathers_until_written),
+             cmocka_unit_test(tpr_holds_back),
+             cmocka_unit_test(tpr_holds_back_what_service_does_too),
+             cmocka_unit_test(ppr_is_of_the_higher), cmocka_unit_test(irr_isr_and_eoi),
+             cmocka_unit_test(nesting_unwinds_in_order), cmocka_unit_test(the_same_class_waits),
+             cmocka_unit_test(tmr_tells_level), cmocka_unit_test(svr_disables),
+             cmocka_unit_test(lvt_bits_that_exist), cmocka_unit_test(esr_gathers_until_written),
              cmocka_unit_test(ldr_and_dfr_keep_their_bits), cmocka_unit_test(icr_can_be_read_back),
              cmocka_unit_test(x2apic_mode_changes), cmocka_unit_test(x2apic_identity),
              cmocka_unit_test(x2apic_registers_that_fault),

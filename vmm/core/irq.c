@@ -223,6 +223,16 @@ static void deliver_lowest(struct vm *vm, const struct vmm_irq_message *m)
     }
 }
 
+bool vmm_irq_taken(struct vm *vm, const struct vmm_irq_message *m)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (message_matches(vm->vcpu[i], m) && vlapic_accepts(vlapic_of(vm->vcpu[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void vmm_irq_deliver(struct vm *vm, const struct vmm_irq_message *m)
 {
     if (m->delivery_mode == VLAPIC_LOWEST) {
@@ -320,16 +330,14 @@ bool vmm_irq_is_external(struct vcpu *v)
     return extint_pending(v);
 }
 
-int vmm_irq_tpr_blocked(struct vcpu *v)
+bool vmm_irq_tpr_blocked(struct vcpu *v)
 {
     const struct vlapic *a = vlapic_of(v);
-    int vector;
 
     if (vmm_likely(!vlapic_requested(a))) {
-        return -1;
+        return false;
     }
-    vector = requested_above(a, vlapic_in_service(a));
-    return vector >= 0 && (uint32_t)vector >> 4 <= a->tpr >> 4 ? vector : -1;
+    return (uint32_t)vlapic_highest(a->irr) >> 4 <= a->tpr >> 4;
 }
 
 static int acknowledge_external(struct vcpu *v)

@@ -41,9 +41,9 @@ static inline int vmm_irq_pending(struct vcpu *v)
     }
     return (look & VMM_IRQ_FOUND) != 0 ? (int)(look & 0xff) : vmm_irq_look(v);
 }
-/* The vector that only TPR (CR8) holds back, -1: none. While there is one, a guest's write to CR8
- * that causes no exit would let it pass unseen. */
-int vmm_irq_tpr_blocked(struct vcpu *v);
+/* Does TPR (CR8) hold back what is requested, be it not alone in that? A guest's write to CR8 that
+ * causes no exit would let it pass unseen. */
+bool vmm_irq_tpr_blocked(struct vcpu *v);
 /* What vmm_irq_pending() gave comes from the PIC, which TPR does not hold back. */
 bool vmm_irq_is_external(struct vcpu *v);
 /* Take it: PIC INTA cycle or LAPIC IRR->ISR. Returns the vector, -1: it went away. */
@@ -57,6 +57,8 @@ struct vmm_irq_message {
     bool logical, level;
 };
 void vmm_irq_deliver(struct vm *vm, const struct vmm_irq_message *m);
+/* Is there a LAPIC that takes it? */
+bool vmm_irq_taken(struct vm *vm, const struct vmm_irq_message *m);
 /* The same from what a device writes where: MSI's address and data. One that is no interrupt
  * message goes nowhere. Context: any thread. */
 void vmm_irq_msi(struct vm *vm, uint64_t address, uint32_t data);

@@ -31,7 +31,7 @@ static void finish_halt_in_shadow(struct vcpu *v)
 /* For what has to wait: a vector, or one that only TPR holds back. */
 static void ask_for_exits(struct vcpu *v, int vector)
 {
-    bool blocked = vector < 0 && vmm_irq_tpr_blocked(v) >= 0;
+    bool blocked = vector < 0 && vmm_irq_tpr_blocked(v);
 
     if (v->intr_window != (vector >= 0)) {
         v->intr_window = vector >= 0;

@@ -55,7 +55,7 @@ static void pin_deliver(struct vm *vm, struct vioapic *io, unsigned pin)
         .level = (entry & ENTRY_LEVEL) != 0,
     };
 
-    if (m.level) {
+    if (m.level && vmm_irq_taken(vm, &m)) { /* else nobody would end it */
         io->entry[pin] |= ENTRY_REMOTE_IRR;
     }
     vmm_irq_deliver(vm, &m);
