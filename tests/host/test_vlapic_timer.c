@@ -164,6 +164,21 @@ static void a_change_of_mode_disarms(void **state)
     fixture_destroy(f);
 }
 
+static void a_deadline_that_passed_unheard_is_over(void **state)
+{
+    struct fixture *f = apic_create(1);
+
+    (void)state;
+    apic_set(f, LVT_TIMER, 0x50040);
+    vlapic_deadline_write(f->vcpu, 1);
+    pc_advance_ns(f, 1000000);
+    apic_set(f, LVT_TIMER, 0x40040);
+    pc_advance_ns(f, 1000000);
+    assert_int_equal(pc_take(f->vcpu), -1);
+    assert_int_equal(vlapic_deadline_read(f->vcpu), 0);
+    fixture_destroy(f);
+}
+
 static void timers_are_of_their_vcpu(void **state)
 {
     struct fixture *f = apic_create(2);
@@ -183,4 +198,5 @@ PC_TEST_MAIN(cmocka_unit_test(one_shot), cmocka_unit_test(every_divisor),
              cmocka_unit_test(a_new_divisor_counts_on), cmocka_unit_test(periodic_does_not_drift),
              cmocka_unit_test(a_masked_timer_wakes_nobody), cmocka_unit_test(tsc_deadline),
              cmocka_unit_test(deadline_follows_the_tsc), cmocka_unit_test(a_change_of_mode_disarms),
+             cmocka_unit_test(a_deadline_that_passed_unheard_is_over),
              cmocka_unit_test(timers_are_of_their_vcpu))

@@ -101,11 +101,21 @@ static void timer_expired(struct vdev *dev, void *arg)
     }
 }
 
+/* A masked timer's deadline passes too. */
+static void forget_passed(struct vlapic *a)
+{
+    if (a->deadline != 0 && !vmm_timer_armed(a->timer) &&
+        deadline_cycles(a, a->deadline) <= vmm_clock_cycles(a->vcpu->vm)) {
+        a->deadline = 0;
+    }
+}
+
 /* A change between TSC-deadline mode and the others disarms (SDM 10.5.4.1). */
 void vlapic_timer_set_mode(struct vlapic *a, uint32_t lvt)
 {
     bool was_deadline = timer_mode(a) == MODE_DEADLINE;
 
+    forget_passed(a);
     a->lvt[VLAPIC_LVT_TIMER] = lvt;
     if (was_deadline != (timer_mode(a) == MODE_DEADLINE)) {
         a->initial_count = 0;
@@ -160,11 +170,7 @@ uint64_t vlapic_deadline_read(struct vcpu *v)
 {
     struct vlapic *a = vlapic_of(v);
 
-    /* A masked timer's deadline passes too. */
-    if (a->deadline != 0 && deadline_cycles(a, a->deadline) <= vmm_clock_cycles(v->vm) &&
-        !vmm_timer_armed(a->timer)) {
-        a->deadline = 0;
-    }
+    forget_passed(a);
     return a->deadline;
 }
 
