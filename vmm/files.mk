@@ -3,12 +3,13 @@
 # core: objects, run loop, guest memory
 vmm-y += core/vmm.c core/vm.c core/control.c core/vm_create.c core/inspect.c core/vcpu.c core/run.c core/exits.c
 vmm-y += core/cpuid.c core/cpuid_policy.c core/features.c core/msr.c core/memory.c core/nested.c
-vmm-y += core/option.c core/cr.c core/task_state.c core/task_switch.c core/log.c core/dump.c
+vmm-y += core/option.c core/cr.c core/task_state.c core/task_switch.c core/watch.c core/log.c
+vmm-y += core/dump.c
 vmm-y += core/retire.c core/dirty.c core/reclaim.c core/memory_control.c core/regions.c
 vmm-y += core/checkpoint.c core/restore.c core/fpu.c
 
 # back ends; which of them there are is one of four files
-vmm-$(CONFIG_VMM_SVM) += svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/asid.c
+vmm-$(CONFIG_VMM_SVM) += svm/svm.c svm/vcpu.c svm/run.c svm/exits.c svm/inject.c svm/nmi.c svm/asid.c
 vmm-$(CONFIG_VMM_SVM) += svm/npt.c
 vmm-$(CONFIG_VMM_SVM) += svm/bitmaps.c svm/switch.asm
 vmm-$(CONFIG_VMM_VMX) += vmx/vmx.c vmx/caps.c vmx/vcpu.c vmx/regs.c vmx/own.c vmx/run.c

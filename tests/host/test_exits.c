@@ -104,6 +104,53 @@ static void hlt_blocks_behind_itself(void **state)
     assert_int_equal(v->halted, 1);
 }
 
+static void a_step_over_hlt_does_not_sleep(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_hlt, 1);
+
+    (void)state;
+    v->rflags |= X86_RFLAGS_TF;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->rip, 0x1001);
+    assert_int_equal(v->halted, 0);
+    assert_event(X86_DB, false);
+}
+
+static void faults_save_rf(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_rdpmc, 2);
+
+    (void)state;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_GP, true);
+    assert_true((v->rflags & X86_RFLAGS_RF) != 0);
+}
+
+/* The access is the VMM's, so the processor does not see it. */
+static void breakpoints_on_ports_trap(void **state)
+{
+    static const uint8_t out[] = {0xe6, 0x80};
+    struct vmm_exit e = exit_of(VMM_EXIT_pio, 0);
+    uint64_t *sysreg = mock_vcpu(v)->sysreg;
+
+    (void)state;
+    mock_vcpu(v)->segment[VMM_SEG_CS].base = 0;
+    assert_int_equal(vmm_memory_write(m->vm, VMM_GPA(0x1000), out, sizeof(out)), 0);
+    e.rip = 0x1000;
+    e.pio.port = 0x80;
+    e.pio.size = 1;
+    v->dr[1] = 0x80;
+    sysreg[VMM_DR7] = 0x400 | 1 << 2 | 2 << 20; /* L1, I/O */
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_int_equal(v->rip, 0x1002);
+    assert_false(v->event.valid); /* CR4.DE is off */
+    v->rip = 0x1000;
+    sysreg[VMM_CR4] |= 1 << 3;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_DB, false);
+    assert_int_equal(sysreg[VMM_DR6] & 0xf, 2);
+}
+
 static void a_window_has_interrupts_looked_for(void **state)
 {
     struct vmm_exit e = exit_of(VMM_EXIT_intr_window, 0);
@@ -399,6 +446,9 @@ int main(void)
         TEST(rdpmc_faults),
         TEST(nothing_happens_for_the_hosts_own),
         TEST(hlt_blocks_behind_itself),
+        TEST(a_step_over_hlt_does_not_sleep),
+        TEST(faults_save_rf),
+        TEST(breakpoints_on_ports_trap),
         TEST(a_window_has_interrupts_looked_for),
         TEST(exceptions_go_back_to_the_guest),
         TEST(two_faults_make_a_double_fault),

@@ -478,12 +478,10 @@ static void events_are_encoded(void **state)
     assert_int_equal(vmcb_intercept_misc1(s->vmcb) & 1 << 20, 0);
     assert_false(svm_nmi_allowed(v)); /* the IRET has not run yet */
     v->nmi_pending = true;
-    s->rare = 0;
-    svm_unblock_nmi(v); /* an exit that came before the guest did anything */
+    assert_int_equal(svm_nmi_exit(v, SVM_RARE_IRET), SVM_RARE_IRET); /* a page was in its way */
     assert_false(svm_nmi_allowed(v));
-    assert_int_equal(s->rare, SVM_RARE_IRET);
-    v->rip += 0x100;
-    svm_unblock_nmi(v);
+    v->rip += 100;
+    assert_int_equal(svm_nmi_exit(v, SVM_RARE_IRET), 0);
     assert_true(svm_nmi_allowed(v));
     assert_true((v->requests & VMM_REQ_NMI) != 0);
     v->intr_shadow = true;
@@ -491,6 +489,62 @@ static void events_are_encoded(void **state)
     v->intr_shadow = false;
     v->rflags &= ~X86_RFLAGS_IF;
     assert_false(svm_intr_allowed(v));
+}
+
+/* An exit is made where the guest can take one. */
+static void nmis_get_their_exit(void **state)
+{
+    struct vcpu *v = f->vcpu;
+
+    (void)state;
+    v->nmi_pending = true;
+    s->rare = 0;
+    v->intr_shadow = true;
+    svm_set_nmi_window(v); /* a step */
+    assert_int_equal(s->rare, SVM_RARE_STEP);
+    svm_nmi_entry(v);
+    assert_true((v->rflags & X86_RFLAGS_TF) != 0);
+    v->rip++;
+    vmcb_set_exit_code(s->vmcb, 0x41);
+    vmcb_set_dr6(s->vmcb, X86_DR6_BS);
+    assert_int_equal(svm_nmi_exit(v, SVM_RARE_STEP), 0);
+    assert_int_equal(v->rflags & X86_RFLAGS_TF, 0);
+    assert_true(svm_nmi_step_done(v)); /* not the guest's */
+    assert_int_equal(vmcb_dr6(s->vmcb) & X86_DR6_BS, 0);
+    assert_false(svm_nmi_step_done(v));
+
+    s->rare = 0;
+    v->intr_shadow = false;
+    svm_inject_intr(v, 0x31); /* the entry brings something else */
+    svm_set_nmi_window(v);
+    assert_int_equal(s->rare & SVM_RARE_SOON, SVM_RARE_SOON);
+    v->requests = 0;
+    assert_int_equal(svm_nmi_exit(v, SVM_RARE_SOON), 0);
+    assert_true((v->requests & VMM_REQ_NMI) != 0);
+    vmcb_set_event_inj(s->vmcb, 0);
+}
+
+static void an_iret_is_stepped_over_for_the_next_nmi(void **state)
+{
+    struct vcpu *v = f->vcpu;
+
+    (void)state;
+    s->nmi_blocked = v->nmi_pending = true;
+    s->rare = 0;
+    decode(0x74, 0, 0);
+    assert_int_equal(s->rare, SVM_RARE_IRET | SVM_RARE_STEP);
+    svm_nmi_entry(v);
+    vmcb_set_exit_code(s->vmcb, 0x400); /* a page was in its way */
+    assert_int_equal(svm_nmi_exit(v, s->rare), SVM_RARE_IRET | SVM_RARE_STEP);
+    assert_true(s->nmi_blocked);
+    assert_int_equal(v->rflags & X86_RFLAGS_TF, 0);
+    svm_nmi_entry(v);
+    v->rip += 0x100; /* into a handler: the IRET has faulted, and saved the flag */
+    assert_int_equal(svm_nmi_exit(v, s->rare), 0);
+    assert_false(s->nmi_blocked);
+    vmcb_set_dr6(s->vmcb, X86_DR6_BS);
+    assert_true(svm_nmi_step_done(v)); /* when that handler comes back */
+    assert_false(svm_nmi_step_done(v));
 }
 
 static void interrupted_deliveries_come_again(void **state)
@@ -557,6 +611,8 @@ int main(void)
         TEST(refused_entries_keep_their_event),
         TEST(events_are_encoded),
         TEST(interrupted_deliveries_come_again),
+        TEST(nmis_get_their_exit),
+        TEST(an_iret_is_stepped_over_for_the_next_nmi),
         TEST(windows_and_cr8_share_an_intercept),
     };
 

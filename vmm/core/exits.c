@@ -4,6 +4,7 @@
 #include "core/irq.h"
 #include "core/lapic_page.h"
 #include "core/vm.h"
+#include "core/watch.h"
 #include "core/x86.h"
 #include "para/para.h"
 
@@ -48,7 +49,7 @@ static enum vmm_action simple_out(struct vcpu *v, struct vmm_exit *e)
 enum vmm_action vmm_handle_pio(struct vcpu *v, struct vmm_exit *e)
 {
     if (vmm_unlikely(e->pio.string || e->insn_length == 0)) {
-        return vmm_emulate_pio(v, e);
+        return vmm_watches(v) ? vmm_watched_pio(v, e) : vmm_emulate_pio(v, e);
     }
     return e->pio.in ? simple_in(v, e) : simple_out(v, e);
 }
@@ -71,6 +72,9 @@ static __attribute__((noinline)) enum vmm_action nested_fault(struct vcpu *v, st
                      v->event.vector, (unsigned long long)e->fault.gpa.v);
         return VMM_LEAVE;
     }
+    if (vmm_watches(v)) {
+        return vmm_watched_mmio(v, e);
+    }
     if (error == -VMM_ENOENT) {
         v->device_page = e->fault.gpa.v / VMM_PAGE_SIZE;
     }
@@ -89,7 +93,8 @@ enum vmm_action vmm_handle_nested_fault(struct vcpu *v, struct vmm_exit *e)
 
 enum vmm_action vmm_handle_hlt(struct vcpu *v, struct vmm_exit *e)
 {
-    if (!vmm_skip_instruction(v, e)) {
+    /* A single step's trap behind it would end it at once. */
+    if (vmm_unlikely(!vmm_skip_quick(v, e)) && (!vmm_skip_rare(v, e) || v->event.valid)) {
         return VMM_CONTINUE;
     }
     __atomic_store_n(&v->halted, 1, __ATOMIC_SEQ_CST);

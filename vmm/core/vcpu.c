@@ -206,8 +206,21 @@ void vmm_inject_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32
     vmm_vcpu_event(v);
 }
 
+/* Flags saved by a fault have RF set, so that a breakpoint at its instruction does not come twice:
+ * SDM vol. 3 section 18.3.1.1. Traps and aborts have not. */
+static bool sets_rf(const struct vmm_event *event)
+{
+    const uint32_t others =
+        1u << X86_DB | 1u << X86_BP | 1u << X86_OF | 1u << X86_DF | 1u << X86_MC;
+
+    return event->type == VMM_EVENT_EXCEPTION && (others >> event->vector & 1) == 0;
+}
+
 void vmm_vcpu_event(struct vcpu *v)
 {
+    if (sets_rf(&v->event)) {
+        v->rflags |= X86_RFLAGS_RF;
+    }
     __atomic_or_fetch(&v->requests, VMM_REQ_EVENT, __ATOMIC_RELAXED);
 }
 

@@ -150,38 +150,14 @@ static void decode_exception(struct vcpu *v, struct vmm_exit *e)
     e->exception.address = e->info2;
     if (e->exception.vector == X86_DB) {
         complete_dr6(v);
+        if (svm_nmi_step_done(v)) {
+            e->kind = VMM_EXIT_retry;
+        }
     }
     if (e->exception.vector == X86_MC) {
         /* The node's machine check, which the intercept took in its place. */
         __asm__ volatile("int $18");
         e->kind = VMM_EXIT_retry;
-    }
-}
-
-/* The handler's IRET is next: the NMIs it blocks may come after it, that is from the first exit
- * that finds the guest elsewhere. */
-static void decode_iret(struct vcpu *v)
-{
-    struct svm_vcpu *s = svm_vcpu(v);
-
-    vmcb_set_intercept_misc1(s->vmcb, vmcb_intercept_misc1(s->vmcb) & ~VMCB_IRET);
-    s->rare |= SVM_RARE_IRET;
-    s->iret_rip = v->rip;
-}
-
-/* An interrupt of the host's may have ended the entry before the IRET: an NMI would then be taken
- * inside the handler, on its stack. */
-void svm_unblock_nmi(struct vcpu *v)
-{
-    struct svm_vcpu *s = svm_vcpu(v);
-
-    if (v->rip == s->iret_rip) {
-        s->rare |= SVM_RARE_IRET;
-        return;
-    }
-    s->nmi_blocked = false;
-    if (v->nmi_pending) {
-        __atomic_or_fetch(&v->requests, VMM_REQ_NMI, __ATOMIC_RELAXED);
     }
 }
 
@@ -237,7 +213,7 @@ void svm_exit_detail(struct vcpu *v, struct vmm_exit *e)
     } else if (e->kind == VMM_EXIT_exception) {
         decode_exception(v, e);
     } else if (e->kind == VMM_EXIT_retry) {
-        decode_iret(v);
+        svm_nmi_iret(v);
     } else {
         decode_register(v, e);
     }

@@ -16,19 +16,19 @@ static void inject(struct svm_vcpu *s, uint64_t event)
 }
 
 /* An entry that was called off leaves its event in the VMCB. */
-static bool room(const struct svm_vcpu *s)
+bool svm_event_room(const struct svm_vcpu *s)
 {
     return (vmcb_event_inj(s->vmcb) & VMCB_EVENT_VALID) == 0;
 }
 
 bool svm_intr_allowed(struct vcpu *v)
 {
-    return (v->rflags & X86_RFLAGS_IF) != 0 && !v->intr_shadow && room(svm_vcpu(v));
+    return (v->rflags & X86_RFLAGS_IF) != 0 && !v->intr_shadow && svm_event_room(svm_vcpu(v));
 }
 
 bool svm_nmi_allowed(struct vcpu *v)
 {
-    return !svm_vcpu(v)->nmi_blocked && !v->intr_shadow && room(svm_vcpu(v));
+    return !svm_vcpu(v)->nmi_blocked && !v->intr_shadow && svm_event_room(svm_vcpu(v));
 }
 
 void svm_inject_intr(struct vcpu *v, uint8_t vector)
@@ -36,11 +36,10 @@ void svm_inject_intr(struct vcpu *v, uint8_t vector)
     inject(svm_vcpu(v), encode(vector, VMM_EVENT_INTR));
 }
 
-/* The IRET has to be seen even if no other NMI waits for it: one that comes later must not. */
 void svm_inject_nmi(struct vcpu *v)
 {
     svm_vcpu(v)->nmi_blocked = true;
-    svm_set_nmi_window(v);
+    svm_set_nmi_window(v); /* an NMI that comes later waits for the IRET, too */
     inject(svm_vcpu(v), encode(2, VMM_EVENT_NMI));
 }
 
@@ -93,15 +92,6 @@ void svm_set_cr8_exits(struct vcpu *v, bool on)
         s->cr8_exits = on;
         update_cr8_intercept(s);
     }
-}
-
-/* NMIs stay blocked until the handler's IRET has run; its intercept comes before it runs, and the
- * next exit after that finds it done (svm_unblock_nmi). */
-void svm_set_nmi_window(struct vcpu *v)
-{
-    struct vmcb *b = svm_vcpu(v)->vmcb;
-
-    vmcb_set_intercept_misc1(b, vmcb_intercept_misc1(b) | VMCB_IRET);
 }
 
 void svm_event_again(struct vcpu *v, uint64_t info)

@@ -3,12 +3,12 @@
  * ends the guest's run at once. Spec: AMD APM vol. 2 sections 15.5 and 15.17. */
 #include "core/decode.h"
 #include "core/irq.h"
+#include "core/watch.h"
 #include "svm/svm.h"
 
 _Static_assert(VMM_EXIT_msr_write == VMM_EXIT_msr_read + 1, "EXITINFO1 of MSR is added");
 
 #define MSR_TSC_AUX 0xc0000103
-#define DR7_ENABLED UINT64_C(0xff) /* L0-G3 */
 
 #define READ_DR(n, out)    __asm__ volatile("mov %%db" #n ", %0" : "=r"(out))
 #define WRITE_DR(n, value) __asm__ volatile("mov %0, %%db" #n ::"r"(value))
@@ -37,9 +37,15 @@ static void save_debug_registers(struct vcpu *v, struct svm_vcpu *s)
     READ_DR(1, v->dr[1]);
     READ_DR(2, v->dr[2]);
     READ_DR(3, v->dr[3]);
-    if ((vmcb_dr7(s->vmcb) & DR7_ENABLED) == 0) {
+    if ((vmcb_dr7(s->vmcb) & VMM_DR7_ENABLED) == 0) {
         s->rare &= ~(uint32_t)SVM_RARE_DR;
         vmcb_set_intercept_dr(s->vmcb, SVM_DR_INTERCEPTS);
+        return;
+    }
+    /* To core/watch.c: no page is known to be a device's, and the port access's length unknown. */
+    v->device_page = UINT64_MAX;
+    if (vmcb_exit_code(s->vmcb) == VMCB_EXIT_IOIO) {
+        vmcb_set_exit_info2(s->vmcb, v->rip);
     }
 }
 
@@ -47,6 +53,15 @@ static void load_tsc_aux(struct svm_cpu *cpu, uint32_t value)
 {
     __asm__ volatile("wrmsr" ::"c"(MSR_TSC_AUX), "a"(value), "d"(0));
     cpu->tsc_aux = value;
+}
+
+/* GIF is clear. */
+static void before_rare(struct vcpu *v, const struct svm_vcpu *s)
+{
+    if ((s->rare & SVM_RARE_DR) != 0) {
+        load_debug_registers(v);
+    }
+    svm_nmi_entry(v);
 }
 
 /* What depends on the CPU; GIF is clear. */
@@ -61,8 +76,8 @@ static void choose_cpu(struct vcpu *v, struct svm_vcpu *s, struct svm_cpu *cpu)
     if (vmm_unlikely(cpu->tsc_aux != v->tsc_aux)) {
         load_tsc_aux(cpu, v->tsc_aux);
     }
-    if (vmm_unlikely((s->rare & SVM_RARE_DR) != 0)) {
-        load_debug_registers(v);
+    if (vmm_unlikely((s->rare & SVM_RARE_ENTRY) != 0)) {
+        before_rare(v, s);
     }
 }
 
@@ -91,8 +106,8 @@ static void after_rare(struct vcpu *v, struct svm_vcpu *s)
     if ((rare & SVM_RARE_FLUSH) != 0) {
         vmcb_set_tlb_control(s->vmcb, VMCB_TLB_KEEP);
     }
-    if ((rare & SVM_RARE_IRET) != 0) {
-        svm_unblock_nmi(v);
+    if ((rare & (SVM_RARE_IRET | SVM_RARE_STEP | SVM_RARE_SOON)) != 0) {
+        s->rare |= svm_nmi_exit(v, rare);
     }
     if ((rare & SVM_RARE_DR) != 0) {
         save_debug_registers(v, s);

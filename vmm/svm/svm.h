@@ -38,7 +38,10 @@ enum svm_rare {
     SVM_RARE_INJECTED = 1 << 1, /* event_inj was set */
     SVM_RARE_FLUSH = 1 << 2,    /* tlb_control was set */
     SVM_RARE_IRET = 1 << 3,     /* the IRET that ends an NMI's handler is about to run */
+    SVM_RARE_STEP = 1 << 4,     /* an exit is wanted behind the next instruction */
+    SVM_RARE_SOON = 1 << 5,     /* or as soon as the event that it brings is delivered */
 };
+#define SVM_RARE_ENTRY (SVM_RARE_DR | SVM_RARE_STEP | SVM_RARE_SOON) /* work before it */
 
 struct svm_vcpu {
     struct vmcb *vmcb;
@@ -53,8 +56,11 @@ struct svm_vcpu {
 
     uint64_t injected; /* event_inj of the entry under way: VMRUN may refuse, and forget it */
     uint64_t tpr;      /* V_TPR as the LAPIC knows it */
-    uint64_t iret_rip; /* with SVM_RARE_IRET: where it is */
     uint32_t rare;     /* enum svm_rare */
+    uint64_t step_rip; /* the IRET, or the instruction to be stepped over */
+    uint64_t step_dr6; /* the guest's, while there is a step */
+    bool stepping;     /* TF is ours in the entry under way */
+    bool step_left;    /* ... and a fault has put it into the guest's memory */
     uint32_t clean_after_exit; /* clean bits: all, none without the feature */
     struct vmm_exit *exit;     /* what the run under way fills in */
     bool nrip;
@@ -130,10 +136,11 @@ extern const struct svm_exit_entry svm_exit_table[VMCB_EXIT_TABLE_END];
 /* Fill in what EXITINFO adds, or all of an exit whose code is not in the table. */
 void svm_exit_detail(struct vcpu *v, struct vmm_exit *e);
 void svm_exit_beyond_table(struct vcpu *v, struct vmm_exit *e);
-/* An exit after the one before an NMI handler's IRET: unless RIP is still there, it has run. */
-void svm_unblock_nmi(struct vcpu *v);
 
 /* --- inject.c --------------------------------------------------------------------------------- */
+
+/* Can the next entry bring an event? */
+bool svm_event_room(const struct svm_vcpu *s);
 
 bool svm_intr_allowed(struct vcpu *v);
 bool svm_nmi_allowed(struct vcpu *v);
@@ -141,11 +148,23 @@ void svm_inject_intr(struct vcpu *v, uint8_t vector);
 void svm_inject_nmi(struct vcpu *v);
 void svm_inject_event(struct vcpu *v, const struct vmm_event *event);
 void svm_set_intr_window(struct vcpu *v, bool on, uint8_t vector);
-void svm_set_nmi_window(struct vcpu *v);
 void svm_withdraw_event(struct vcpu *v);
 void svm_set_cr8_exits(struct vcpu *v, bool on);
 /* An event whose delivery the exit interrupted, in the VMCB's form, goes back to v->event. */
 void svm_event_again(struct vcpu *v, uint64_t info);
+
+/* --- nmi.c ------------------------------------------------------------------------------------ */
+
+/* An NMI waits: get an exit as soon as it can be injected. */
+void svm_set_nmi_window(struct vcpu *v);
+/* The handler's IRET is next. */
+void svm_nmi_iret(struct vcpu *v);
+/* Before an entry with SVM_RARE_STEP or SVM_RARE_SOON, GIF clear; after one with either, or with
+ * SVM_RARE_IRET: returns what of these is still to be done. */
+void svm_nmi_entry(struct vcpu *v);
+uint32_t svm_nmi_exit(struct vcpu *v, uint32_t rare);
+/* #DB: was it for us alone? */
+bool svm_nmi_step_done(struct vcpu *v);
 
 /* --- npt.c ------------------------------------------------------------------------------------ */
 

@@ -99,7 +99,7 @@ void svm_vcpu_reset(struct vcpu *v)
     s->injected = 0;
     s->tpr = 0;
     s->rare = 0;
-    s->nmi_blocked = s->window = s->cr8_exits = false;
+    s->nmi_blocked = s->window = s->cr8_exits = s->stepping = s->step_left = false;
     v->rip = 0xfff0;
     v->rflags = X86_RFLAGS_FIXED;
 }

@@ -93,7 +93,7 @@ enum cr_access { CR_WRITE, CR_READ, CR_CLTS, CR_LMSW };
 #define DEBUG_SLOTS  UINT64_C(0xf)
 #define DR7_GD       (UINT64_C(1) << 13)
 
-static void decode_io(struct vmm_exit *e)
+static void decode_io(const struct vmx_vcpu *x, struct vmm_exit *e)
 {
     uint32_t info = (uint32_t)e->info1;
 
@@ -102,6 +102,9 @@ static void decode_io(struct vmm_exit *e)
     e->pio.in = (info & IO_IN) != 0;
     e->pio.string = (info & IO_STRING) != 0;
     e->pio.rep = (info & IO_REP) != 0;
+    if (vmm_unlikely(x->dr_loaded)) {
+        e->insn_length = 0; /* to core/watch.c */
+    }
     if (vmm_unlikely(e->pio.string)) {
         uint32_t insn = vmcs_read32(VMCS_EXIT_INSN_INFO);
 
@@ -229,7 +232,7 @@ static void decode_detail(struct vcpu *v, struct vmx_vcpu *x, struct vmm_exit *e
         e->reg.gpr_valid = true;
         break;
     case IO:
-        decode_io(e);
+        decode_io(x, e);
         break;
     case EPT:
         decode_ept(x, e);

@@ -9,6 +9,22 @@ static uint64_t encode(uint8_t vector, enum vmx_intr_type type)
     return vector | (uint32_t)type << INTR_INFO_TYPE_SHIFT | INTR_INFO_VALID;
 }
 
+/* A trap of the last instruction that the entry delivers goes first; one that brings an event would
+ * forget it (section 27.7.3). The guest's TF or breakpoints are behind each. */
+static bool trap_pending(struct vcpu *v)
+{
+    const struct vmx_vcpu *x = vmx_vcpu(v);
+    uint64_t flags, pending;
+
+    if ((v->rflags & X86_RFLAGS_TF) == 0 && !x->dr_loaded) {
+        return false;
+    }
+    flags = vmx_acquire(v);
+    pending = vmcs_readn(VMCS_GUEST_PENDING_DEBUG);
+    vmx_release(flags);
+    return pending != 0;
+}
+
 /* The VMCS gets it at the next entry. What is the LAPIC's, the hardware delivers itself: apicv.c.
  */
 bool vmx_intr_allowed(struct vcpu *v)
@@ -16,14 +32,15 @@ bool vmx_intr_allowed(struct vcpu *v)
     if (vmx_vcpu(v)->apicv && !vmm_irq_is_external(v)) {
         return false;
     }
-    return (v->rflags & X86_RFLAGS_IF) != 0 && !v->intr_shadow && vmx_vcpu(v)->event == 0;
+    return (v->rflags & X86_RFLAGS_IF) != 0 && !v->intr_shadow && vmx_vcpu(v)->event == 0 &&
+           !trap_pending(v);
 }
 
 bool vmx_nmi_allowed(struct vcpu *v)
 {
     const struct vmx_vcpu *x = vmx_vcpu(v);
 
-    return (x->blocked & BLOCKED_NMI) == 0 && !v->intr_shadow && x->event == 0;
+    return (x->blocked & BLOCKED_NMI) == 0 && !v->intr_shadow && x->event == 0 && !trap_pending(v);
 }
 
 void vmx_inject_intr(struct vcpu *v, uint8_t vector)

@@ -3,12 +3,17 @@
  * run at once. Spec: Intel SDM vol. 3 chapters 26-28. */
 #include "core/irq.h"
 #include "core/lapic_page.h"
+#include "core/watch.h"
 #include "core/x86.h"
 #include "vmx/vmx.h"
 
 #define MSR_TSC_AUX 0xc0000103
-#define DR7_ENABLED UINT64_C(0xff) /* L0-G3 */
 #define DR6_HOST    UINT64_C(0xffff0ff0)
+#define DR6_SLOTS   UINT64_C(0xf)
+
+#define PENDING_BREAKPOINT                                                                         \
+    (UINT64_C(1) << 12) /* of the pending debug exceptions: one is enabled                         \
+                         */
 
 #define READ_DR(n, out)    __asm__ volatile("mov %%db" #n ", %0" : "=r"(out))
 #define WRITE_DR(n, value) __asm__ volatile("mov %0, %%db" #n ::"r"(value))
@@ -42,10 +47,12 @@ static void save_debug_registers(struct vcpu *v, struct vmx_vcpu *x)
     READ_DR(3, v->dr[3]);
     READ_DR(6, x->dr6);
     WRITE_DR(6, DR6_HOST);
-    if ((vmcs_readn(VMCS_GUEST_DR7) & DR7_ENABLED) == 0) {
+    if ((vmcs_readn(VMCS_GUEST_DR7) & VMM_DR7_ENABLED) == 0) {
         x->dr_loaded = false;
         vmx_set_proc(x, x->proc | PROC_MOV_DR);
+        return;
     }
+    v->device_page = UINT64_MAX; /* to core/watch.c, as in decode_io() */
 }
 
 /* What depends on the CPU. False: the VMCS is still active on another one. */
@@ -88,6 +95,10 @@ static void load_event(struct vmx_vcpu *x)
         }
     }
     vmcs_write32(VMCS_ENTRY_INTR_INFO, info);
+    if ((uint8_t)info == X86_DB) { /* it stands for what is noted there, too */
+        x->dr6 |= vmcs_readn(VMCS_GUEST_PENDING_DEBUG) & DR6_SLOTS;
+        vmcs_writen(VMCS_GUEST_PENDING_DEBUG, 0);
+    }
 }
 
 /* The common code says whether there is a shadow, the VMCS which of two it is. */
@@ -96,9 +107,13 @@ static void load_shadow(struct vcpu *v, struct vmx_vcpu *x)
     uint32_t blocked = x->blocked;
 
     if (!v->intr_shadow) {
+        uint64_t pending = vmcs_readn(VMCS_GUEST_PENDING_DEBUG);
+
         blocked &= ~(BLOCKED_STI | BLOCKED_MOV_SS);
-        /* What the shadow held back with it was the skipped instruction's. */
-        vmcs_writen(VMCS_GUEST_PENDING_DEBUG, 0);
+        /* The single step that the shadow held back was the skipped instruction's; a breakpoint
+         * was that of MOV SS. */
+        vmcs_writen(VMCS_GUEST_PENDING_DEBUG,
+                    (pending & PENDING_BREAKPOINT) != 0 ? pending & ~X86_DR6_BS : 0);
     }
     vmcs_write32(VMCS_GUEST_INTERRUPTIBILITY, blocked);
     x->blocked = blocked;
