@@ -155,6 +155,87 @@ static void check_deadline(void)
     guest_lapic_write(LAPIC_TIMER, LAPIC_MASKED);
 }
 
+/* --- changes of the mode while it counts --------------------------------------------------------
+ */
+
+#define OTHER_VECTOR 0x52
+#define MS           (lapic_hz / 1000)
+
+static volatile uint32_t others;
+
+static void on_other(struct guest_frame *frame)
+{
+    (void)frame;
+    others++;
+    guest_eoi();
+}
+
+static void let_in_for(uint64_t us)
+{
+    volatile uint32_t never = 0;
+    guest_wait(&never, us);
+}
+
+static void check_mode_changes(void)
+{
+    guest_set_handler(OTHER_VECTOR, on_other);
+    interrupts = others = 0;
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | TIMER_VECTOR);
+    guest_lapic_write(LAPIC_TIMER_INITIAL, (uint32_t)(250 * MS));
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | OTHER_VECTOR);
+    let_in_for(400000);
+    guest_check(interrupts == 0 && others == 1, "timer: its vector when it fires counts");
+
+    interrupts = 0;
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | LAPIC_MASKED | TIMER_VECTOR);
+    guest_lapic_write(LAPIC_TIMER_INITIAL, (uint32_t)(5 * MS));
+    guest_delay_us(20000);
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | TIMER_VECTOR);
+    let_in_for(20000);
+    guest_check_equal(interrupts, 0, "timer: what ended while masked does not fire later");
+
+    interrupts = 0;
+    guest_lapic_write(LAPIC_TIMER_INITIAL, (uint32_t)(10 * MS));
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_PERIODIC | TIMER_VECTOR);
+    guest_check(wait_for(3, x86_rdtsc()) != 0, "timer: one-shot made periodic goes on");
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | TIMER_VECTOR);
+    guest_lapic_write(LAPIC_TIMER_INITIAL, 0);
+    let_in_for(20000);
+}
+
+/* Nothing of one kind of mode is left in the other. */
+static void check_deadline_changes(void)
+{
+    if (!(x86_cpuid(1, 0).ecx & (1u << 24))) {
+        return;
+    }
+    interrupts = 0;
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | TIMER_VECTOR);
+    guest_lapic_write(LAPIC_TIMER_INITIAL, (uint32_t)(250 * MS));
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_DEADLINE | TIMER_VECTOR);
+    guest_check_equal(guest_lapic_read(LAPIC_TIMER_CURRENT), 0, "deadline: the count is stopped");
+    guest_lapic_write(LAPIC_TIMER_INITIAL, (uint32_t)(5 * MS));
+    let_in_for(300000);
+    guest_check_equal(interrupts, 0, "deadline: a count means nothing");
+
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_DEADLINE | LAPIC_MASKED | TIMER_VECTOR);
+    x86_wrmsr(MSR_TSC_DEADLINE, x86_rdtsc() + guest_tsc_hz() / 200);
+    guest_delay_us(20000);
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_DEADLINE | TIMER_VECTOR);
+    let_in_for(20000);
+    guest_check_equal(interrupts, 0, "deadline: one that passed while masked does not fire");
+    guest_check_equal(x86_rdmsr(MSR_TSC_DEADLINE), 0, "deadline: ... and reads 0");
+
+    x86_wrmsr(MSR_TSC_DEADLINE, x86_rdtsc() + 60 * guest_tsc_hz());
+    x86_wrmsr(MSR_TSC_DEADLINE, x86_rdtsc() + guest_tsc_hz() / 200);
+    guest_check(wait_for(1, x86_rdtsc()) != 0, "deadline: an earlier one takes the place");
+    guest_lapic_write(LAPIC_TIMER, LAPIC_TIMER_ONE_SHOT | TIMER_VECTOR);
+    x86_wrmsr(MSR_TSC_DEADLINE, x86_rdtsc() + guest_tsc_hz() / 200);
+    let_in_for(20000);
+    guest_check_equal(interrupts, 1, "deadline: in another mode a write means nothing");
+    guest_lapic_write(LAPIC_TIMER, LAPIC_MASKED);
+}
+
 /* --- PIT ---------------------------------------------------------------------------------------
  */
 
@@ -232,6 +313,8 @@ void guest_main(void)
     check_rates();
     check_lapic();
     check_deadline();
+    check_mode_changes();
+    check_deadline_changes();
     check_pit();
     check_rtc();
     guest_check_summary();

@@ -6,26 +6,23 @@ from lib.jobs import Job
 from lib.machine import TOP
 
 TIMEOUT = 120
-GUESTS = ["exits", "timers", "interrupts", "smp", "para", "pages", "messages"]
+GUESTS = ["exits", "timers", "interrupts", "lapic", "ipi", "events", "debug", "smp", "para", "pages", "messages"]
 
 # Machines of the whole tier, one or more for each back end: QEMU's -cpu of the node, or Bochs.
 MACHINES = ["max", "bochs-svm", "bochs-vmx"]
 
-# guest, where it runs, machine, the node's command line. What the whole tier has not.
+# guest, where it runs, machine, the node's command line, the guest's. What the whole tier has not.
 MORE_RUNS = [
-    ("exits", "bare", "max", ""),
-    ("timers", "bare", "max", ""),
-    ("interrupts", "bare", "max", ""),
-    ("smp", "bare", "max", ""),
-    ("pages", "bare", "max", ""),
-    ("messages", "bare", "max", ""),
-    ("modes", "bare", "max", ""),
+    *((guest, "bare", "max", "") for guest in [*GUESTS, "modes"] if guest != "para"),
+    ("ipi", "vm", "max", "", "cpus=2"),
+    # QEMU's emulator delivers an injected interrupt twice when its own threads are in each other's way.
+    *(("ipi", "vm", machine, "", f"cpus={count}") for machine in ("bochs-svm", "bochs-vmx") for count in (8, 64)),
     ("modes", "vm", "max", ""),
     ("modes", "vm", "bochs-svm", ""),
     ("modes", "vm", "bochs-vmx", ""),
     ("exits", "vm", "qemu64,+svm,+npt", ""),
     ("exits", "vm", "EPYC", ""),
-    ("exits", "vm", "bochs-svm", "svm.features=-nrip"),
+    *((guest, "vm", "bochs-svm", "svm.features=-nrip") for guest in ("exits", "events", "debug")),
     ("exits", "vm", "bochs-vmx-skylake", ""),
 ]
 
@@ -50,13 +47,13 @@ def jobs():
         line = "vmx.features=" + ",".join(f"-{feature}" for feature in features.split(","))
         runs += [(guest, "vm", "bochs-vmx", line) for guest in guests]
     # Posted interrupts: no model of Bochs has them, but exits acknowledge their interrupts as they then do.
-    runs += [(guest, "vm", "bochs-vmx", "vmx.features=+posted") for guest in ("timers", "interrupts", "smp")]
-    for guest, place, machine, line in runs + MORE_RUNS:
-        name = f"{guest} {place} {machine}" + (f" {line}" if line else "")
+    runs += [(guest, "vm", "bochs-vmx", "vmx.features=+posted") for guest in ("timers", "interrupts", "lapic", "ipi", "smp")]
+    for guest, place, machine, line, *args in runs + MORE_RUNS:
+        name = " ".join(word for word in (guest, place, machine, line, *args) if word)
 
         def judge(status, output, name=name):
             return tap.judge(name, output, status, 0)
 
-        yield Job("guest", name, [str(TOP / "tests/guest/machine"), guest, place, machine, line], TIMEOUT, judge,
+        yield Job("guest", name, [str(TOP / "tests/guest/machine"), guest, place, machine, line, *args], TIMEOUT, judge,
                   weight=10, machine=machine if machine in MODELS else "qemu",
                   cell=(guest, column(machine) if place == "vm" else "bare"))
