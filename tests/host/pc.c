@@ -166,6 +166,15 @@ static int load(struct fixture *f, struct tape *from)
     return vmm_devices_load(f->vm, tape_play(from));
 }
 
+void pc_copy_devices(struct fixture *from, struct fixture *to)
+{
+    struct tape saved = tape_create(SAVED_MAX);
+
+    save(from, &saved);
+    assert_int_equal(load(to, &saved), 0);
+    free(saved.bytes);
+}
+
 void pc_check_save(struct fixture *f)
 {
     struct fixture *second = pc_create(f->vm->vcpu_count);
