@@ -10,6 +10,8 @@
 #include "kernel/vms.h"
 #include "sched/timer.h"
 
+#define NS_PER_S 1000000000
+
 int vm_cmd_checkpoint(struct vm *vm, int argc, char **argv)
 {
     struct vmm_error err = {.text = ""};
@@ -90,7 +92,8 @@ int vm_cmd_images(int argc, char **argv)
     for (unsigned i = 0; vm_image_get(i, &name, &info); i++) {
         shell_printf("%-20s %-20s %6llu KiB  %llu s\n", name, info.vm,
                      (unsigned long long)(info.bytes >> 10),
-                     (unsigned long long)((now - info.taken_ns) / 1000000000));
+                     (unsigned long long)(now > info.taken_ns ? (now - info.taken_ns) / NS_PER_S
+                                                              : 0)); /* the clock was set back */
     }
     return 0;
 }

@@ -274,6 +274,7 @@ static void other_instructions_are_refused(void **state)
 
 static void description_of_code(void **state)
 {
+    uint8_t bytes[16];
     char text[128];
 
     (void)state;
@@ -299,7 +300,14 @@ static void description_of_code(void **state)
     guest_set_code(f, CODE(0x12, 0x34));
     vmm_describe_instruction(v, text, sizeof(text));
     assert_string_equal(text, "adc rm=[rsp+rcx*8] reg=rsi: 12 34 cc"); /* over the page's end */
+    v->rip = VMM_MIB(8) - 4;                                           /* where RAM ends */
+    memset(vmm_memory_ptr_write(f->vm, VMM_GPA(v->rip), 4), 0x90, 4);
+    assert_int_equal(vmm_read_code(v, bytes, sizeof(bytes)), 4);
+    assert_memory_equal(bytes, "\x90\x90\x90\x90", 4);
+    vmm_describe_instruction(v, text, sizeof(text));
+    assert_string_equal(text, "nop: 90");
     v->rip = 0x40000000;
+    assert_int_equal(vmm_read_code(v, bytes, sizeof(bytes)), 0);
     vmm_describe_instruction(v, text, sizeof(text));
     assert_string_equal(text, "(code is not readable)");
     assert_false(v->event.valid);

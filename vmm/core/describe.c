@@ -138,31 +138,38 @@ static bool init_decoder(ZydisDecoder *d, const struct vmm_address_mode *m)
     return ZYAN_SUCCESS(ZydisDecoderInit(d, machine, stack));
 }
 
+unsigned vmm_read_code(struct vcpu *v, uint8_t *out, unsigned most)
+{
+    gva_t linear = vmm_vcpu_linear_rip(v);
+    unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (linear.v & (VMM_PAGE_SIZE - 1)));
+    struct vmm_walk_fault fault;
+
+    if (vmm_linear_read(v, linear, out, most, VMM_ACCESS_READ, &fault) == 0) {
+        return most;
+    }
+    if (in_page < most && vmm_linear_read(v, linear, out, in_page, VMM_ACCESS_READ, &fault) == 0) {
+        return in_page;
+    }
+    return 0;
+}
+
 void vmm_describe_instruction(struct vcpu *v, char *out, size_t size)
 {
     struct text t = {v->vm->vmm, out, size, 0};
-    struct vmm_walk_fault fault;
     struct vmm_address_mode mode;
-    gva_t linear = vmm_vcpu_linear_rip(v);
-    unsigned count = VMM_INSN_MAX;
     uint8_t bytes[VMM_INSN_MAX];
+    unsigned count = vmm_read_code(v, bytes, sizeof(bytes));
     ZydisDecoder decoder;
     ZydisDecodedInstruction z;
 
     if (size != 0) {
         out[0] = '\0';
     }
-    v->backend->get_address_mode(v, &mode);
-    /* The page behind may not be there. */
-    if (vmm_linear_read(v, linear, bytes, count, VMM_ACCESS_FETCH, &fault) != 0) {
-        unsigned in_page = (unsigned)(VMM_PAGE_SIZE - (linear.v & (VMM_PAGE_SIZE - 1)));
-
-        count = in_page < count ? in_page : count;
-        if (vmm_linear_read(v, linear, bytes, count, VMM_ACCESS_FETCH, &fault) != 0) {
-            append(&t, "(code is not readable)");
-            return;
-        }
+    if (count == 0) {
+        append(&t, "(code is not readable)");
+        return;
     }
+    v->backend->get_address_mode(v, &mode);
     if (init_decoder(&decoder, &mode) &&
         ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, count, &z))) {
         append_fields(&t, &z);

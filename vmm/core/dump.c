@@ -51,14 +51,13 @@ static void dump_code(struct vcpu *v, enum vmm_log_level level)
     char text[128];
     size_t length = 0;
     uint8_t code[CODE_BYTES];
-    struct vmm_walk_fault fault;
+    unsigned count = vmm_read_code(v, code, sizeof(code));
 
-    if (vmm_linear_read(v, vmm_vcpu_linear_rip(v), code, sizeof(code), VMM_ACCESS_READ, &fault) !=
-        0) {
+    if (count == 0) {
         vmm_vm_log(v->vm, level, "  code: not readable");
         return;
     }
-    for (unsigned i = 0; i < CODE_BYTES; i++) {
+    for (unsigned i = 0; i < count; i++) {
         length +=
             (size_t)vmm_format(v->vm->vmm, text + length, sizeof(text) - length, " %02x", code[i]);
     }

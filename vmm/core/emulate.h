@@ -29,6 +29,9 @@ int vmm_decode_reg_access(struct vcpu *v, struct vmm_exit *e) VMM_MUST_CHECK;
 /* What is at CS:RIP, for a dump: "mov rm=[rax+0x10] reg=rcx: 89 48 10" (core/describe.c). Register
  * names are those of full width. */
 void vmm_describe_instruction(struct vcpu *v, char *out, size_t size);
+/* Up to `most` bytes of code at CS:RIP, no more than a page; the page behind may not be there.
+ * Returns how many. */
+unsigned vmm_read_code(struct vcpu *v, uint8_t *out, unsigned most);
 
 int vmm_decode_create(struct vcpu *v) VMM_MUST_CHECK; /* the decode cache */
 void vmm_decode_destroy(struct vcpu *v);
