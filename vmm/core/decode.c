@@ -7,13 +7,12 @@
 #include "core/vm.h"
 #include "core/x86.h"
 
-#define CS_LONG    (1U << 9)  /* L */
 #define CS_DEFAULT (1U << 10) /* D */
 
 /* Default address size of the code, in bytes. */
 static uint8_t mode_of(const struct vmm_address_mode *m)
 {
-    if ((m->cs_attributes & CS_LONG) != 0 && (m->efer & EFER_LMA) != 0) {
+    if (vmm_mode_is_64(m)) {
         return 8;
     }
     return (m->cs_attributes & CS_DEFAULT) != 0 ? 4 : 2;

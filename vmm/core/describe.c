@@ -128,7 +128,7 @@ static bool init_decoder(ZydisDecoder *d, const struct vmm_address_mode *m)
     ZydisMachineMode machine = ZYDIS_MACHINE_MODE_LEGACY_16;
     ZydisStackWidth stack = ZYDIS_STACK_WIDTH_16;
 
-    if ((m->cs_attributes & VMM_SEGMENT_LONG) != 0 && (m->efer & X86_EFER_LMA) != 0) {
+    if (vmm_mode_is_64(m)) {
         machine = ZYDIS_MACHINE_MODE_LONG_64;
         stack = ZYDIS_STACK_WIDTH_64;
     } else if ((m->cs_attributes & VMM_SEGMENT_DEFAULT_32) != 0) {

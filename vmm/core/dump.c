@@ -103,7 +103,7 @@ static void dump_backtrace(struct vcpu *v, enum vmm_log_level level)
     if ((mode.cr0 & X86_CR0_PE) == 0) {
         return;
     }
-    width = (mode.efer & X86_EFER_LMA) != 0 && (mode.cs_attributes & VMM_SEGMENT_LONG) != 0 ? 8 : 4;
+    width = vmm_mode_is_64(&mode) ? 8 : 4;
     at = width == 8 ? v->gpr[VMM_RSP] : (uint32_t)(ss.base + v->gpr[VMM_RSP]);
     vmm_vm_log(v->vm, level, "  vCPU %u: return addresses on the stack:", v->id);
     for (unsigned i = 0; i < STACK_WORDS && found < BACKTRACE_MOST; i++, at += width) {

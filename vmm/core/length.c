@@ -53,7 +53,7 @@ static void remember(struct vcpu *v, const struct vmm_address_mode *mode, unsign
 static bool count_prefixes(struct vcpu *v, const struct vmm_address_mode *mode, unsigned *count,
                            uint8_t *opcode)
 {
-    bool wide = (mode->cs_attributes & VMM_SEGMENT_LONG) != 0 && (mode->efer & EFER_LMA) != 0;
+    bool wide = vmm_mode_is_64(mode);
     uint64_t linear = wide ? v->rip : (uint32_t)(mode->cs_base + v->rip);
     struct vmm_walk_fault fault;
 
@@ -79,7 +79,7 @@ unsigned vmm_known_length(struct vcpu *v, unsigned opcode_length)
     if (!count_prefixes(v, &mode, &prefixes, &opcode) || prefixes + opcode_length > VMM_INSN_MAX) {
         return vmm_decode_length(v); /* changed meanwhile: the guest gets what that deserves */
     }
-    if ((mode.cs_attributes & VMM_SEGMENT_LONG) != 0 && (mode.efer & EFER_LMA) != 0) {
+    if (vmm_mode_is_64(&mode)) {
         remember(v, &mode, prefixes + opcode_length);
     }
     return prefixes + opcode_length;

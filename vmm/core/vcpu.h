@@ -67,6 +67,12 @@ struct vmm_address_mode {
     uint8_t cpl;
 };
 
+/* Is it 64-bit code? */
+static inline bool vmm_mode_is_64(const struct vmm_address_mode *m)
+{
+    return (m->cs_attributes & VMM_SEGMENT_LONG) != 0 && (m->efer & X86_EFER_LMA) != 0;
+}
+
 /* Read through the backend when needed; never on the hot path. */
 enum vmm_sysreg {
     VMM_CR0,

@@ -4,7 +4,6 @@
 #include "core/vm.h"
 #include "para/para.h"
 
-#define CS_LONG           (1U << 9)
 #define CONSOLE_WRITE_MAX 4096
 
 struct arguments {
@@ -93,7 +92,7 @@ static bool is_64_bit(struct vcpu *v)
     struct vmm_segment_state cs;
 
     v->backend->get_segment(v, VMM_SEG_CS, &cs);
-    return (cs.attributes & CS_LONG) != 0;
+    return (cs.attributes & VMM_SEGMENT_LONG) != 0;
 }
 
 static int64_t call(struct vcpu *v, uint32_t number)
