@@ -58,10 +58,10 @@ static void load_tsc_aux(struct svm_cpu *cpu, uint32_t value)
 /* GIF is clear. */
 static void before_rare(struct vcpu *v, const struct svm_vcpu *s)
 {
+    svm_nmi_entry(v);
     if ((s->rare & SVM_RARE_DR) != 0) {
         load_debug_registers(v);
     }
-    svm_nmi_entry(v);
 }
 
 /* What depends on the CPU; GIF is clear. */
