@@ -156,6 +156,7 @@ static void wait_for_resets(unsigned count)
 
 static void reset_restarts_the_guest(void **state)
 {
+    const char *said;
     unsigned resets;
 
     (void)state;
@@ -165,6 +166,13 @@ static void reset_restarts_the_guest(void **state)
         assert_int_equal(vmm_vm_reset(m->vm), 0);
         wait_for_resets(resets + i);
     }
+    said = strstr(posix_host_log(m->host), "test: reset");
+    assert_non_null(said); /* once, and then for the other nineteen */
+    assert_null(strstr(said + 1, "test: reset"));
+    posix_host_advance_ns(m->host, 1000000000);
+    assert_int_equal(vmm_vm_reset(m->vm), 0);
+    wait_for_resets(resets + 21);
+    assert_non_null(strstr(posix_host_log(m->host), "test: reset, 20 times"));
     assert_int_equal(vmm_vm_state(m->vm), VM_RUNNING);
     assert_int_equal(vmm_vm_stop(m->vm), 0);
 }

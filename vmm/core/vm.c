@@ -89,12 +89,30 @@ static int power_on(struct vm *vm, struct vmm_error *err)
     return vmm_load(vm, err);
 }
 
+/* A guest that does nothing else does not fill the log: a line a second says how many. */
+static void log_reset(struct vm *vm)
+{
+    uint64_t now = vm->ops->cycles(vm->host);
+
+    vm->resets_unsaid++;
+    if (now < vm->reset_said_next) {
+        return;
+    }
+    if (vm->resets_unsaid == 1) {
+        vmm_vm_log(vm, VMM_LOG_INFO, "reset");
+    } else {
+        vmm_vm_log(vm, VMM_LOG_INFO, "reset, %u times", vm->resets_unsaid);
+    }
+    vm->resets_unsaid = 0;
+    vm->reset_said_next = now + vm->ops->cycles_khz * 1000;
+}
+
 /* By vCPU 0's thread, all others being at the gate. RAM keeps its contents, as a PC's does. */
 static void carry_out_reset(struct vm *vm)
 {
     struct vmm_error err;
 
-    vmm_vm_log(vm, VMM_LOG_INFO, "reset");
+    log_reset(vm);
     if (power_on(vm, &err) != 0) {
         vmm_vm_log(vm, VMM_LOG_ERROR, "the guest cannot be loaded again: %s", err.text);
         request_end(vm, VM_REASON_HOST_ERROR);

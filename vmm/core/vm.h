@@ -68,6 +68,8 @@ struct vm {
     uint64_t tsc_offset;        /* added to the host's TSC for every vCPU */
     uint64_t small_bytes;       /* small memory held, for the statistics */
     uint64_t create_cycles;     /* host cycles that its creation took, for the same */
+    uint64_t reset_said_next;   /* host cycles: no line about a reset before */
+    uint32_t resets_unsaid;     /* since the last one */
 };
 
 /* Formatting and logging through the host's hooks; lines begin with the VM's name. */
