@@ -386,6 +386,12 @@ static void ends(enum vmm_exit_kind kind, enum vm_reason reason, const char *tex
     assert_non_null(strstr(posix_host_log(m->host), "rip 0000000000001000"));
     assert_non_null(strstr(posix_host_log(m->host), "cs  f000"));
     assert_non_null(strstr(posix_host_log(m->host), "code:"));
+    /* Another one that crashes has its line, no dump, and the reason stays. */
+    posix_host_clear_log(m->host);
+    e.kind = VMM_EXIT_shutdown;
+    assert_int_equal(scripted_exit(m, &e), VMM_LEAVE);
+    assert_string_equal(posix_host_log(m->host), "test: vCPU 0: triple fault\n");
+    assert_int_equal(vmm_vm_reason(m->vm), reason);
 }
 
 static void what_cannot_go_on_ends_the_vm_with_a_dump(void **state)

@@ -179,6 +179,8 @@ void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...)
     v->ops->format(v->host, why.text, sizeof(why.text), fmt, ap);
     va_end(ap);
     vmm_vm_log(v->vm, VMM_LOG_ERROR, "vCPU %u: %s", v->id, why.text);
-    dump_vcpu(v, VMM_LOG_ERROR, VM_DUMP_ALL);
-    vmm_vm_end(v, reason);
+    /* All of them may crash at once, and only the first one tells why. */
+    if (vmm_vm_end(v, reason)) {
+        dump_vcpu(v, VMM_LOG_ERROR, VM_DUMP_ALL);
+    }
 }

@@ -265,9 +265,9 @@ void vmm_inject_page_fault(struct vcpu *v, gva_t address, uint32_t error);
  * Context: any, interrupts included. */
 void vmm_vcpu_request(struct vcpu *v, uint32_t request);
 
-/* Stop the VM: dump (for crashes), reason, state event. Called by handlers, which return VMM_LEAVE.
- */
-void vmm_vm_end(struct vcpu *v, int reason);
+/* Stop the VM: reason, state event, and for crashes a line and a dump. Called by handlers, which
+ * return VMM_LEAVE. False: it is ending already, for another reason; no dump then. */
+bool vmm_vm_end(struct vcpu *v, int reason);
 void vmm_vm_crash(struct vcpu *v, int reason, const char *fmt, ...) VMM_PRINTF(3, 4);
 
 void vmm_vcpu_thread(void *vcpu); /* the run loop */

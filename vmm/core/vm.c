@@ -65,15 +65,16 @@ static void set_state(struct vm *vm, enum vm_state state)
     vm->ops->vm_event(vm->host, vm->config.cookie, (int)state, (int)vmm_vm_reason(vm));
 }
 
-/* The first reason counts. */
-static void request_end(struct vm *vm, enum vm_reason reason)
+/* The first reason counts. False: it was not the first. */
+static bool request_end(struct vm *vm, enum vm_reason reason)
 {
     uint32_t none = VM_REASON_NONE;
+    bool first = __atomic_compare_exchange_n(&vm->reason, &none, reason, false, __ATOMIC_SEQ_CST,
+                                             __ATOMIC_SEQ_CST);
 
-    __atomic_compare_exchange_n(&vm->reason, &none, reason, false, __ATOMIC_SEQ_CST,
-                                __ATOMIC_SEQ_CST);
     store(&vm->ending, 1);
     call_to_gate(vm, VMM_REQ_STOP);
+    return first;
 }
 
 /* Guest time and the guests' TSC begin at zero, where they stand while the VM is paused. */
@@ -181,9 +182,9 @@ void vmm_vm_thread_done(struct vcpu *v)
 
 /* --- what the guest and its handlers ask for -------------------------------------------------- */
 
-void vmm_vm_end(struct vcpu *v, int reason)
+bool vmm_vm_end(struct vcpu *v, int reason)
 {
-    request_end(v->vm, (enum vm_reason)reason);
+    return request_end(v->vm, (enum vm_reason)reason);
 }
 
 void vmm_request_power_off(struct vm *vm)
