@@ -57,12 +57,15 @@ static void random_port(void)
 
 static void random_msr(void)
 {
-    static const uint32_t bases[] = {0, 0x170, 0x200, 0x400, 0x800, 0xc0000080, 0xc0010000};
+    static const uint32_t bases[] = {0,     0x170,      0x200,      0x400,      0x6c0,     0x800,
+                                     0xd80, 0x4b564d00, 0xc0000080, 0xc0010000, 0xc0011000};
     uint32_t msr = bases[random() % NK_ARRAY_COUNT(bases)] + (uint32_t)(random() % 0x100);
     uint64_t value = random() >> random() % 64;
     guest_rdmsr(msr, &value);
-    /* APIC_BASE moves the LAPIC away, EFER this code's mode, the ICR sends INIT. */
-    if (random() % 2 && (wild || (msr != 0x1b && msr != 0xc0000080 && msr != 0x830))) {
+    /* APIC_BASE moves the LAPIC away, EFER this code's mode, the ICR sends INIT; KVM's have the
+     * host write into memory, which may be this guest's code. */
+    if (random() % 2 &&
+        (wild || (msr != 0x1b && msr != 0xc0000080 && msr != 0x830 && msr >> 8 != 0x4b564d))) {
         guest_wrmsr(msr, random() % 4 ? value ^ 1ull << random() % 64 : random());
     }
 }

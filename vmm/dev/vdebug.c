@@ -26,6 +26,12 @@ static void flush(struct vdev *dev)
         vmm_vm_log(dev->vm, VMM_LOG_INFO, "%s", d->line);
     }
     d->length = 0;
+    __builtin_memset(d->line, 0, sizeof(d->line)); /* it is saved as a whole */
+}
+
+static bool printable(char c)
+{
+    return c >= ' ' && c < 0x7f;
 }
 
 static void text_access(struct vdev *dev, struct vdev_access *a)
@@ -37,7 +43,7 @@ static void text_access(struct vdev *dev, struct vdev_access *a)
         a->value = PRESENT;
     } else if (c == '\n') {
         flush(dev);
-    } else if (c >= ' ' && c < 0x7f) {
+    } else if (printable(c)) {
         d->line[d->length++] = c;
         if (d->length == LINE_MAX) {
             flush(dev);
@@ -103,9 +109,14 @@ static int vdebug_load(struct vdev *dev, struct vdev_stream *in)
     struct vdebug *d = vdev_state(dev);
     int error = in->transfer(in, d, sizeof(*d));
 
-    if (d->length >= LINE_MAX) {
+    if (error == 0 && d->length >= LINE_MAX) {
+        error = -VMM_EINVAL;
+    }
+    for (unsigned i = 0; error == 0 && i < d->length; i++) {
+        error = printable(d->line[i]) ? 0 : -VMM_EINVAL; /* it goes to somebody's terminal */
+    }
+    if (error != 0) {
         d->length = 0;
-        return -VMM_EINVAL;
     }
     return error;
 }

@@ -22,7 +22,7 @@ static void reset_registers(struct vlapic *a)
         a->tmr[i] = 0;
     }
     a->nested_count = 0;
-    a->nested[0] = 0; /* none; a state that was refused may have had something here */
+    __builtin_memset(a->nested, 0, sizeof(a->nested)); /* none is 0, whatever a refused state had */
     a->pv_eoi = 0;
     a->vcpu->pv_eoi = false;
     a->vcpu->pv_eoi_armed = false;
