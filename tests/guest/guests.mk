@@ -1,13 +1,15 @@
 # Test guests: tests/guest/<name>.c + lib -> build/guests/<name>.bz, a bzImage that our loader and
 # QEMU's -kernel take. A guest of several files lists the others in <name>-files.
 guests := hello exits timers interrupts smp para ending fuzzlet wild bench writer steady pages survivor modes messages \
-	ipi lapic events debug
+	ipi lapic events debug fpu tsc
 exits-files := exits_pio.c exits_mmio.c exits_prefix.c
 smp-files   := lib/ap.asm lib/smp.c
 pages-files := lib/ap.asm lib/smp.c
 wild-files  := lib/ap.asm lib/smp.c
 messages-files := lib/ap.asm lib/smp.c
 ipi-files   := lib/ap.asm lib/smp.c
+fpu-files   := lib/ap.asm lib/smp.c
+tsc-files   := lib/ap.asm lib/smp.c
 modes-files := modes_low.asm
 
 guest-out := $(build)/guests

@@ -6,7 +6,7 @@ from lib.jobs import Job
 from lib.machine import TOP
 
 TIMEOUT = 120
-GUESTS = ["exits", "timers", "interrupts", "lapic", "ipi", "events", "debug", "smp", "para", "pages", "messages"]
+GUESTS = ["exits", "timers", "interrupts", "lapic", "ipi", "events", "debug", "fpu", "tsc", "smp", "para", "pages", "messages"]
 
 # Machines of the whole tier, one or more for each back end: QEMU's -cpu of the node, or Bochs.
 MACHINES = ["max", "bochs-svm", "bochs-vmx"]
@@ -15,6 +15,7 @@ MACHINES = ["max", "bochs-svm", "bochs-vmx"]
 MORE_RUNS = [
     *((guest, "bare", "max", "") for guest in [*GUESTS, "modes"] if guest != "para"),
     ("ipi", "vm", "max", "", "cpus=2"),
+    *(("fpu", "vm", machine, "", f"hide={feature}") for machine in MACHINES for feature in ("avx", "xsave")),
     # QEMU's emulator delivers an injected interrupt twice when its own threads are in each other's way.
     *(("ipi", "vm", machine, "", f"cpus={count}") for machine in ("bochs-svm", "bochs-vmx") for count in (8, 64)),
     ("modes", "vm", "max", ""),
