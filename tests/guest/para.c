@@ -151,11 +151,10 @@ static void send_self(uint8_t vector)
 {
     uint32_t before = taken;
     guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_SELF | vector);
-    x86_sti();
     for (unsigned i = 0; i < 100000 && taken == before; i++) {
-        x86_pause();
+        /* Bochs looks for a virtual interrupt only where IF changes. */
+        __asm__ volatile("sti; nop; pause; cli" : : : "memory");
     }
-    x86_cli();
 }
 
 static void check_pv_eoi(void)
