@@ -151,10 +151,13 @@ static void send_self(uint8_t vector)
 {
     uint32_t before = taken;
     guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_SELF | vector);
-    for (unsigned i = 0; i < 100000 && taken == before; i++) {
+    bool came;
+    unsigned turns = 0;
+    do { /* a turn more for what the handler sent */
+        came = taken != before;
         /* Bochs looks for a virtual interrupt only where IF changes. */
         __asm__ volatile("sti; nop; pause; cli" : : : "memory");
-    }
+    } while (!came && ++turns < 100000);
 }
 
 static void check_pv_eoi(void)
