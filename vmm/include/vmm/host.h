@@ -132,8 +132,9 @@ struct vmm_host_ops {
     int (*rdmsr_safe)(void *host, uint32_t msr, uint64_t *value); /* an error: it does not */
 
     /* --- events ----------------------------------------------------------------------------- */
-    /* A VM changed state (powered off, crashed, ...). Thread context; the host hands the work to
-     * another thread and does not destroy the VM from here. */
+    /* A VM changed state (powered off, crashed, ...): enum vm_state, enum vm_reason. In a vCPU's
+     * thread or a control call's, so no control call may be made from here: another thread does
+     * what there is to do. */
     void (*vm_event)(void *host, void *vm_cookie, int state, int reason);
 
     /* --- optional tables, NULL when the host has none --------------------------------------- */
