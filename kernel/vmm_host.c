@@ -449,34 +449,54 @@ static const struct vmm_host_files host_files = {host_file_open, host_file_close
 
 /* --- character streams: console streams ------------------------------------------------------- */
 
+struct host_stream {
+    struct nk_console *console;
+    size_t counted; /* atomic: bytes of its ring that are counted for the VM */
+};
+
+/* The ring has grown, perhaps under another vCPU's write at the same time: what is counted then is
+ * what is taken off again in the end. */
+static void count_ring(void *host, struct host_stream *s)
+{
+    size_t now = console_ring_bytes(s->console);
+    if (nk_unlikely(now != __atomic_load_n(&s->counted, __ATOMIC_RELAXED))) {
+        size_t before = __atomic_exchange_n(&s->counted, now, __ATOMIC_RELAXED);
+        mm_tag_add_objects(tag_of(host), (int64_t)(now - before));
+    }
+}
+
 static int host_chars_open(void *host, const char *name, const struct vmm_char_receiver *receiver,
                            void **stream)
 {
     const struct nk_console_receiver to = {receiver->input, receiver->send_break, receiver->arg};
-    struct nk_console *c;
-    int err = console_create(&c, name, &to);
-    if (err == 0) {
-        mm_tag_add_objects(tag_of(host), (int64_t)console_ring_bytes(c));
-        *stream = c;
+    struct host_stream *s = host_alloc(host, sizeof(*s));
+    if (!s) {
+        return -VMM_ENOMEM;
     }
-    return err;
+    int err = console_create(&s->console, name, &to);
+    if (err < 0) {
+        host_free(host, s);
+        return err;
+    }
+    count_ring(host, s);
+    *stream = s;
+    return 0;
 }
 
 static size_t host_chars_write(void *host, void *stream, const char *bytes, size_t count)
 {
-    size_t before = console_ring_bytes(stream);
-    size_t taken = console_stream_write(stream, bytes, count);
-    if (console_ring_bytes(stream) != before) {
-        mm_tag_add_objects(tag_of(host), (int64_t)(console_ring_bytes(stream) - before));
-    }
+    struct host_stream *s = stream;
+    size_t taken = console_stream_write(s->console, bytes, count);
+    count_ring(host, s);
     return taken;
 }
 
 static void host_chars_close(void *host, void *stream)
 {
-    int64_t held = (int64_t)console_ring_bytes(stream);
-    console_destroy(stream);
-    mm_tag_add_objects(tag_of(host), -held);
+    struct host_stream *s = stream;
+    console_destroy(s->console);
+    mm_tag_add_objects(tag_of(host), -(int64_t)s->counted);
+    host_free(host, s);
 }
 
 static const struct vmm_host_chars host_chars = {

@@ -7,6 +7,7 @@
 #include "base/percpu.h"
 #include "base/platform.h"
 #include "base/x86.h"
+#include "kernel/console.h"
 #include "kernel/log.h"
 #include "sched/thread.h"
 #include "tests/kernel/ktest.h"
@@ -215,6 +216,40 @@ KTEST(vmm_host_cpus)
     }
     uint64_t value;
     EXPECT_EQ(ops()->rdmsr_safe(NULL, 0x10, &value), 0); /* TSC */
+}
+
+struct stream_writer {
+    struct vmm_host_vm vm;
+    void *stream;
+};
+
+static void write_much(void *arg)
+{
+    static char line[64];
+    const struct stream_writer *w = arg;
+    memset(line, 'x', sizeof(line));
+    for (unsigned i = 0; i < NK_CONSOLE_RING_MOST / sizeof(line) / 4; i++) {
+        ops()->chars->write(arg, w->stream, line, sizeof(line));
+    }
+}
+
+/* vCPUs that write at once make a stream's ring grow together: it is counted once. */
+KTEST(vmm_host_streams_grow)
+{
+    struct stream_writer w;
+    struct vmm_thread *thread[2];
+    vmm_host_vm_open(&w.vm, "writer");
+    ASSERT_EQ(ops()->chars->open(&w.vm, "writer", &receiver, &w.stream), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        int cpu = i < nk_cpu_count ? (int)i : -1;
+        ASSERT_EQ(ops()->thread_create(&w.vm, "writer", cpu, write_much, &w, &thread[i]), 0);
+        ASSERT_EQ(ops()->thread_run(&w.vm, thread[i]), 0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        EXPECT_EQ(ops()->thread_join(&w.vm, thread[i]), 0);
+    }
+    ops()->chars->close(&w.vm, w.stream);
+    EXPECT_EQ(vmm_host_vm_close(&w.vm), 0);
 }
 
 KTEST(vmm_host_files_and_streams)
