@@ -10,7 +10,7 @@ messages-files := lib/ap.asm lib/smp.c
 ipi-files   := lib/ap.asm lib/smp.c
 fpu-files   := lib/ap.asm lib/smp.c
 tsc-files   := lib/ap.asm lib/smp.c
-modes-files := modes_low.asm
+modes-files := modes_low.asm modes_tasks.asm
 
 guest-out := $(build)/guests
 guest-flags := -std=gnu17 -O2 -g -ffreestanding -fno-pic -fno-pie -mno-red-zone -mgeneral-regs-only \
@@ -26,7 +26,7 @@ $(guest-out)/%.o: tests/guest/%.c tests/guest/guests.mk
 	$(quiet)mkdir -p $(@D)
 	$(quiet)$(CC) $(guest-flags) -c -o $@ $<
 
-$(guest-out)/modes_low.o: tests/guest/modes_low.asm tests/guest/modes.inc
+$(guest-out)/modes_low.o $(guest-out)/modes_tasks.o: $(guest-out)/%.o: tests/guest/%.asm tests/guest/modes.inc
 	$(quiet)mkdir -p $(@D)
 	$(quiet)$(NASM) -f elf64 -I./ -o $@ $<
 

@@ -6,15 +6,17 @@
 #include "tests/guest/lib/guest.h"
 
 /* As in modes.inc. */
-#define VARIABLES   0x7000u
-#define GAVE_UP     (VARIABLES + 20)
-#define VECTOR      (VARIABLES + 4)
-#define RESULTS     (VARIABLES + 0x80)
-#define LOW         0x8000u
-#define V86_LAPIC   0xb0000u
-#define TASK_VECTOR 32
-#define LARGE_ALIAS 0x80000000u
-#define SMALL_ALIAS 0x80400000u
+#define VARIABLES      0x7000u
+#define GAVE_UP        (VARIABLES + 20)
+#define VECTOR         (VARIABLES + 4)
+#define RESULTS        (VARIABLES + 0x80)
+#define ONLY_PROTECTED (VARIABLES + 76)
+#define EXACT          (VARIABLES + 80)
+#define LOW            0x8000u
+#define V86_LAPIC      0xb0000u
+#define TASK_VECTOR    32
+#define LARGE_ALIAS    0x80000000u
+#define SMALL_ALIAS    0x80400000u
 
 enum selector {
     CODE32 = 0x20,
@@ -27,14 +29,33 @@ enum selector {
     SHORT_TSS = 0x88,
     BAD_TASK = 0x90,
     LOCAL_TABLE = 0x98,
-    GDT_SIZE = 0xa0,
+    TASK_16 = 0xa0,
+    TASK_TRAP = 0xa8,
+    TASK_NMI = 0xb0,
+    TASK_V86 = 0xb8,
+    TASK_NESTS = 0xc0,
+    TASK_GATE = 0xc8,
+    TASK_NO_CODE = 0xd0,
+    TASK_ABSENT = 0xd8,
+    TASK_FAR = 0xe0,
+    TASK_NO_DS = 0xe8,
+    ABSENT_CODE = 0xf0,
+    GDT_SIZE = 0xf8,
+    CODE16 = 0x28,
+    DATA16 = 0x30,
+    ABSENT_DATA = 0x58,
 };
 
 #define TSS_TYPE       UINT64_C(0x89)
+#define TSS_16_TYPE    UINT64_C(0x81)
 #define TSS_ABSENT     UINT64_C(0x09)
 #define LDT_PRESENT    UINT64_C(0x82)
 #define LOCAL_FIRST    4u /* the selector of a local table's first entry */
 #define TSS_SIZE       104
+#define STACK_16       0x6e00
+#define FLAG_NT        (1u << 14)
+#define FLAG_VM        (1u << 17)
+#define DR6_BT         (1u << 15)
 #define TSS_SIZE_SHORT 103
 #define PORT_BYTES     32 /* of the bitmap: ports up to 0xff */
 #define PIC_MASK       0x21
@@ -44,6 +65,7 @@ enum selector {
 #define MIB4       0x400000u
 
 #define FAULT(vector, error) ((uint32_t)(vector) << 16 | (error))
+#define GUEST_NMI            2
 #define GUEST_TS             10
 #define GUEST_NP             11
 #define GUEST_SS             12
@@ -55,12 +77,16 @@ struct tss {
     uint8_t ports[PORT_BYTES + 1];
 } NK_PACKED;
 
+struct tss_16 {
+    uint16_t link, stacks[6], ip, flags, ax, cx, dx, bx, sp, bp, si, di, es, cs, ss, ds, ldt;
+} NK_PACKED;
+
 struct pointer {
     uint16_t limit;
     uint64_t base;
 } NK_PACKED;
 
-extern const uint8_t modes_low[], modes_low_end[];
+extern const uint8_t modes_low[], modes_low_end[], modes_task_16[], modes_task_v86[];
 extern const uint32_t modes_vectors[32];
 void modes_run(void (*fn)(void));
 void modes_protected(void);
@@ -69,9 +95,14 @@ void modes_pse(void);
 void modes_pae(void);
 void modes_v86(void);
 void modes_tasks(void);
+void modes_more_tasks(void);
+void modes_v86_task(void);
 void modes_task_b(void);
 void modes_task_c(void);
 void modes_task_d(void);
+void modes_task_trap(void);
+void modes_task_nmi(void);
+void modes_task_nests(void);
 
 uint64_t modes_gdt[GDT_SIZE / 8] NK_ALIGNED(16) = {
     [0x10 / 8] = 0x00af9b000000ffff, /* 64-bit code */
@@ -84,14 +115,36 @@ uint64_t modes_gdt[GDT_SIZE / 8] NK_ALIGNED(16) = {
     [0x48 / 8] = 0x00cf93000000edff, /* ends at 0xfee00000 */
     [0x50 / 8] = 0x0040930000000fff, /* 4 KiB */
     [0x58 / 8] = 0x00cf13000000ffff, /* not present */
+    [0xf0 / 8] = 0x00cf1b000000ffff, /* not present, code */
 };
 const struct pointer modes_gdt_pointer = {sizeof(modes_gdt) - 1, (uint64_t)modes_gdt};
-static uint64_t idt[TASK_VECTOR + 1] NK_ALIGNED(16);
+static uint64_t idt[TASK_VECTOR + 2] NK_ALIGNED(16);
 const struct pointer modes_idt_pointer = {sizeof(idt) - 1, (uint64_t)idt};
 
+/* The tasks beside the main one: where they begin, and what is unusual about them. */
+enum task { B, C, D, BAD, TRAP, NMI, V86, NESTS, NO_CODE, ABSENT, FAR, NO_DS, TASKS };
+static const struct {
+    uint16_t selector;
+    void (*entry)(void);
+} task_table[TASKS] = {
+    [B] = {TASK_B, modes_task_b},
+    [C] = {TASK_C, modes_task_c},
+    [D] = {TASK_D, modes_task_d},
+    [BAD] = {BAD_TASK, modes_task_c},
+    [TRAP] = {TASK_TRAP, modes_task_trap},
+    [NMI] = {TASK_NMI, modes_task_nmi},
+    [V86] = {TASK_V86, NULL},
+    [NESTS] = {TASK_NESTS, modes_task_nests},
+    [NO_CODE] = {TASK_NO_CODE, modes_task_c},
+    [ABSENT] = {TASK_ABSENT, modes_task_c},
+    [FAR] = {TASK_FAR, modes_task_c},
+    [NO_DS] = {TASK_NO_DS, modes_task_c},
+};
+
 struct tss modes_main_tss NK_ALIGNED(256);
-static struct tss other_tss[4] NK_ALIGNED(256);
-static uint32_t stacks[5][1024] NK_ALIGNED(16);
+static struct tss other_tss[TASKS] NK_ALIGNED(256);
+static struct tss_16 tss_16 NK_ALIGNED(64);
+static uint32_t stacks[TASKS + 1][256] NK_ALIGNED(16);
 
 static uint32_t directories[2][1024] NK_ALIGNED(4096); /* the main task's and task B's */
 static uint32_t low_table[1024] NK_ALIGNED(4096), alias_table[1024] NK_ALIGNED(4096);
@@ -111,15 +164,49 @@ static uint64_t system_descriptor(const void *at, uint32_t limit, uint64_t type)
     return (base >> 24) << 56 | type << 40 | (base & 0xffffff) << 16 | limit;
 }
 
+static uint32_t stack_end(unsigned task)
+{
+    return address(stacks[task]) + sizeof(stacks[task]);
+}
+
+static void make_odd_tasks(void)
+{
+    other_tss[B].ldt = LOCAL_TABLE;
+    other_tss[B].fs = LOCAL_FIRST;
+    other_tss[B].cr3 = address(directories[1]);
+    other_tss[BAD].ds = MAIN_TSS;
+    other_tss[TRAP].trap = 1;
+    other_tss[NO_CODE].cs = DATA32;
+    other_tss[ABSENT].cs = ABSENT_CODE;
+    other_tss[FAR].cs = CODE16;
+    other_tss[FAR].eip = 0x10000;
+    other_tss[NO_DS].ds = ABSENT_DATA;
+    other_tss[V86] = (struct tss){
+        .stacks = {stack_end(V86), DATA32},
+        .cr3 = address(directories[0]),
+        .eip = (uint32_t)(modes_task_v86 - modes_low),
+        .eflags = FLAG_VM | 2,
+        .esp = STACK_16,
+        .cs = LOW / 16,
+        .ports_at = TSS_SIZE,
+    };
+    tss_16 = (struct tss_16){
+        .ip = (uint16_t)(modes_task_16 - modes_low),
+        .flags = 2,
+        .sp = STACK_16,
+        .si = 0x5678,
+        .es = DATA16,
+        .cs = CODE16,
+        .ss = DATA16,
+        .ds = DATA16,
+    };
+}
+
 /* Each part begins with no task busy. */
 static void make_tasks(void)
 {
-    static void (*const entries[4])(void) = {modes_task_b, modes_task_c, modes_task_d,
-                                             modes_task_c};
-    static const uint16_t selectors[4] = {TASK_B, TASK_C, TASK_D, BAD_TASK};
-
     modes_main_tss = (struct tss){
-        .stacks = {address(stacks[0] + 1024), DATA32},
+        .stacks = {stack_end(TASKS), DATA32},
         .cr3 = address(directories[0]),
         .ports_at = TSS_SIZE,
     };
@@ -128,27 +215,27 @@ static void make_tasks(void)
     }
     modes_main_tss.ports[PIC_MASK / 8] &= (uint8_t) ~(1u << PIC_MASK % 8);
     modes_gdt[MAIN_TSS / 8] = system_descriptor(&modes_main_tss, TSS_SIZE + PORT_BYTES, TSS_TYPE);
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < TASKS; i++) {
         other_tss[i] = (struct tss){
-            .cr3 = address(directories[i == 0]),
-            .eip = address((const void *)entries[i]),
+            .cr3 = address(directories[0]),
+            .eip = address((const void *)task_table[i].entry),
             .eflags = 2,
-            .esp = address(stacks[i + 1] + 1024),
+            .esp = stack_end(i),
             .es = DATA32,
             .cs = CODE32,
             .ss = DATA32,
             .ds = DATA32,
             .ports_at = TSS_SIZE,
         };
-        modes_gdt[selectors[i] / 8] = system_descriptor(&other_tss[i], TSS_SIZE - 1, TSS_TYPE);
+        modes_gdt[task_table[i].selector / 8] =
+            system_descriptor(&other_tss[i], TSS_SIZE - 1, TSS_TYPE);
     }
-    other_tss[0].ldt = LOCAL_TABLE;
-    other_tss[0].fs = LOCAL_FIRST;
-    other_tss[3].ds = MAIN_TSS;
+    make_odd_tasks();
+    modes_gdt[TASK_16 / 8] = system_descriptor(&tss_16, sizeof(tss_16) - 1, TSS_16_TYPE);
     modes_gdt[LOCAL_TABLE / 8] =
         system_descriptor(&modes_gdt[DATA32 / 8], sizeof(uint64_t) - 1, LDT_PRESENT);
-    modes_gdt[ABSENT_TSS / 8] = system_descriptor(&other_tss[0], TSS_SIZE - 1, TSS_ABSENT);
-    modes_gdt[SHORT_TSS / 8] = system_descriptor(&other_tss[0], TSS_SIZE_SHORT - 1, TSS_TYPE);
+    modes_gdt[ABSENT_TSS / 8] = system_descriptor(&other_tss[B], TSS_SIZE - 1, TSS_ABSENT);
+    modes_gdt[SHORT_TSS / 8] = system_descriptor(&other_tss[B], TSS_SIZE_SHORT - 1, TSS_TYPE);
 }
 
 static uint64_t task_gate(enum selector task)
@@ -156,14 +243,22 @@ static uint64_t task_gate(enum selector task)
     return UINT64_C(0x8500) << 32 | (uint64_t)task << 16;
 }
 
+static uint64_t interrupt_gate(unsigned vector)
+{
+    uint64_t offset = modes_vectors[vector];
+    return (offset >> 16) << 48 | UINT64_C(0x8e00) << 32 | CODE32 << 16 | (offset & 0xffff);
+}
+
 static void make_gates(void)
 {
     for (unsigned i = 0; i < 32; i++) {
-        uint64_t offset = modes_vectors[i];
-        idt[i] = (offset >> 16) << 48 | UINT64_C(0x8e00) << 32 | CODE32 << 16 | (offset & 0xffff);
+        idt[i] = interrupt_gate(i);
     }
+    idt[GUEST_NMI] = task_gate(TASK_NMI);
     idt[GUEST_NP] = task_gate(TASK_D);
     idt[TASK_VECTOR] = task_gate(TASK_C);
+    idt[TASK_VECTOR + 1] = task_gate(MAIN_TSS);
+    modes_gdt[TASK_GATE / 8] = task_gate(TASK_C);
 }
 
 /* Everything where it is; beside that the LAPIC by a large page, by a small one, and where V86 mode
@@ -260,14 +355,19 @@ static void expect_exits(void)
     expect(3, "REP INSB moves (E)DI");
 }
 
-static void check_16_and_real(void)
+static void check_16_and_real(bool real)
 {
+    volatile uint32_t *only_protected = (volatile uint32_t *)(uint64_t)ONLY_PROTECTED;
+    *only_protected = !real;
     run("16-bit protected, real and unreal mode", modes_16_and_real);
     expect_exits();
     expect(version, "16 bits: device memory");
     expect_limit(FAULT(GUEST_GP, 0), true, "16 bits: device memory beyond the limit");
     expect_limit(FAULT(GUEST_GP, 0), false, "16 bits: beyond the limit");
     expect_limit(FAULT(GUEST_SS, 0), true, "16 bits: beyond the stack's limit");
+    if (!real) {
+        return;
+    }
     expect_exits();
     expect(vendor, "real: INT through the table of vectors");
     expect(FAULT(GUEST_DE, 0), "real: an exception");
@@ -352,6 +452,62 @@ static void check_tasks(void)
     expect(MAIN_TSS, "tasks: TR after refusals");
 }
 
+static void expect_task_16(uint32_t count)
+{
+    expect(0x12345678, "16-bit task: the caller's registers are back");
+    expect(0x5678, "16-bit task: its registers");
+    expect(vendor, "16-bit task: CPUID");
+    expect(FLAG_NT, "16-bit task: NT");
+    expect(TASK_16, "16-bit task: TR");
+    expect(STACK_16, "16-bit task: SP");
+    expect(count, "16-bit task: on behind where it left");
+}
+
+static void check_more_tasks(void)
+{
+    static const char lost_cs[] = "QEMU cannot deliver a fault of a new task's CS";
+    volatile uint32_t *exact = (volatile uint32_t *)(uint64_t)EXACT;
+    *exact = guest_option("exact", 0) != 0;
+    idt[GUEST_NP] = interrupt_gate(GUEST_NP);
+    run("more task switches", modes_more_tasks);
+    expect_task_16(1);
+    expect_task_16(2);
+    expect(0x81, "16-bit task: no longer busy");
+    guest_check_equal(tss_16.link, MAIN_TSS, "16-bit task: its caller");
+    guest_check_equal(tss_16.flags & FLAG_NT, 0, "16-bit task: IRET ends NT in what it keeps");
+    expect(vendor, "tasks: CALL through a task gate");
+    expect(vendor, "tasks: a called one calls");
+    expect(0x8b, "tasks: ... its caller stays busy");
+    guest_check_equal(other_tss[NESTS].link, MAIN_TSS, "tasks: ... the first's caller");
+    guest_check_equal(other_tss[C].link, TASK_NESTS, "tasks: ... the second's caller");
+    expect_exact(GUEST_DB, "tasks: T gives #DB in the new task", "QEMU does not look at T");
+    if (guest_option("bt", 1) != 0) {
+        expect_exact(DR6_BT, "tasks: ... DR6.BT", "QEMU does not look at T");
+    } else {
+        result++;
+    }
+    expect(2, "tasks: NMIs through a task gate");
+    expect(1, "tasks: ... the second waits for the first's IRET");
+    expect(MAIN_TSS, "tasks: ... TR");
+    expect(FAULT(GUEST_GP, MAIN_TSS), "tasks: INT to a busy one");
+    expect(FAULT(GUEST_TS, TASK_B), "tasks: IRET to one that is not busy");
+    expect(FAULT(GUEST_TS, DATA32), "tasks: IRET to what is no task");
+    expect(FAULT(GUEST_NP, ABSENT_DATA), "tasks: its DS is not present");
+    expect(MAIN_TSS, "tasks: TR after a fault in a new task");
+    expect_exact(FAULT(GUEST_TS, DATA32), "tasks: its CS is no code", lost_cs);
+    expect_exact(FAULT(GUEST_NP, ABSENT_CODE), "tasks: its CS is not present", lost_cs);
+    expect_exact(FAULT(GUEST_GP, 0), "tasks: its EIP is beyond CS", lost_cs);
+    idt[GUEST_NP] = task_gate(TASK_D);
+}
+
+static void check_v86_task(void)
+{
+    run("a task in V86 mode", modes_v86_task);
+    expect(vendor, "V86 task: CPUID");
+    expect(LOW / 16, "V86 task: CS");
+    expect(TASK_V86, "V86 task: TR");
+}
+
 void guest_main(void)
 {
     uint8_t *to = (uint8_t *)(uint64_t)LOW;
@@ -364,14 +520,16 @@ void guest_main(void)
     version = guest_lapic_read(LAPIC_VERSION);
 
     check_protected();
-    check_16_and_real();
+    check_16_and_real(guest_option("real", 1) != 0);
     check_pages("32-bit paging, 4-MiB pages", modes_pse);
     check_pages("PAE paging", modes_pae);
     if (guest_option("v86", 1) != 0) {
         check_v86();
     }
-    if (guest_option("tasks", 1) != 0) {
-        check_tasks();
+    check_tasks();
+    check_more_tasks();
+    if (guest_option("v86", 1) != 0) {
+        check_v86_task();
     }
     guest_check_summary();
 }

@@ -5,50 +5,18 @@
 
         extern modes_gdt_pointer, modes_idt_pointer, guest_pml4, modes_main_tss, modes_gdt
         extern modes_directory, modes_pae_pointers
-        global modes_run, modes_vectors, modes_low, modes_low_end, modes_task_b, modes_task_c
-        global modes_task_d, modes_protected, modes_16_and_real, modes_pse, modes_pae, modes_v86
-        global modes_tasks
+        global modes_run, modes_vectors, modes_low, modes_low_end, modes_protected
+        global modes_16_and_real, modes_pse, modes_pae, modes_v86, modes_pse_on, modes_paging_off
+        global modes_task_16, modes_task_v86
 
-CR0_PE   equ 1 << 0
-CR0_TS   equ 1 << 3
-CR0_PG   equ 1 << 31
-CR4_PSE  equ 1 << 4
-CR4_PAE  equ 1 << 5
 EFER     equ 0xc0000080
 EFER_LME equ 1 << 8
-FLAG_NT  equ 1 << 14
-FLAG_VM  equ 1 << 17
 
-LAPIC_VERSION equ 0xfee00030
-LAPIC_TPR     equ 0xfee00080
-PIC_MASK      equ 0x21
 PIC_MASK_PLUS equ 0x22          ; no device's, and not in the permission bitmap
 REAL_INT      equ 0x60
-REAL_STACK    equ 0x6f00
 ALIAS         equ 0x80000000    ; of 4 MiB, or 2 MiB with PAE, around the LAPIC
 ALIAS_4K      equ 0x80400000    ; of the LAPIC's page alone
 NOT_MAPPED    equ 0x90000000
-
-%define ORIGIN 0
-
-%macro KEEP 1                   ; the next result; EAX and ECX can be kept
-        mov [RESULTS + 4 * slot], %1
-        %assign slot slot + 1
-%endmacro
-
-; An instruction that should fault: the result is its vector and the error code's low half.
-%macro FAULTS 1+
-        mov dword [VECTOR], 0x100
-        mov dword [ERROR], 0
-        mov dword [RESUME], %%after - ORIGIN
-        %1
-%%after:
-        mov dword [RESUME], 0
-        mov eax, [VECTOR]
-        shl eax, 16
-        mov ax, [ERROR]
-        KEEP eax
-%endmacro
 
 ; What exits in every mode: CPUID, and port I/O with an immediate, a register and a string.
 %macro EXITS 0
@@ -117,6 +85,7 @@ modes_run:
         mov cr4, eax
         lidt [modes_idt_pointer]
         mov dword [RESUME], 0
+        mov dword [RESUME_CS], 0
         mov dword [ESCAPE], give_up
         call edi
         jmp back
@@ -184,7 +153,11 @@ exception:
         test eax, eax
         jz .escape
         mov [esp + 12], eax
-        pop eax
+        mov eax, [RESUME_CS]
+        test eax, eax
+        jz .same
+        mov [esp + 16], eax
+.same:  pop eax
         add esp, 8
         iretd
 .escape: jmp [ESCAPE]
@@ -239,7 +212,8 @@ modes_protected:
         KEEP eax
 %endmacro
 
-pse_on: mov eax, [modes_directory]
+modes_pse_on:
+        mov eax, [modes_directory]
         mov cr3, eax
         mov eax, cr4
         or eax, CR4_PSE
@@ -250,16 +224,16 @@ paging_on:
         mov cr0, eax
         ret
 
-paging_off:
+modes_paging_off:
         mov eax, cr0
         and eax, ~CR0_PG
         mov cr0, eax
         ret
 
 modes_pse:
-        call pse_on
+        call modes_pse_on
         PAGES 0x200030
-        jmp paging_off
+        jmp modes_paging_off
 
 modes_pae:
         mov eax, cr4
@@ -269,12 +243,12 @@ modes_pae:
         mov cr3, eax
         call paging_on
         PAGES 0x30
-        jmp paging_off
+        jmp modes_paging_off
 
 ; --- V86 mode, with pages ----------------------------------------------------------------------
 
 modes_v86:
-        call pse_on
+        call modes_pse_on
         mov eax, MAIN_TSS
         ltr ax
         mov dword [ESCAPE], .left
@@ -293,116 +267,7 @@ modes_v86:
         mov eax, DATA32
         mov fs, eax
         mov gs, eax
-        jmp paging_off
-
-; --- task switches -----------------------------------------------------------------------------
-
-%macro KEEP_STATE 0             ; of the main task, and what task B saw
-        KEEP ebx
-        pushfd
-        pop eax
-        and eax, FLAG_NT
-        KEEP eax
-        str eax
-        KEEP eax
-        mov eax, cr3
-        sub eax, [modes_directory]
-        KEEP eax
-        movzx eax, byte [modes_gdt + MAIN_TSS + 5]
-        KEEP eax
-        movzx eax, byte [modes_gdt + TASK_B + 5]
-        KEEP eax
-    %assign i 0
-    %rep 9
-        mov eax, [TASK_SAW + 4 * i]
-        KEEP eax
-      %assign i i + 1
-    %endrep
-%endmacro
-
-modes_tasks:
-%assign slot 0
-        call pse_on
-        mov eax, MAIN_TSS
-        ltr ax
-        mov dword [TASK_SAW + 32], 0
-        mov ebx, 0x12345678
-        call TASK_B:0
-        KEEP_STATE
-        mov ebx, 0x9abcdef0
-        call TASK_B:0
-        KEEP_STATE
-        jmp TASK_B:0
-        KEEP_STATE
-        mov dword [TASK_SAW], 0
-        int TASK_VECTOR         ; to task C by a task gate
-        mov eax, [TASK_SAW]
-        KEEP eax
-        FAULTS mov fs, [.absent] ; to task D by the task gate of #NP
-        FAULTS call ABSENT_TSS:0
-        FAULTS call MAIN_TSS:0
-        FAULTS call SHORT_TSS:0
-        FAULTS call BAD_TASK:0
-        str eax                 ; the fault is the new task's, which goes back here, too
-        cmp eax, BAD_TASK
-        jne .back
-        mov [TASK_SAW], eax
-        iretd
-.back:  mov eax, [TASK_SAW]
-        KEEP eax
-        str eax
-        KEEP eax
-        jmp paging_off
-.absent: dw ABSENT_DATA
-
-; Called or jumped to.
-modes_task_b:
-        xor eax, eax
-        cpuid
-        mov [TASK_SAW], ebx
-        mov eax, [fs:LAPIC_VERSION] ; FS is in the task's own local table
-        mov [TASK_SAW + 4], eax
-        xor eax, eax
-        in al, PIC_MASK
-        mov [TASK_SAW + 8], eax
-        str eax
-        mov [TASK_SAW + 12], eax
-        mov eax, cr0
-        and eax, CR0_TS
-        mov [TASK_SAW + 16], eax
-        clts
-        mov eax, cr3
-        sub eax, [modes_directory]
-        mov [TASK_SAW + 20], eax
-        movzx eax, byte [modes_gdt + MAIN_TSS + 5]
-        mov [TASK_SAW + 24], eax
-        inc dword [TASK_SAW + 32]
-        pushfd
-        pop eax
-        and eax, FLAG_NT
-        mov [TASK_SAW + 28], eax
-        jz .jumped_to
-        iretd
-        jmp modes_task_b
-.jumped_to:
-        jmp MAIN_TSS:0
-        jmp modes_task_b
-
-modes_task_c:
-        xor eax, eax
-        cpuid
-        mov [TASK_SAW], ebx
-        iretd
-        jmp modes_task_c
-
-; The handler of #NP: its error code is on this task's stack.
-modes_task_d:
-        mov dword [VECTOR], 11
-        pop dword [ERROR]
-        mov eax, [RESUME]
-        mov [modes_main_tss + TSS_EIP], eax
-        iretd
-        jmp modes_task_d
+        jmp modes_paging_off
 
 ; --- 16-bit protected mode and real mode -------------------------------------------------------
 
@@ -440,9 +305,11 @@ protected16:
         mov ss, ax
         FAULTS mov eax, [ss:dword LAPIC_VERSION]
         mov ax, DATA16
+        mov ss, ax
+        cmp dword [ONLY_PROTECTED], 0
+        jne .done
         mov ds, ax
         mov es, ax
-        mov ss, ax
         mov gs, ax
         mov eax, cr0
         and al, ~CR0_PE
@@ -477,6 +344,7 @@ protected16:
         mov eax, cr0
         or al, CR0_PE
         mov cr0, eax
+protected16.done:
         jmp dword CODE32:real_done
 
 real_interrupt:
@@ -535,6 +403,31 @@ v86:
         FAULTS int REAL_INT
         FAULTS mov eax, cr0
         hlt                     ; #GP with nothing to go on at: the end
+
+; Called, from 32-bit code; DS is DATA16.
+modes_task_16:
+        mov [TASK_SAW], si
+        xor eax, eax
+        cpuid
+        mov [TASK_SAW + 4], ebx
+        pushf
+        pop ax
+        and ax, FLAG_NT
+        mov [TASK_SAW + 8], ax
+        str ax
+        mov [TASK_SAW + 12], ax
+        mov [TASK_SAW + 16], sp
+        inc dword [TASK_SAW + 20]
+        iret
+        jmp modes_task_16
+
+; A task in V86 mode, jumped to; DS is 0.
+modes_task_v86:
+        xor eax, eax
+        cpuid
+        mov [TASK_SAW], ebx
+        mov [TASK_SAW + 4], cs
+        hlt                     ; #GP: to the handler, which goes on at ESCAPE
 modes_low_end:
 
 section .rodata

@@ -29,8 +29,8 @@ MORE_RUNS = [
 
 # What VMX does with each feature that a processor may lack: docs/backends.md. With the guests that would notice.
 WITHOUT = {
-    "vpid": ["exits"], "1g": ["exits"], "ad": ["exits"], "wbinvd": ["exits"], "ple": ["smp"], "rdtscp": ["exits"],
-    "invpcid": ["exits"], "unrestricted": ["exits", "interrupts"], "tpr": GUESTS, "apicv": GUESTS, "timer": GUESTS,
+    "vpid": ["exits", "modes"], "1g": ["exits"], "ad": ["exits"], "wbinvd": ["exits"], "ple": ["smp"], "rdtscp": ["exits"],
+    "invpcid": ["exits"], "unrestricted": ["exits", "interrupts", "modes"], "tpr": GUESTS, "apicv": GUESTS, "timer": GUESTS,
     "vpid,1g,ad,wbinvd,ple,rdtscp,invpcid,tpr,timer": GUESTS,
 }
 
