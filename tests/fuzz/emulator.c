@@ -4,9 +4,11 @@
 #include "fuzz.h"
 #include "guest_cpu.h"
 #include "test_device.h"
+#include "vector.h"
 
 #define STEPS_MAX 200
 #define CODE_AT   0x1000
+#define TABLES_AT 0x5f00 /* descriptors */
 #define RAM       VMM_MIB(1)
 
 /* Addresses where something happens, and counts. */
@@ -86,6 +88,19 @@ static void set_machine(struct fixture *f, struct fuzz_bytes *b)
         guest_identity_map(f, 1 | (fuzz_byte(b) & 0xe7));
     }
     guest_set_cpl(f, (mode >> 3 & 1) * 3);
+    if ((mode & 16) != 0) { /* what vector instructions, alignment and UMIP look at */
+        struct mock_vcpu *m = mock_vcpu(f->vcpu);
+
+        m->sysreg[VMM_CR0] ^= fuzz_number(b, 3) & 0x4000c;
+        m->sysreg[VMM_CR4] ^= fuzz_number(b, 3) & 0x40a00;
+        f->vcpu->xcr0 = 1 | (fuzz_byte(b) & 6);
+        vector_file.x87_waits = (fuzz_byte(b) & 1) != 0;
+        m->segment[VMM_SEG_GDTR].limit = fuzz_byte(b);
+        m->segment[VMM_SEG_GDTR].base = TABLES_AT;
+        for (unsigned i = 0; i < 4; i++) {
+            *guest_entry(f, TABLES_AT + 8 * i) = fuzz_number(b, 8);
+        }
+    }
     f->vcpu->rflags = (f->vcpu->rflags & ~UINT64_C(0x40cd5)) | (fuzz_number(b, 3) & 0x40cd5);
 }
 

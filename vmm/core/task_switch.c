@@ -277,14 +277,19 @@ static bool push_error(const struct task_switch *t, uint32_t error)
 
 enum vmm_action vmm_handle_task_switch(struct vcpu *v, struct vmm_exit *e)
 {
-    /* What came through a task gate is queued again: a fault on the way may make #DF of it. */
-    struct vmm_event came = e->task.source == VMM_TASK_GATE ? v->event : (struct vmm_event){0};
-    struct task_switch t = {.v = v, .e = e, .external = came.valid ? EXTERNAL : 0};
+    /* What came through a task gate is queued again: a fault on the way may make #DF of it. INT is
+     * not, and what the event was before says nothing then. */
+    bool gate = e->task.source == VMM_TASK_GATE && v->event.valid;
+    struct vmm_event came = gate ? v->event : (struct vmm_event){0};
+    struct task_switch t = {.v = v, .e = e, .external = gate ? EXTERNAL : 0};
     struct vmm_segment_state cs;
 
     v->backend->get_segment(v, VMM_SEG_TR, &t.old_tr);
     if (!find_task(&t) || !write_tables(&t)) {
         return VMM_CONTINUE;
+    }
+    if (e->task.source == VMM_TASK_IRET) { /* even if it faults now */
+        v->backend->set_sysreg(v, VMM_BLOCKING, 0);
     }
     if (!commit(&t) || !load_segments(&t) || (came.has_error && !push_error(&t, came.error))) {
         return VMM_CONTINUE;
