@@ -346,9 +346,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_call_nests),           TEST(a_jump_does_not),        TEST(iret_goes_back),
-        TEST(tasks_of_16_bits),       TEST(error_codes_are_pushed), TEST(nmis_block_nmis),
-        TEST(the_trap_bit),           TEST(tasks_in_v86_mode),      TEST(faults_in_the_old_task),
-        TEST(faults_in_the_new_task), TEST(rom_keeps_its_bytes),
+        TEST(tasks_of_16_bits),       TEST(error_codes_are_pushed), TEST(int_has_no_error_code),
+        TEST(nmis_block_nmis),        TEST(the_trap_bit),           TEST(tasks_in_v86_mode),
+        TEST(faults_in_the_old_task), TEST(faults_in_the_new_task), TEST(rom_keeps_its_bytes),
     };
 
     return cmocka_run_group_tests_name("task_switch", tests, NULL, NULL);
