@@ -25,6 +25,7 @@ enum {
 #define X86_RFLAGS_FIXED UINT64_C(0x2)
 #define X86_RFLAGS_TF    (UINT64_C(1) << 8)
 #define X86_RFLAGS_IF    (UINT64_C(1) << 9)
+#define X86_RFLAGS_NT    (UINT64_C(1) << 14)
 #define X86_RFLAGS_RF    (UINT64_C(1) << 16)
 
 #define X86_DR6_CAUSES UINT64_C(0xe00f) /* BT, BS, BD, B3-B0 */

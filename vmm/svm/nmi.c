@@ -31,14 +31,18 @@ void svm_set_nmi_window(struct vcpu *v)
     }
 }
 
-/* The exit comes before it has run. If an NMI waits, it comes right behind it. */
+/* The exit comes before it has run. If an NMI waits, it comes right behind it; or with the next
+ * exit, if the IRET is one to another task, whose switch would save our trap flag in this one's
+ * segment.
+ */
 void svm_nmi_iret(struct vcpu *v)
 {
     struct svm_vcpu *s = svm_vcpu(v);
+    bool switches = (v->rflags & X86_RFLAGS_NT) != 0;
 
     vmcb_set_intercept_misc1(s->vmcb, vmcb_intercept_misc1(s->vmcb) & ~VMCB_IRET);
     s->step_rip = v->rip;
-    s->rare |= SVM_RARE_IRET | (v->nmi_pending ? SVM_RARE_STEP : 0u);
+    s->rare |= SVM_RARE_IRET | (v->nmi_pending && !switches ? SVM_RARE_STEP : 0u);
 }
 
 void svm_nmi_entry(struct vcpu *v)
