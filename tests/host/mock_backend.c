@@ -145,10 +145,9 @@ static bool mock_nmi_allowed(struct vcpu *v)
     return !v->intr_shadow && !mock_vcpu(v)->injected.valid;
 }
 
-static void mock_set_intr_window(struct vcpu *v, bool on, uint8_t vector)
+static void mock_set_intr_window(struct vcpu *v, bool on)
 {
     mock_vcpu(v)->window = on;
-    mock_vcpu(v)->window_vector = vector;
 }
 
 static void mock_set_nmi_window(struct vcpu *v)

@@ -16,7 +16,6 @@ struct mock_vcpu {
     /* What the last entry had. */
     struct vmm_event injected; /* valid: an exception, NMI or interrupt was injected */
     bool window, nmi_window, cr8_exits;
-    uint8_t window_vector;
     unsigned resets, dr_acquired, entries, tlb_flushes;
 
     mock_script_fn script; /* NULL: HLT for ever */

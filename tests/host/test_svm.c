@@ -575,14 +575,14 @@ static void windows_and_cr8_share_an_intercept(void **state)
 
     (void)state;
     svm_set_sysreg(v, VMM_CR8, 3);
-    svm_set_intr_window(v, true, 0x30);
+    svm_set_intr_window(v, true);
     assert_true((vmcb_v_intr(b) & VMCB_V_IRQ) != 0);
     assert_true((vmcb_v_intr(b) & VMCB_V_IGN_TPR) != 0);
     assert_int_equal(svm_get_sysreg(v, VMM_CR8), 3);
     assert_true((vmcb_intercept_misc1(b) & VMCB_VINTR) != 0);
     assert_int_equal(vmcb_intercept_cr(b), VMCB_WRITE(8));
     svm_set_cr8_exits(v, true);
-    svm_set_intr_window(v, false, 0);
+    svm_set_intr_window(v, false);
     assert_int_equal(vmcb_v_intr(b) & VMCB_V_IRQ, 0);
     assert_int_equal(vmcb_intercept_misc1(b) & VMCB_VINTR, 0);
     assert_int_equal(vmcb_intercept_cr(b), VMCB_WRITE(8));

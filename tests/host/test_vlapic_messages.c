@@ -118,6 +118,8 @@ static void nmi_init_and_startup(void **state)
     apic_send(f, 1, 0x4600 | 0x9f);
     assert_int_equal(target->requests, VMM_REQ_SIPI);
     assert_int_equal(target->sipi_vector, 0x9f);
+    apic_send(f, 1, 0xc500); /* and INIT again: it waits for another one */
+    assert_int_equal(target->requests, VMM_REQ_INIT);
     assert_int_equal(f->vcpu->requests & (VMM_REQ_NMI | VMM_REQ_INIT), 0);
     target->requests = 0;
     apic_send(f, 1, 0x4200); /* SMI: there is no SMM */

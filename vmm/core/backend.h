@@ -46,8 +46,8 @@ struct vmm_backend {
     void (*inject_event)(struct vcpu *v, const struct vmm_event *event);
     void (*inject_nmi)(struct vcpu *v);
     bool (*nmi_allowed)(struct vcpu *v);
-    /* Exit when it becomes able to take one of this priority class or above. */
-    void (*set_intr_window)(struct vcpu *v, bool on, uint8_t vector);
+    /* Exit when it becomes able to take one. */
+    void (*set_intr_window)(struct vcpu *v, bool on);
     /* Optional. What the LAPIC requests of a vCPU that is in the guest reaches it without an exit.
      * False: kick it. Any thread. */
     bool (*post)(struct vcpu *v);

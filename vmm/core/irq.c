@@ -188,7 +188,8 @@ static void deliver_to(struct vcpu *v, const struct vmm_irq_message *m)
     case VLAPIC_NMI:
         vmm_vcpu_request(v, VMM_REQ_NMI);
         break;
-    case VLAPIC_INIT:
+    case VLAPIC_INIT: /* a start-up that came before it is over */
+        __atomic_and_fetch(&v->requests, ~(uint32_t)VMM_REQ_SIPI, __ATOMIC_SEQ_CST);
         vmm_vcpu_request(v, VMM_REQ_INIT);
         break;
     case VLAPIC_STARTUP:

@@ -3,7 +3,7 @@
  *   line -> PIC pair  -> (ExtINT, LAPIC LINT0 of vCPU 0)
  *        -> IOAPIC -> message -> LAPICs
  *
- * Lock order: device > PIC or IOAPIC > LAPIC. A LAPIC never calls upward with its lock held. */
+ * Lock order: device > PIC or IOAPIC. A LAPIC has no lock. */
 #pragma once
 
 #include <vmm/types.h>

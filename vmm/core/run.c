@@ -35,7 +35,7 @@ static void ask_for_exits(struct vcpu *v, int vector)
 
     if (v->intr_window != (vector >= 0)) {
         v->intr_window = vector >= 0;
-        v->backend->set_intr_window(v, v->intr_window, (uint8_t)vector);
+        v->backend->set_intr_window(v, v->intr_window);
     }
     if (v->cr8_exits != blocked) {
         v->cr8_exits = blocked;

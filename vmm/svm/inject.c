@@ -63,13 +63,12 @@ static void update_cr8_intercept(struct svm_vcpu *s)
 /* A virtual interrupt that is intercepted: it never reaches the guest's IDT, but its VINTR exit
  * comes when IF and the shadow would let an interrupt in. The LAPIC's priorities were looked at
  * already, so V_TPR is ignored and all vectors are alike. */
-void svm_set_intr_window(struct vcpu *v, bool on, uint8_t vector)
+void svm_set_intr_window(struct vcpu *v, bool on)
 {
     const uint64_t bits = VMCB_V_IRQ | VMCB_V_PRIO_HIGHEST | VMCB_V_IGN_TPR;
     struct svm_vcpu *s = svm_vcpu(v);
     struct vmcb *b = s->vmcb;
 
-    (void)vector;
     if (s->window == on) {
         return;
     }

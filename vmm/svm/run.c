@@ -10,9 +10,6 @@ _Static_assert(VMM_EXIT_msr_write == VMM_EXIT_msr_read + 1, "EXITINFO1 of MSR is
 
 #define MSR_TSC_AUX 0xc0000103
 
-#define READ_DR(n, out)    __asm__ volatile("mov %%db" #n ", %0" : "=r"(out))
-#define WRITE_DR(n, value) __asm__ volatile("mov %0, %%db" #n ::"r"(value))
-
 void svm_dr_acquire(struct vcpu *v)
 {
     struct svm_vcpu *s = svm_vcpu(v);
@@ -23,20 +20,9 @@ void svm_dr_acquire(struct vcpu *v)
 
 /* DR0-3 are not switched by hardware, and the host does not use them: DR7 arms nothing there. They
  * are loaded from the guest's first access until an exit that finds no breakpoint armed. */
-static void load_debug_registers(struct vcpu *v)
-{
-    WRITE_DR(0, v->dr[0]);
-    WRITE_DR(1, v->dr[1]);
-    WRITE_DR(2, v->dr[2]);
-    WRITE_DR(3, v->dr[3]);
-}
-
 static void save_debug_registers(struct vcpu *v, struct svm_vcpu *s)
 {
-    READ_DR(0, v->dr[0]);
-    READ_DR(1, v->dr[1]);
-    READ_DR(2, v->dr[2]);
-    READ_DR(3, v->dr[3]);
+    vmm_save_breakpoints(v);
     if ((vmcb_dr7(s->vmcb) & VMM_DR7_ENABLED) == 0) {
         s->rare &= ~(uint32_t)SVM_RARE_DR;
         vmcb_set_intercept_dr(s->vmcb, SVM_DR_INTERCEPTS);
@@ -60,7 +46,7 @@ static void before_rare(struct vcpu *v, const struct svm_vcpu *s)
 {
     svm_nmi_entry(v);
     if ((s->rare & SVM_RARE_DR) != 0) {
-        load_debug_registers(v);
+        vmm_load_breakpoints(v);
     }
 }
 

@@ -147,7 +147,7 @@ bool svm_nmi_allowed(struct vcpu *v);
 void svm_inject_intr(struct vcpu *v, uint8_t vector);
 void svm_inject_nmi(struct vcpu *v);
 void svm_inject_event(struct vcpu *v, const struct vmm_event *event);
-void svm_set_intr_window(struct vcpu *v, bool on, uint8_t vector);
+void svm_set_intr_window(struct vcpu *v, bool on);
 void svm_withdraw_event(struct vcpu *v);
 void svm_set_cr8_exits(struct vcpu *v, bool on);
 /* An event whose delivery the exit interrupted, in the VMCB's form, goes back to v->event. */

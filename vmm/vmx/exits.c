@@ -83,10 +83,9 @@ enum cr_access { CR_WRITE, CR_READ, CR_CLTS, CR_LMSW };
 #define EPT_FETCH        (UINT64_C(1) << 2)
 #define EPT_PERMISSIONS  (UINT64_C(7) << 3)
 #define EPT_LINEAR_VALID (UINT64_C(1) << 7)
-#define EPT_OF_TRANSLATION                                                                         \
-    (UINT64_C(1) << 8) /* of the operand itself, not of a table on its way                         \
-                        */
-#define EPT_NMI_UNBLOCKED (UINT64_C(1) << 12)
+/* Of the operand itself, not of a table on its way. */
+#define EPT_OF_TRANSLATION (UINT64_C(1) << 8)
+#define EPT_NMI_UNBLOCKED  (UINT64_C(1) << 12)
 
 /* Of debug exceptions, table 28-1: as in DR6, which the exit leaves alone. */
 #define DEBUG_CAUSES UINT64_C(0x600f) /* B0-B3, BD, BS */

@@ -93,9 +93,8 @@ static void change_proc(struct vcpu *v, uint32_t bit, bool on)
     }
 }
 
-void vmx_set_intr_window(struct vcpu *v, bool on, uint8_t vector)
+void vmx_set_intr_window(struct vcpu *v, bool on)
 {
-    (void)vector;
     if (!vmx_vcpu(v)->apicv) {
         change_proc(v, PROC_INTR_WINDOW, on);
     }

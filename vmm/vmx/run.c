@@ -15,9 +15,6 @@
     (UINT64_C(1) << 12) /* of the pending debug exceptions: one is enabled                         \
                          */
 
-#define READ_DR(n, out)    __asm__ volatile("mov %%db" #n ", %0" : "=r"(out))
-#define WRITE_DR(n, value) __asm__ volatile("mov %0, %%db" #n ::"r"(value))
-
 void vmx_dr_acquire(struct vcpu *v)
 {
     struct vmx_vcpu *x = vmx_vcpu(v);
@@ -32,21 +29,15 @@ void vmx_dr_acquire(struct vcpu *v)
  * there. They are loaded from the guest's first access until an exit that finds none armed. */
 static void load_debug_registers(struct vcpu *v, const struct vmx_vcpu *x)
 {
-    WRITE_DR(0, v->dr[0]);
-    WRITE_DR(1, v->dr[1]);
-    WRITE_DR(2, v->dr[2]);
-    WRITE_DR(3, v->dr[3]);
-    WRITE_DR(6, x->dr6);
+    vmm_load_breakpoints(v);
+    VMM_WRITE_DR(6, x->dr6);
 }
 
 static void save_debug_registers(struct vcpu *v, struct vmx_vcpu *x)
 {
-    READ_DR(0, v->dr[0]);
-    READ_DR(1, v->dr[1]);
-    READ_DR(2, v->dr[2]);
-    READ_DR(3, v->dr[3]);
-    READ_DR(6, x->dr6);
-    WRITE_DR(6, DR6_HOST);
+    vmm_save_breakpoints(v);
+    VMM_READ_DR(6, x->dr6);
+    VMM_WRITE_DR(6, DR6_HOST);
     if ((vmcs_readn(VMCS_GUEST_DR7) & VMM_DR7_ENABLED) == 0) {
         x->dr_loaded = false;
         vmx_set_proc(x, x->proc | PROC_MOV_DR);

@@ -207,7 +207,7 @@ bool vmx_nmi_allowed(struct vcpu *v);
 void vmx_inject_intr(struct vcpu *v, uint8_t vector);
 void vmx_inject_nmi(struct vcpu *v);
 void vmx_inject_event(struct vcpu *v, const struct vmm_event *event);
-void vmx_set_intr_window(struct vcpu *v, bool on, uint8_t vector);
+void vmx_set_intr_window(struct vcpu *v, bool on);
 void vmx_set_nmi_window(struct vcpu *v);
 void vmx_withdraw_event(struct vcpu *v);
 void vmx_set_cr8_exits(struct vcpu *v, bool on);
