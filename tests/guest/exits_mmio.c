@@ -49,6 +49,7 @@ static void check_moves(void)
     CHECK_READ("mov $0, %%eax; btl $2, (%%rdi); setc %%al", 1, "bt m32, imm8");
     CHECK_READ("mov $1, %%eax; add (%%rdi), %%eax", 0x36, "add r32, m32");
     CHECK_READ("mov $0xf, %%eax; and (%%rdi), %%eax", 5, "and r32, m32");
+    CHECK_READ("bsr (%%rdi), %%eax; mov %%eax, %%eax", 5, "bsr r32, m32");
     CHECK_READ("mov $0, %%eax; cmp %%eax, %%eax; cmovz (%%rdi), %%eax", 0x35, "cmov r32, m32");
 }
 
@@ -98,7 +99,29 @@ static void check_sse_moves(void)
     CHECK_READ("movd (%%rdi), %%xmm14; movq %%xmm14, %%rax", 0x35, "movd xmm, m32");
     CHECK_READ("pcmpeqb %%xmm0, %%xmm0; movss (%%rdi), %%xmm0; movq %%xmm0, %%rax", 0x35,
                "movss xmm, m32");
+    CHECK_WRITE("movd %%r8d, %%mm3; movd %%mm3, (%%rdi); emms", 0, 0x11, "movd m32, mm");
+    CHECK_READ("movd (%%rdi), %%mm5; movq %%mm5, %%rax; emms", 0x35, "movd mm, m32");
+    CHECK_WRITE("stmxcsr (%%rdi)", 0, 0x80, "stmxcsr");
     x86_write_cr4(cr4);
+}
+
+static void check_avx_moves(void)
+{
+    uint64_t cr4 = x86_read_cr4();
+    if ((x86_cpuid(1, 0).ecx & 1u << 28) == 0) {
+        guest_skip("mmio: AVX", "this processor has none");
+        return;
+    }
+    x86_write_cr4(cr4 | 3 << 9 | 1 << 18); /* and OSXSAVE */
+    __asm__ volatile("xsetbv" : : "a"(7), "d"(0), "c"(0));
+    CHECK_WRITE("vmovd %%r8d, %%xmm9; vmovd %%xmm9, (%%rdi)", 0, 0x11, "vmovd m32, xmm");
+    CHECK_READ("vcmptrueps %%ymm0, %%ymm0, %%ymm0; vmovd (%%rdi), %%xmm0; "
+               "vextractf128 $1, %%ymm0, %%xmm1; por %%xmm1, %%xmm0; movq %%xmm0, %%rax",
+               0x35, "vmovd xmm, m32 clears what lies above");
+    x86_write_cr4(cr4);
+    guest_fault_clear();
+    __asm__ volatile(GUEST_MAY_FAULT("vmovd (%0), %%xmm0") : : "r"(tpr) : "memory");
+    guest_check_equal(guest_fault_vector(), GUEST_UD, "mmio: vmovd without CR4.OSXSAVE");
 }
 
 /* The instruction's bytes lie in two pages; the VMM fetches them itself on hardware without decode
@@ -182,6 +205,7 @@ void exits_mmio(void)
     check_arithmetic();
     check_string_moves();
     check_sse_moves();
+    check_avx_moves();
     check_page_crossing();
     check_alias();
     check_compatibility_mode();
