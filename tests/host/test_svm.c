@@ -1,63 +1,26 @@
-/* The SVM back end's parts that need no SVM: VMCB layout, maps, tables, ASIDs, exit codes, events.
- */
-#include "fixture.h"
-#include "mock_backend.h"
+/* The SVM back end's parts that need no SVM: VMCB layout, maps, tables, ASIDs, exit codes. */
+#include "svm_fixture.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include "core/x86.h"
-#include "svm/svm.h"
-
-#define CPUS 2
 
 static struct fixture *f;
 static struct svm *svm;
 static struct svm_vcpu *s;
-static void *mock_vm_arch, *mock_vcpu_arch;
-static const struct vmm_backend *mock_table;
-static struct vmm_backend mixed_table; /* the mock's, but for what reads this back end's state */
 
-/* The fixture's VM with this back end's state in place of the mock's. */
 static int setup(void **state)
 {
     (void)state;
-    f = fixture_create(0, 1);
-    mock_vm_arch = f->vm->arch;
-    mock_vcpu_arch = f->vcpu->arch;
-    svm = calloc(1, sizeof(*svm) + CPUS * sizeof(svm->cpu[0]));
-    svm->cpu_count = CPUS;
-    svm->asid_count = 4;
-    svm->npt_levels = 4;
-    svm->page_1g = true;
-    for (unsigned i = 0; i < CPUS; i++) {
-        svm->cpu[i].next_asid = svm->asid_count;
-    }
-    f->vmm->arch = svm;
-    vmm_nested_destroy(f->vm); /* the mock's */
-    assert_int_equal(svm_npt_create(f->vm), 0);
-    assert_int_equal(svm_vcpu_create(f->vcpu), 0);
+    f = svm_fixture_create();
+    svm = f->vmm->arch;
     s = svm_vcpu(f->vcpu);
-    svm_vcpu_reset(f->vcpu);
-    mock_table = f->vcpu->backend;
-    mixed_table = *mock_table;
-    mixed_table.get_segment = svm_get_segment;
-    mixed_table.get_sysreg = svm_get_sysreg;
-    mixed_table.set_sysreg = svm_set_sysreg;
-    mixed_table.get_address_mode = svm_get_address_mode;
-    mixed_table.cpl = svm_cpl;
-    f->vcpu->backend = &mixed_table;
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    svm_vcpu_destroy(f->vcpu);
-    f->vm->arch = mock_vm_arch;
-    f->vcpu->arch = mock_vcpu_arch;
-    f->vcpu->backend = mock_table;
-    free(svm);
-    fixture_destroy(f);
+    svm_fixture_destroy(f);
     return 0;
 }
 
@@ -320,22 +283,6 @@ static void flush_by_asid_keeps_the_asid(void **state)
 /* --- exits -------------------------------------------------------------------------------------
  */
 
-static struct vmm_exit decode(uint64_t code, uint64_t info1, uint64_t info2)
-{
-    struct vmm_exit e = {.code = (uint32_t)code, .info1 = info1, .info2 = info2, .rip = 0x1000};
-
-    if (e.code >= VMCB_EXIT_TABLE_END) {
-        svm_exit_beyond_table(f->vcpu, &e);
-    } else {
-        e.kind = (enum vmm_exit_kind)svm_exit_table[code].kind;
-        e.insn_length = svm_exit_table[code].length;
-        if (svm_exit_table[code].detail) {
-            svm_exit_detail(f->vcpu, &e);
-        }
-    }
-    return e;
-}
-
 static void exit_codes_have_their_kind(void **state)
 {
     static const struct {
@@ -359,17 +306,18 @@ static void exit_codes_have_their_kind(void **state)
 
     (void)state;
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(table); i++) {
-        struct vmm_exit e = decode(table[i].code, 0, 0);
+        struct vmm_exit e = svm_fixture_exit(f, table[i].code, 0, 0);
 
         assert_int_equal(e.kind, table[i].kind);
         assert_int_equal(e.insn_length, table[i].length);
     }
-    assert_int_equal(decode(0x7c, 0, 0).kind, VMM_EXIT_msr_read); /* or write: svm_run() */
+    assert_int_equal(svm_fixture_exit(f, 0x7c, 0, 0).kind,
+                     VMM_EXIT_msr_read); /* or write: svm_run() */
 }
 
 static void port_exits_are_taken_apart(void **state)
 {
-    struct vmm_exit e = decode(0x7b, UINT64_C(0x03fd) << 16 | 0x10 | 1, 0x1002);
+    struct vmm_exit e = svm_fixture_exit(f, 0x7b, UINT64_C(0x03fd) << 16 | 0x10 | 1, 0x1002);
 
     (void)state;
     assert_int_equal(e.kind, VMM_EXIT_pio);
@@ -380,23 +328,25 @@ static void port_exits_are_taken_apart(void **state)
     assert_int_equal(e.insn_length, 2);
 
     /* REP OUTSD with 32-bit addresses, no segment without decode assists. */
-    e = decode(0x7b, UINT64_C(0x1f0) << 16 | 4 << 10 | 1 << 8 | 1 << 6 | 1 << 3 | 1 << 2, 0x1003);
+    e = svm_fixture_exit(
+        f, 0x7b, UINT64_C(0x1f0) << 16 | 4 << 10 | 1 << 8 | 1 << 6 | 1 << 3 | 1 << 2, 0x1003);
     assert_int_equal(e.pio.size, 4);
     assert_false(e.pio.in);
     assert_true(e.pio.string && e.pio.rep);
     assert_int_equal(e.pio.address_size, 4);
     assert_int_equal(e.pio.segment, VMM_SEG_DS);
     svm->features = SVM_FEATURE_ASSISTS;
-    e = decode(0x7b, UINT64_C(0x1f0) << 16 | 4 << 10 | 1 << 9 | 1 << 4 | 1 << 2, 0x1003);
+    e = svm_fixture_exit(f, 0x7b, UINT64_C(0x1f0) << 16 | 4 << 10 | 1 << 9 | 1 << 4 | 1 << 2,
+                         0x1003);
     assert_int_equal(e.pio.address_size, 8);
     assert_int_equal(e.pio.segment, VMM_SEG_FS);
     /* No address size at all, as QEMU's emulator has it in 16-bit code. */
-    assert_int_equal(decode(0x7b, 1 << 4 | 1 << 2, 0x1001).pio.address_size, 2);
+    assert_int_equal(svm_fixture_exit(f, 0x7b, 1 << 4 | 1 << 2, 0x1001).pio.address_size, 2);
 }
 
 static void nested_faults_are_taken_apart(void **state)
 {
-    struct vmm_exit e = decode(0x400, UINT64_C(1) << 32 | 0x6, 0xfee000b0);
+    struct vmm_exit e = svm_fixture_exit(f, 0x400, UINT64_C(1) << 32 | 0x6, 0xfee000b0);
 
     (void)state;
     assert_int_equal(e.kind, VMM_EXIT_nested_fault);
@@ -407,7 +357,7 @@ static void nested_faults_are_taken_apart(void **state)
     svm->features = SVM_FEATURE_ASSISTS;
     s->vmcb->insn_count = 3;
     memcpy(s->vmcb->insn_bytes, "\x89\x07\x90", 3);
-    e = decode(0x400, 0x15, 0x1000);
+    e = svm_fixture_exit(f, 0x400, 0x15, 0x1000);
     assert_true(e.fault.present && e.fault.fetch && !e.fault.write);
     assert_int_equal(e.insn_count, 3);
     assert_memory_equal(e.insn, "\x89\x07\x90", 3);
@@ -415,7 +365,7 @@ static void nested_faults_are_taken_apart(void **state)
 
 static void register_exits_are_taken_apart(void **state)
 {
-    struct vmm_exit e = decode(0x18, 0, 0);
+    struct vmm_exit e = svm_fixture_exit(f, 0x18, 0, 0);
 
     (void)state;
     assert_int_equal(e.kind, VMM_EXIT_cr_access);
@@ -423,15 +373,15 @@ static void register_exits_are_taken_apart(void **state)
     assert_true(e.reg.write);
     assert_false(e.reg.gpr_valid);
     svm->features = SVM_FEATURE_ASSISTS;
-    e = decode(0x08, UINT64_C(1) << 63 | 6, 0);
+    e = svm_fixture_exit(f, 0x08, UINT64_C(1) << 63 | 6, 0);
     assert_false(e.reg.write);
     assert_true(e.reg.gpr_valid);
     assert_int_equal(e.reg.gpr, VMM_RSI);
-    e = decode(0x37, 0, 0);
+    e = svm_fixture_exit(f, 0x37, 0, 0);
     assert_int_equal(e.kind, VMM_EXIT_dr_access);
     assert_int_equal(e.reg.number, 7);
     assert_true(e.reg.write);
-    e = decode(0x40 + X86_AC, 0, 0);
+    e = svm_fixture_exit(f, 0x40 + X86_AC, 0, 0);
     assert_int_equal(e.kind, VMM_EXIT_exception);
     assert_int_equal(e.exception.vector, X86_AC);
     assert_true(e.exception.has_error);
@@ -443,151 +393,11 @@ static void refused_entries_keep_their_event(void **state)
 
     (void)state;
     svm_inject_intr(f->vcpu, 0x41);
-    e = decode(UINT32_MAX, 0, 0);
+    e = svm_fixture_exit(f, UINT32_MAX, 0, 0);
     assert_int_equal(e.kind, VMM_EXIT_entry_failed);
     assert_true(f->vcpu->event.valid);
     assert_int_equal(f->vcpu->event.vector, 0x41);
     assert_int_equal(f->vcpu->event.type, VMM_EVENT_INTR);
-}
-
-/* --- events ------------------------------------------------------------------------------------
- */
-
-static void events_are_encoded(void **state)
-{
-    const struct vmm_event fault = {
-        .valid = true, .type = VMM_EVENT_EXCEPTION, .has_error = true, .vector = 14, .error = 6};
-    struct vcpu *v = f->vcpu;
-
-    (void)state;
-    v->rflags |= X86_RFLAGS_IF;
-    assert_true(svm_intr_allowed(v));
-    svm_inject_intr(v, 0x31);
-    assert_int_equal(vmcb_event_inj(s->vmcb), 0x80000031);
-    assert_false(svm_intr_allowed(v)); /* taken */
-    svm_inject_event(v, &fault);
-    assert_int_equal(vmcb_event_inj(s->vmcb), UINT64_C(6) << 32 | 0x80000b0e);
-    vmcb_set_event_inj(s->vmcb, 0);
-    assert_true(svm_nmi_allowed(v));
-    svm_inject_nmi(v);
-    assert_int_equal(vmcb_event_inj(s->vmcb), 0x80000202);
-    vmcb_set_event_inj(s->vmcb, 0);
-    assert_false(svm_nmi_allowed(v)); /* until IRET */
-    assert_true((vmcb_intercept_misc1(s->vmcb) & 1 << 20) != 0);
-    decode(0x74, 0, 0);
-    assert_int_equal(vmcb_intercept_misc1(s->vmcb) & 1 << 20, 0);
-    assert_false(svm_nmi_allowed(v)); /* the IRET has not run yet */
-    v->nmi_pending = true;
-    assert_int_equal(svm_nmi_exit(v, SVM_RARE_IRET), SVM_RARE_IRET); /* a page was in its way */
-    assert_false(svm_nmi_allowed(v));
-    v->rip += 100;
-    assert_int_equal(svm_nmi_exit(v, SVM_RARE_IRET), 0);
-    assert_true(svm_nmi_allowed(v));
-    assert_true((v->requests & VMM_REQ_NMI) != 0);
-    v->intr_shadow = true;
-    assert_false(svm_intr_allowed(v) || svm_nmi_allowed(v));
-    v->intr_shadow = false;
-    v->rflags &= ~X86_RFLAGS_IF;
-    assert_false(svm_intr_allowed(v));
-}
-
-/* An exit is made where the guest can take one. */
-static void nmis_get_their_exit(void **state)
-{
-    struct vcpu *v = f->vcpu;
-
-    (void)state;
-    v->nmi_pending = true;
-    s->rare = 0;
-    v->intr_shadow = true;
-    svm_set_nmi_window(v); /* a step */
-    assert_int_equal(s->rare, SVM_RARE_STEP);
-    svm_nmi_entry(v);
-    assert_true((v->rflags & X86_RFLAGS_TF) != 0);
-    v->rip++;
-    vmcb_set_exit_code(s->vmcb, 0x41);
-    vmcb_set_dr6(s->vmcb, X86_DR6_BS);
-    assert_int_equal(svm_nmi_exit(v, SVM_RARE_STEP), 0);
-    assert_int_equal(v->rflags & X86_RFLAGS_TF, 0);
-    assert_true(svm_nmi_step_done(v)); /* not the guest's */
-    assert_int_equal(vmcb_dr6(s->vmcb) & X86_DR6_BS, 0);
-    assert_false(svm_nmi_step_done(v));
-
-    s->rare = 0;
-    v->intr_shadow = false;
-    svm_inject_intr(v, 0x31); /* the entry brings something else */
-    svm_set_nmi_window(v);
-    assert_int_equal(s->rare & SVM_RARE_SOON, SVM_RARE_SOON);
-    v->requests = 0;
-    assert_int_equal(svm_nmi_exit(v, SVM_RARE_SOON), 0);
-    assert_true((v->requests & VMM_REQ_NMI) != 0);
-    vmcb_set_event_inj(s->vmcb, 0);
-}
-
-static void an_iret_is_stepped_over_for_the_next_nmi(void **state)
-{
-    struct vcpu *v = f->vcpu;
-
-    (void)state;
-    s->nmi_blocked = v->nmi_pending = true;
-    s->rare = 0;
-    decode(0x74, 0, 0);
-    assert_int_equal(s->rare, SVM_RARE_IRET | SVM_RARE_STEP);
-    svm_nmi_entry(v);
-    vmcb_set_exit_code(s->vmcb, 0x400); /* a page was in its way */
-    assert_int_equal(svm_nmi_exit(v, s->rare), SVM_RARE_IRET | SVM_RARE_STEP);
-    assert_true(s->nmi_blocked);
-    assert_int_equal(v->rflags & X86_RFLAGS_TF, 0);
-    svm_nmi_entry(v);
-    v->rip += 0x100; /* into a handler: the IRET has faulted, and saved the flag */
-    assert_int_equal(svm_nmi_exit(v, s->rare), 0);
-    assert_false(s->nmi_blocked);
-    vmcb_set_dr6(s->vmcb, X86_DR6_BS);
-    assert_true(svm_nmi_step_done(v)); /* when that handler comes back */
-    assert_false(svm_nmi_step_done(v));
-}
-
-static void interrupted_deliveries_come_again(void **state)
-{
-    struct vcpu *v = f->vcpu;
-
-    (void)state;
-    svm_event_again(v, UINT64_C(2) << 32 | 0x80000b0e);
-    assert_true(v->event.valid && v->event.has_error);
-    assert_int_equal(v->event.type, VMM_EVENT_EXCEPTION);
-    assert_int_equal(v->event.vector, 14);
-    assert_int_equal(v->event.error, 2);
-    svm_event_again(v, 0x80000330); /* an interrupt that is called an exception */
-    assert_int_equal(v->event.type, VMM_EVENT_INTR);
-    assert_int_equal(v->event.vector, 0x30);
-    v->event.valid = false;
-    svm_event_again(v, 0x80000480); /* INTn, INT3, INTO run again by themselves */
-    svm_event_again(v, 0x80000303);
-    svm_event_again(v, 0x80000304);
-    assert_false(v->event.valid);
-}
-
-/* CR8 may not be written without an exit while V_IRQ is set. */
-static void windows_and_cr8_share_an_intercept(void **state)
-{
-    struct vcpu *v = f->vcpu;
-    const struct vmcb *b = s->vmcb;
-
-    (void)state;
-    svm_set_sysreg(v, VMM_CR8, 3);
-    svm_set_intr_window(v, true);
-    assert_true((vmcb_v_intr(b) & VMCB_V_IRQ) != 0);
-    assert_true((vmcb_v_intr(b) & VMCB_V_IGN_TPR) != 0);
-    assert_int_equal(svm_get_sysreg(v, VMM_CR8), 3);
-    assert_true((vmcb_intercept_misc1(b) & VMCB_VINTR) != 0);
-    assert_int_equal(vmcb_intercept_cr(b), VMCB_WRITE(8));
-    svm_set_cr8_exits(v, true);
-    svm_set_intr_window(v, false);
-    assert_int_equal(vmcb_v_intr(b) & VMCB_V_IRQ, 0);
-    assert_int_equal(vmcb_intercept_misc1(b) & VMCB_VINTR, 0);
-    assert_int_equal(vmcb_intercept_cr(b), VMCB_WRITE(8));
-    svm_set_cr8_exits(v, false);
-    assert_int_equal(vmcb_intercept_cr(b), 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -609,11 +419,6 @@ int main(void)
         TEST(nested_faults_are_taken_apart),
         TEST(register_exits_are_taken_apart),
         TEST(refused_entries_keep_their_event),
-        TEST(events_are_encoded),
-        TEST(interrupted_deliveries_come_again),
-        TEST(nmis_get_their_exit),
-        TEST(an_iret_is_stepped_over_for_the_next_nmi),
-        TEST(windows_and_cr8_share_an_intercept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
