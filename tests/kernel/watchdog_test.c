@@ -91,15 +91,16 @@ static void count_call(void *arg)
     called++;
 }
 
-KTEST(watchdog_finds_stuck_cpu)
+/* CPU 1 gets stuck, is reported, and goes on; whether it has answered the watchdog's NMI. */
+static bool stuck_once(void)
 {
-    KTEST_SKIP_UNLESS(nk_cpu_count > 1, "needs 2 CPUs");
     uint64_t log_end = end_of_log();
     unsigned before = watchdog_report_count();
     struct nk_thread *t = start_on_cpu_1(true);
-    ASSERT(t != NULL);
     called = 0;
-    ASSERT_EQ(nk_cpu_call(1, count_call, NULL, false), 0);
+    if (!EXPECT(t != NULL) || !EXPECT_EQ(nk_cpu_call(1, count_call, NULL, false), 0)) {
+        return false;
+    }
     watchdog_set_limit(LIMIT);
     for (unsigned ms = 0; ms < 20000 && lines_since(log_end, REPORT) == 0; ms += 10) {
         nk_thread_sleep_ns(10 * MS);
@@ -112,11 +113,26 @@ KTEST(watchdog_finds_stuck_cpu)
     for (unsigned ms = 0; ms < 20000 && lines_since(log_end, "CPU 1 goes on") == 0; ms += 10) {
         nk_thread_sleep_ns(10 * MS);
     }
+    watchdog_set_limit(LIMIT_USED);
     EXPECT_EQ(lines_since(log_end, "CPU 1 goes on"), 1);
     EXPECT_EQ(called, 1);
+    if (lines_since(log_end, "takes no NMI") != 0) {
+        return false;
+    }
     EXPECT_GE(lines_since(log_end, "stuck_here+0x"), 1);
     EXPECT_GE(lines_since(log_end, "thread_begin+0x"), 1);
-    watchdog_set_limit(LIMIT_USED);
+    return true;
+}
+
+/* A CPU that the host does not run for LIMIT / 2 cannot answer in time: then it is asked again. */
+KTEST(watchdog_finds_stuck_cpu)
+{
+    KTEST_SKIP_UNLESS(nk_cpu_count > 1, "needs 2 CPUs");
+    bool answered = false;
+    for (unsigned i = 0; i < ROUNDS && !answered; i++) {
+        answered = stuck_once();
+    }
+    EXPECT(answered);
 }
 
 static uint64_t interrupts_of_cpu_1(void)
