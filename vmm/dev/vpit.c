@@ -438,14 +438,14 @@ static void vpit_reset(struct vdev *dev)
 {
     struct vpit *p = vdev_state(dev);
 
+    __builtin_memset(p, 0, offsetof(struct vpit, timer));
     for (unsigned i = 0; i < CHANNELS; i++) {
-        p->channel[i] = (struct vpit_channel){
-            .access = ACCESS_BOTH,
-            .gate = i != SPEAKER_CHANNEL,
-            .reload = 0x10000,
-        };
+        struct vpit_channel *c = &p->channel[i];
+
+        c->access = ACCESS_BOTH;
+        c->gate = i != SPEAKER_CHANNEL;
+        c->reload = 0x10000;
     }
-    p->speaker = 0;
     irq0_restart(dev);
 }
 
