@@ -56,7 +56,9 @@ def vm_states(node):
 
 
 def free_kib(node):
-    """The node's free memory, with the pages that object caches keep for reuse."""
+    """The node's free memory, with the pages that object caches keep for reuse. An idle CPU gives back what detached
+    threads had, so there must be one first."""
+    command(node, "sleep 1")
     free = sum(int(kib) for kib in re.findall(r"(\d+) KiB free,", "\n".join(command(node, "mem"))))
     return free + 4 * sum(int(row.split()[-1]) for row in command(node, "mem caches")[1:])
 
