@@ -1,5 +1,7 @@
 """Bochs as the machine under test: Intel VMX, and a second AMD SVM. Same use as lib.machine.Machine."""
 
+import contextlib
+import fcntl
 import functools
 import os
 import pathlib
@@ -7,6 +9,7 @@ import shlex
 import socket
 import struct
 import subprocess
+import time
 
 import pexpect
 import pexpect.fdpexpect
@@ -150,19 +153,40 @@ def prepare(directory, model, port, *, iso=None, kernel=None, command_line="", m
     return ["bochs", "-q", "-f", "machine.rc", "-rc", "go"]
 
 
+def listens(process):
+    """Whether it has a TCP socket that listens."""
+    sockets = set()
+    with contextlib.suppress(OSError):
+        sockets = {os.readlink(path) for path in pathlib.Path(f"/proc/{process.pid}/fd").iterdir()}
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[3] == "0A" and f"socket:[{row[9]}]" in sockets for row in rows)
+
+
+@contextlib.contextmanager
+def one_at_a_time():
+    """Of two that try the same port for their screen at the same time, one ends ("RFB could not bind any port"): both
+    bind it, since neither listens yet, and a socket that is bound cannot try the next port."""
+    with open(BUILD / "bochs.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def start(directory, model, **what):
     """Start a machine; returns its process and the socket of its serial line."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with one_at_a_time(), socket.create_server(("127.0.0.1", 0)) as server:
         command = prepare(directory, model, server.getsockname()[1], **what)
         with open(directory / "emulator.log", "wb") as log:
             process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        env={**os.environ, "TERM": "dumb"}, preexec_fn=die_with_parent)
         server.settimeout(30)
         try:
-            return process, server.accept()[0]
+            line = server.accept()[0]
         except socket.timeout:
             process.kill()
             raise AssertionError(f"Bochs did not start: {directory}/emulator.log") from None
+        while process.poll() is None and not listens(process):
+            time.sleep(0.01)
+        return process, line
 
 
 class BochsMachine(Machine):
