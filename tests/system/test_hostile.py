@@ -191,29 +191,41 @@ def reports(node):
     return re.findall(REPORT, "\n".join(command(node, "vm output steady")))
 
 
-@pytest.mark.parametrize("kind", ["qemu", "bochs-vmx"])
-def test_guests_that_try_everything(machine, scratch, kind):
-    """Again and again, with two vCPUs, one of which changes what the other one runs."""
+# With a second vCPU, which changes what the first one runs, QEMU meets its own end now and then ("tcg fatal error").
+@pytest.mark.parametrize("kind,cpus,seeds", [("qemu", (0,), range(1, 11)), ("bochs-vmx", (0, 0), range(1, 4))],
+                         ids=["qemu", "bochs-vmx"])
+def test_guests_that_try_everything(machine, scratch, kind, cpus, seeds):
+    """One guest after the other, each with another seed, beside one that computes and keeps time."""
     tree = Tree(scratch / "tree")
     last = 0 if kind != "qemu" else 1
-    tree.add_vm(manifest("wild", args="seed=0 count=1000000", cpus=(0, 0), memory=8))
+    for seed in seeds:
+        tree.add_vm(manifest("wild", name=f"wild{seed}", args=f"seed={seed} count=1000000", cpus=cpus, memory=8))
     tree.add_vm(manifest("steady", cpus=(last,), memory=16))
-    node = machine(kind, cpus=last + 1, memory="512M", **tree.arguments())
+    node = machine(kind, cpus=last + 1, memory="512M", **tree.arguments(), command_line="autostart=no")
+    node.expect(r"orthocone> ")
+    command(node, "loglevel warn")
+    command(node, "vm create vms/steady.json")
+    command(node, "vm start steady")
+    node.sendline("console steady")
     node.expect(REPORT)
     to_node(node)
-    command(node, "loglevel warn")
-    command(node, "repeat 3 vm restart wild then sleep 1")  # caches fill
-    command(node, "vm kill wild")
-    free, before = free_kib(node), len(reports(node))
-    command(node, "vm create vms/wild.json")
-    for _ in range(8 if kind == "qemu" else 3):
-        command(node, "vm restart wild")
+
+    def run(seed):
+        name = f"wild{seed}"
+        command(node, f"vm create vms/{name}.json")
+        command(node, f"vm start {name}")
         time.sleep(1)
-        state, reason = vm_states(node)["wild"]
-        assert state == "running" or re.fullmatch(ENDS, reason), (state, reason)
-        command(node, "vm regs wild")
-        assert "survived" not in "".join(command(node, "vm output wild"))
-    command(node, "vm kill wild")
+        state, reason = vm_states(node)[name]
+        assert state == "running" or re.fullmatch(ENDS, reason), (seed, state, reason)
+        command(node, f"vm regs {name}")
+        output = "".join(command(node, f"vm output {name}"))
+        assert "wild: seed" in output and "survived" not in output
+        command(node, f"vm kill {name}")
+
+    run(seeds[0])  # caches fill
+    free, before = free_kib(node), len(reports(node))
+    for seed in seeds:
+        run(seed)
     assert free_kib(node) >= free - 64
     log = " ".join(command(node, "log error", log=True))
     assert not re.search(r"did not come back|assertion|watchdog|held too long", log)
