@@ -168,11 +168,7 @@ void guest_main(void)
     guest_printf("# %s, %s\n", xsave ? "XSAVE" : "no XSAVE", avx ? "AVX" : "no AVX");
     guest_set_handler(TIMER_VECTOR, on_timer);
     if (count > 1) {
-        guest_ap_prepare();
-        guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
-        guest_delay_us(10000);
-        guest_lapic_write(LAPIC_ICR_LOW,
-                          LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
+        guest_ap_start_others();
     }
     work(0);
     uint64_t end = x86_rdtsc() + guest_tsc_hz() / 1000000 * WAIT_US;

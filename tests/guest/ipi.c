@@ -180,10 +180,7 @@ static uint64_t all(void)
 
 static void start_others(void)
 {
-    guest_ap_prepare();
-    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
-    guest_delay_us(10000);
-    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
+    guest_ap_start_others();
     bool ok = true;
     for (unsigned i = 1; i < count; i++) {
         ok &= until_at_least(&cpus[i].starts, 1);

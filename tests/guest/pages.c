@@ -69,10 +69,7 @@ void guest_ap_start(uint32_t id)
 
 static bool start_other(void)
 {
-    guest_ap_prepare();
-    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
-    guest_delay_us(10000);
-    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
+    guest_ap_start_others();
     return guest_wait(&ap_runs, WAIT_US);
 }
 

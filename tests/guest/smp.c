@@ -56,14 +56,6 @@ void guest_ap_start(uint32_t id)
     }
 }
 
-static void start_other(void)
-{
-    guest_ap_prepare();
-    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
-    guest_delay_us(10000);
-    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
-}
-
 /* Polls until the counter is beyond `value`. */
 static bool beyond(volatile uint32_t *counter, uint32_t value)
 {
@@ -107,7 +99,7 @@ void guest_main(void)
     guest_set_handler(PING_VECTOR, on_ping);
     guest_set_handler(PONG_VECTOR, on_pong);
     guest_set_handler(2, on_nmi);
-    start_other();
+    guest_ap_start_others();
     guest_check(beyond(&ap_starts, 0), "smp: the other CPU starts");
     guest_check_equal(ap_id, 1, "smp: its LAPIC has the next id");
     guest_check_equal(ap_cpuid_id, 1, "smp: CPUID agrees");
@@ -117,7 +109,7 @@ void guest_main(void)
     }
     send(ap_id, LAPIC_DELIVER_NMI);
     guest_check(beyond(&ap_nmis, 0), "smp: NMI to the other CPU");
-    start_other();
+    guest_ap_start_others();
     guest_check(beyond(&ap_starts, 1), "smp: INIT and start-up start it again");
     send(ap_id, PING_VECTOR);
     guest_check(guest_wait(&pongs, WAIT_US), "smp: it takes interrupts then");

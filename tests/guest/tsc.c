@@ -50,11 +50,7 @@ void guest_main(void)
     uint64_t rounds = guest_option("rounds", 4), tick = guest_tsc_hz() / 1000000 * ROUND_US;
     uint64_t start = x86_rdtsc();
     if (count > 1) {
-        guest_ap_prepare();
-        guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
-        guest_delay_us(10000);
-        guest_lapic_write(LAPIC_ICR_LOW,
-                          LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
+        guest_ap_start_others();
     }
     for (uint64_t i = 1; i <= rounds; i++) {
         while (x86_rdtsc() - start < i * tick) {

@@ -558,14 +558,6 @@ void guest_ap_start(uint32_t id)
     }
 }
 
-static void start_other(void)
-{
-    guest_ap_prepare();
-    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_INIT);
-    guest_delay_us(1000);
-    guest_lapic_write(LAPIC_ICR_LOW, LAPIC_ICR_OTHERS | LAPIC_ICR_STARTUP | GUEST_AP_START >> 12);
-}
-
 void guest_main(void)
 {
     uint64_t count = guest_option("count", 20000), seed = guest_option("seed", 1);
@@ -576,7 +568,7 @@ void guest_main(void)
     state = (seed != 0 ? seed : x86_rdtsc()) | 1;
     guest_printf("wild: seed %lu\n", state);
     make_sandbox();
-    start_other();
+    guest_ap_start_others();
     for (uint64_t i = 1; i <= count; i++) {
         in_sandbox(action_table[one_of(NK_ARRAY_COUNT(action_table))]);
         if (i % REPORT == 0) {

@@ -222,6 +222,9 @@ void guest_com1_lower(void);
 
 /* Puts the code there that guest_ap_start() is reached by. */
 void guest_ap_prepare(void);
+
+/* Does that, and starts all other CPUs by INIT and a start-up IPI. */
+void guest_ap_start_others(void);
 /* The guest's own: where another CPU begins, in 64-bit mode, interrupts off, with the tables of the
  * first one but for the IDT. */
 NK_NORETURN void guest_ap_start(uint32_t id);
