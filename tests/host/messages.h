@@ -71,26 +71,12 @@ static inline void set_entry(unsigned n, uint64_t address, uint32_t data)
     set(ENTRY(n) + 12, 4, 0);
 }
 
-/* Which vCPUs take this vector now, and no other one. */
-static inline unsigned takers(int vector)
-{
-    unsigned set_bits = 0;
-
-    for (unsigned i = 0; i < f->vm->vcpu_count; i++) {
-        int taken = pc_serve(f, f->vm->vcpu[i]);
-
-        assert_true(taken == -1 || taken == vector);
-        set_bits |= (unsigned)(taken >= 0) << i;
-    }
-    return set_bits;
-}
-
 /* One message with this address and data: who takes its vector? */
 static inline unsigned send(uint64_t address, uint32_t data)
 {
     set_entry(0, address, data);
     vpci_message(board, 0);
-    return takers((uint8_t)data);
+    return pc_takers(f, (uint8_t)data);
 }
 
 static inline int setup(void **state)

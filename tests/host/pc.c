@@ -61,6 +61,19 @@ int pc_serve(struct fixture *f, struct vcpu *v)
     return vector;
 }
 
+unsigned pc_takers(struct fixture *f, int vector)
+{
+    unsigned set_bits = 0;
+
+    for (unsigned i = 0; i < f->vm->vcpu_count; i++) {
+        int taken = pc_serve(f, f->vm->vcpu[i]);
+
+        assert_true(taken == -1 || taken == vector);
+        set_bits |= (unsigned)(taken >= 0) << i;
+    }
+    return set_bits;
+}
+
 void pc_init_pics(struct fixture *f)
 {
     for (unsigned i = 0; i < 2; i++) {

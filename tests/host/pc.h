@@ -17,6 +17,8 @@ void pc_settle(struct fixture *f);
 int pc_take(struct vcpu *v);
 /* The same, and tell LAPIC and PICs that it was served. */
 int pc_serve(struct fixture *f, struct vcpu *v);
+/* Which vCPUs take and serve this vector now, a bit for each; no other vector may be pending. */
+unsigned pc_takers(struct fixture *f, int vector);
 /* Both PICs with vectors 0x20 and 0x28, everything unmasked. */
 void pc_init_pics(struct fixture *f);
 /* Redirection entry of a pin: vector with flags. */

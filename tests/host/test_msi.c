@@ -101,7 +101,7 @@ static void other_kinds_of_delivery(void **state)
         send(TO(1), table[i].data);
         assert_int_equal(target->requests, table[i].requests);
     }
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
 }
 
 static void levels_and_vectors(void **state)
@@ -112,7 +112,7 @@ static void levels_and_vectors(void **state)
     vpci_message(board, 0);
     apic_choose(f, 0);
     assert_int_equal(apic_get(f, TMR + 0x30) >> 17 & 1, 1);
-    assert_int_equal(takers(0x71), 1);
+    assert_int_equal(pc_takers(f, 0x71), 1);
     assert_int_equal(send(TO(0), 0x71), 1);
     assert_int_equal(apic_get(f, TMR + 0x30) >> 17 & 1, 0);
     assert_int_equal(send(TO(0), 0x0f), 0); /* illegal */
@@ -194,14 +194,14 @@ static void virtio_tells_of_its_configuration_by_message(void **state)
     set(CONFIG_VECTOR, 2, 0);
     assert_int_equal(vmm_vm_balloon(f->vm, VMM_MIB(1)), 0);
     assert_int_equal(f->vm->irq->lines, 0);
-    assert_int_equal(takers(0x91), 4);
+    assert_int_equal(pc_takers(f, 0x91), 4);
     assert_int_equal(get(AREA + 0x1000, 1), 2); /* the interrupt status says it, too */
     set(CONFIG_VECTOR, 2, 1);
     assert_int_equal(vmm_vm_balloon(f->vm, VMM_MIB(2)), 0);
-    assert_int_equal(takers(0x92), 4);
+    assert_int_equal(pc_takers(f, 0x92), 4);
     set(CONFIG_VECTOR, 2, NO_VECTOR);
     assert_int_equal(vmm_vm_balloon(f->vm, VMM_MIB(1)), 0);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
 }
 
 /* --- life ---------------------------------------------------------------------------------------
@@ -220,14 +220,14 @@ static void what_is_pending_survives_save_and_load(void **state)
     board = pci_board_add(second);
     pc_copy_devices(first, second);
     f = second;
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
     assert_int_equal(get(PENDING, 4), 4);
     assert_int_equal(get(ENTRY(2) + 8, 4), 0x82);
     assert_true(vpci_messages_on(board));
     msix(ENABLE);
-    assert_int_equal(takers(0x82), 4);
+    assert_int_equal(pc_takers(f, 0x82), 4);
     vpci_message(board, 1);
-    assert_int_equal(takers(VECTOR(1)), 1);
+    assert_int_equal(pc_takers(f, VECTOR(1)), 1);
     fixture_destroy(second);
     f = first;
     board = first_board;
@@ -256,7 +256,7 @@ static void a_reset_masks_every_vector(void **state)
     (void)state;
     msix(ENABLE);
     vpci_message(board, 0);
-    assert_int_equal(takers(VECTOR(0)), 1);
+    assert_int_equal(pc_takers(f, VECTOR(0)), 1);
     assert_true(vmm_vm_pci_function(f->vm, 1, &info));
     assert_string_equal(info.name, "board");
     assert_int_equal(info.slot, SLOT);

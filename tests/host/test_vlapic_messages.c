@@ -3,30 +3,17 @@
 
 /* --- messages --------------------------------------------------------------------------------- */
 
-static unsigned pending_set(struct fixture *f, uint8_t vector)
-{
-    unsigned set_bits = 0;
-
-    for (unsigned i = 0; i < f->vm->vcpu_count; i++) {
-        int taken = pc_serve(f, f->vm->vcpu[i]);
-
-        assert_true(taken == -1 || taken == vector);
-        set_bits |= (unsigned)(taken >= 0) << i;
-    }
-    return set_bits;
-}
-
 static void physical_destinations(void **state)
 {
     struct fixture *f = apic_create(4);
 
     (void)state;
     apic_send(f, 2, 0x51);
-    assert_int_equal(pending_set(f, 0x51), 0x4);
+    assert_int_equal(pc_takers(f, 0x51), 0x4);
     apic_send(f, 0xff, 0x52);
-    assert_int_equal(pending_set(f, 0x52), 0xf);
+    assert_int_equal(pc_takers(f, 0x52), 0xf);
     apic_send(f, 9, 0x53); /* nobody */
-    assert_int_equal(pending_set(f, 0x53), 0);
+    assert_int_equal(pc_takers(f, 0x53), 0);
     fixture_destroy(f);
 }
 
@@ -37,11 +24,11 @@ static void shorthands(void **state)
     (void)state;
     apic_choose(f, 1);
     apic_set(f, ICR, 0x40000 | 0x61);
-    assert_int_equal(pending_set(f, 0x61), 0x2);
+    assert_int_equal(pc_takers(f, 0x61), 0x2);
     apic_set(f, ICR, 0x80000 | 0x62);
-    assert_int_equal(pending_set(f, 0x62), 0xf);
+    assert_int_equal(pc_takers(f, 0x62), 0xf);
     apic_set(f, ICR, 0xc0000 | 0x63);
-    assert_int_equal(pending_set(f, 0x63), 0xd);
+    assert_int_equal(pc_takers(f, 0x63), 0xd);
     fixture_destroy(f);
 }
 
@@ -55,9 +42,9 @@ static void logical_flat_destinations(void **state)
         apic_set(f, LDR, 0x01000000u << i);
     }
     apic_send(f, 0x0a, 0x800 | 0x71);
-    assert_int_equal(pending_set(f, 0x71), 0xa);
+    assert_int_equal(pc_takers(f, 0x71), 0xa);
     apic_send(f, 0xff, 0x800 | 0x72);
-    assert_int_equal(pending_set(f, 0x72), 0xf);
+    assert_int_equal(pc_takers(f, 0x72), 0xf);
     fixture_destroy(f);
 }
 
@@ -72,11 +59,11 @@ static void logical_cluster_destinations(void **state)
         apic_set(f, LDR, (i / 2) << 28 | 0x01000000u << (i % 2));
     }
     apic_send(f, 0x12, 0x800 | 0x71);
-    assert_int_equal(pending_set(f, 0x71), 0x8);
+    assert_int_equal(pc_takers(f, 0x71), 0x8);
     apic_send(f, 0x03, 0x800 | 0x72);
-    assert_int_equal(pending_set(f, 0x72), 0x3);
+    assert_int_equal(pc_takers(f, 0x72), 0x3);
     apic_send(f, 0xff, 0x800 | 0x73);
-    assert_int_equal(pending_set(f, 0x73), 0xf);
+    assert_int_equal(pc_takers(f, 0x73), 0xf);
     fixture_destroy(f);
 }
 
@@ -92,7 +79,7 @@ static void lowest_priority_takes_turns(void **state)
         unsigned who;
 
         apic_send(f, 0xff, 0x100 | 0x81);
-        who = pending_set(f, 0x81);
+        who = pc_takers(f, 0x81);
         assert_true(who == 1 || who == 4);
         seen |= who;
     }

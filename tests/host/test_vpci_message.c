@@ -89,7 +89,7 @@ static void pending_bits_are_only_read(void **state)
     set(PENDING, 4, UINT32_MAX);
     assert_int_equal(get(PENDING, 4), 0x12);
     assert_int_equal(get(PENDING + 4, 4), 0);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
 }
 
 /* --- masks --------------------------------------------------------------------------------------
@@ -103,15 +103,15 @@ static void a_masked_vector_is_pending_once(void **state)
     vpci_message(board, 2);
     vpci_message(board, 2);
     vpci_message(board, 1);
-    assert_int_equal(takers(VECTOR(1)), 1);
+    assert_int_equal(pc_takers(f, VECTOR(1)), 1);
     assert_int_equal(get(PENDING, 4), 4);
     set(ENTRY(2), 4, TO(3)); /* where it goes is looked up when it goes */
     set(ENTRY(2) + 12, 4, 0);
     assert_int_equal(get(PENDING, 4), 0);
-    assert_int_equal(takers(VECTOR(2)), 8);
+    assert_int_equal(pc_takers(f, VECTOR(2)), 8);
     set(ENTRY(2) + 12, 4, 1);
     set(ENTRY(2) + 12, 4, 0);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
 }
 
 static void the_functions_mask_holds_all_back(void **state)
@@ -121,13 +121,13 @@ static void the_functions_mask_holds_all_back(void **state)
     set(ENTRY(3) + 12, 4, 1);
     vpci_message(board, 0);
     vpci_message(board, 3);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
     assert_int_equal(get(PENDING, 4), 9);
     msix(ENABLE);
-    assert_int_equal(takers(VECTOR(0)), 1);
+    assert_int_equal(pc_takers(f, VECTOR(0)), 1);
     assert_int_equal(get(PENDING, 4), 8); /* its own mask is still there */
     set(ENTRY(3) + 12, 4, 0);
-    assert_int_equal(takers(VECTOR(3)), 1);
+    assert_int_equal(pc_takers(f, VECTOR(3)), 1);
 }
 
 static void without_the_bus_nothing_is_sent(void **state)
@@ -136,10 +136,10 @@ static void without_the_bus_nothing_is_sent(void **state)
     msix(ENABLE);
     config_write(SLOT, COMMAND, 2, MEMORY);
     vpci_message(board, 0);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
     assert_int_equal(get(PENDING, 4), 1);
     config_write(SLOT, COMMAND, 2, MEMORY | MASTER);
-    assert_int_equal(takers(VECTOR(0)), 1);
+    assert_int_equal(pc_takers(f, VECTOR(0)), 1);
 }
 
 static void off_means_off(void **state)
@@ -149,15 +149,15 @@ static void off_means_off(void **state)
     assert_false(vpci_messages_on(board));
     msix(ENABLE);
     assert_true(vpci_messages_on(board));
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
     vpci_message(board, BOARD_MSIX); /* there is no such vector */
     vpci_message(board, UINT32_MAX);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
     msix(ENABLE | MASK_ALL);
     vpci_message(board, 0);
     msix(0); /* what is pending is forgotten */
     msix(ENABLE);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
     vmm_devices_reset(f->vm);
     assert_false(vpci_messages_on(board));
 }
@@ -196,18 +196,18 @@ static void msi_has_one_address_and_counts_in_the_data(void **state)
     msi(3);
     for (unsigned i = 0; i < BOARD_MSI; i++) {
         vpci_message(board, i);
-        assert_int_equal(takers((int)(0x60 + i)), 2);
+        assert_int_equal(pc_takers(f, (int)(0x60 + i)), 2);
     }
     vpci_message(board, BOARD_MSI);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
     msi(1); /* two granted: the others fold onto them */
     vpci_message(board, 5);
-    assert_int_equal(takers(0x67), 2);
+    assert_int_equal(pc_takers(f, 0x67), 2);
     vpci_message(board, 4);
-    assert_int_equal(takers(0x66), 2);
+    assert_int_equal(pc_takers(f, 0x66), 2);
     msi(0);
     vpci_message(board, 7);
-    assert_int_equal(takers(0x67), 2);
+    assert_int_equal(pc_takers(f, 0x67), 2);
 }
 
 static void msi_has_masks_and_pending_bits(void **state)
@@ -217,17 +217,17 @@ static void msi_has_masks_and_pending_bits(void **state)
     config_write(SLOT, MSI + 16, 4, 0x81);
     vpci_message(board, 7);
     vpci_message(board, 0);
-    assert_int_equal(takers(-1), 0);
+    assert_int_equal(pc_takers(f, -1), 0);
     assert_int_equal(config_read(SLOT, MSI + 20, 4), 0x81);
     config_write(SLOT, MSI + 16, 1, 0x80);
-    assert_int_equal(takers(0x60), 2);
+    assert_int_equal(pc_takers(f, 0x60), 2);
     assert_int_equal(config_read(SLOT, MSI + 20, 4), 0x80);
     config_write(SLOT, MSI + 16, 1, 0);
-    assert_int_equal(takers(0x67), 2);
+    assert_int_equal(pc_takers(f, 0x67), 2);
     assert_int_equal(config_read(SLOT, MSI + 20, 4), 0);
     msix(ENABLE); /* both: MSI-X counts */
     vpci_message(board, 1);
-    assert_int_equal(takers(VECTOR(1)), 1);
+    assert_int_equal(pc_takers(f, VECTOR(1)), 1);
 }
 
 /* --- at the same time, and anything -------------------------------------------------------------
