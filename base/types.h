@@ -17,10 +17,8 @@ typedef struct {
 #define NK_PRINTF(fmt, a) __attribute__((format(printf, fmt, a)))
 #define NK_ALIGNED(n)     __attribute__((aligned(n)))
 #define NK_PACKED         __attribute__((packed))
-#define NK_USED           __attribute__((used))
 #define NK_NOINLINE       __attribute__((noinline))
 #define NK_ALWAYS_INLINE  inline __attribute__((always_inline))
-#define NK_SECTION(s)     __attribute__((section(s)))
 #define nk_likely(x)      __builtin_expect(!!(x), 1)
 #define nk_unlikely(x)    __builtin_expect(!!(x), 0)
 

@@ -51,10 +51,15 @@ int console_bring_front(const char *name) NK_MUST_CHECK; /* -ENOENT; "shell" is 
 const char *console_front_name(void);
 const char *console_name(unsigned i);
 
-/* Scroll-back: where to begin so as to see the last `back` bytes that the stream has; then what is
- * there, moving *at on; 0: no more. Errors: -ENOENT. */
-int console_history_begin(const char *name, uint64_t back, uint64_t *at) NK_MUST_CHECK;
-size_t console_history(const char *name, uint64_t *at, char *out, size_t max);
+/* Scroll-back: the last `back` bytes that the stream has; then a part of them after the other, 0:
+ * no more. What the stream gets meanwhile is not shown, or a guest that never stops writing would
+ * keep its reader for ever. Errors: -ENOENT. */
+struct nk_console_history {
+    uint64_t at, end; /* bytes since the stream was made */
+};
+int console_history_begin(const char *name, uint64_t back,
+                          struct nk_console_history *h) NK_MUST_CHECK;
+size_t console_history(const char *name, struct nk_console_history *h, char *out, size_t max);
 
 /* A break on the line of a guest's stream. Errors: -ENOENT. */
 int console_send_break(const char *name) NK_MUST_CHECK;

@@ -212,30 +212,32 @@ const char *console_name(unsigned i)
     return name;
 }
 
-int console_history_begin(const char *name, uint64_t back, uint64_t *at)
+int console_history_begin(const char *name, uint64_t back, struct nk_console_history *h)
 {
     nk_mutex_lock(&console.switching);
     const struct nk_console *c = find(name);
     if (c) {
-        uint64_t head = __atomic_load_n(&c->out.head, __ATOMIC_RELAXED);
-        *at = head > back ? head - back : 0;
+        h->end = __atomic_load_n(&c->out.head, __ATOMIC_RELAXED);
+        h->at = h->end > back ? h->end - back : 0;
     }
     nk_mutex_unlock(&console.switching);
     return c ? 0 : -ENOENT;
 }
 
-size_t console_history(const char *name, uint64_t *at, char *out, size_t max)
+size_t console_history(const char *name, struct nk_console_history *h, char *out, size_t max)
 {
     size_t count = 0;
     nk_mutex_lock(&console.switching);
     const struct nk_console *c = find(name);
     if (c) {
         uint64_t flags = nk_spin_lock_irqsave(&console.lock);
-        count = nk_ring_look(&c->out, at, out, max);
+        count = nk_ring_look(&c->out, &h->at, out, max);
         nk_spin_unlock_irqrestore(&console.lock, flags);
     }
     nk_mutex_unlock(&console.switching);
-    return count;
+    uint64_t newer = h->at > h->end ? h->at - h->end : 0;
+    h->at -= newer;
+    return count > newer ? count - newer : 0;
 }
 
 int console_send_break(const char *name)

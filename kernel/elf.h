@@ -4,14 +4,13 @@
 
 #include "base/types.h"
 
-#define ELF_IDENT    UINT64_C(0x00010102464c457f) /* 0x7f "ELF", 64-bit, little-endian, version 1 */
-#define ELF_REL      1
-#define ELF_X86_64   62
-#define ELF_PROGBITS 1
-#define ELF_SYMTAB   2
-#define ELF_STRTAB   3
-#define ELF_RELA     4
-#define ELF_NOBITS   8
+#define ELF_IDENT  UINT64_C(0x00010102464c457f) /* 0x7f "ELF", 64-bit, little-endian, version 1 */
+#define ELF_REL    1
+#define ELF_X86_64 62
+#define ELF_SYMTAB 2
+#define ELF_STRTAB 3
+#define ELF_RELA   4
+#define ELF_NOBITS 8
 
 #define ELF_WRITE 0x1 /* section flags */
 #define ELF_ALLOC 0x2
@@ -20,7 +19,6 @@
 
 #define ELF_UNDEFINED 0 /* section numbers of symbols */
 #define ELF_ABSOLUTE  0xfff1
-#define ELF_COMMON    0xfff2
 #define ELF_WEAK      2 /* a symbol's binding */
 #define ELF_FUNCTION  2 /* its type */
 

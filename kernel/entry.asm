@@ -193,19 +193,6 @@ rdmsr_may_fault:
     xor eax, eax
     ret
 
-; int nk_wrmsr_safe(uint32_t msr, uint64_t value);
-global nk_wrmsr_safe
-align 16
-nk_wrmsr_safe:
-    mov ecx, edi
-    mov eax, esi
-    mov rdx, rsi
-    shr rdx, 32
-wrmsr_may_fault:
-    wrmsr
-    xor eax, eax
-    ret
-
 EFAULT equ 14
 msr_faulted:
     mov eax, -EFAULT
@@ -219,5 +206,4 @@ global trap_fixup_table
 global trap_fixup_table_end
 trap_fixup_table:
     dq rdmsr_may_fault, msr_faulted
-    dq wrmsr_may_fault, msr_faulted
 trap_fixup_table_end:

@@ -200,11 +200,6 @@ struct nk_trap_frame *gdb_frame_of(const struct nk_thread *t, unsigned *cpu)
     return NULL;
 }
 
-bool gdb_has_control(void)
-{
-    return owner() != NOBODY;
-}
-
 /* --- stepping --------------------------------------------------------------------------------- */
 
 /* One instruction of the thread, not of the interrupts that come meanwhile: they stay masked, and

@@ -7,5 +7,4 @@
 
 /* Once the page tables and exceptions are there; waits here when asked to. */
 void gdb_init(void);
-bool gdb_has_control(void); /* gdb holds the CPUs: nothing moves, and nothing is stuck */
-void gdb_listen(void);      /* from here on gdb can interrupt; once device interrupts work */
+void gdb_listen(void); /* from here on gdb can interrupt; once device interrupts work */

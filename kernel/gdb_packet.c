@@ -22,7 +22,6 @@
 #define REG_RSP        7
 #define REG_R12        12
 #define REG_RIP        16
-#define REG_EFLAGS     17
 #define REG_CS         18
 #define REG_SS         19
 #define REG_COUNT      24

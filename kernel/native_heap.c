@@ -10,7 +10,6 @@
 #include "mm/slab.h"
 #include "mm/tag.h"
 
-#define WINDOWS      64
 #define WINDOW_BYTES (UINT64_C(1) << 40)
 #define STACKS_BYTES (NATIVE_THREADS_MAX * STACK_STRIDE)
 #define STACK_STRIDE (2 * NATIVE_STACK_MAX)

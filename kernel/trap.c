@@ -57,15 +57,10 @@ struct cpu_tables {
     struct x86_tss tss NK_ALIGNED(16);
 };
 
-struct trap_fixup {
-    uint64_t fault, resume;
-};
-
 _Static_assert(offsetof(struct cpu_tables, cpu) == TRAP_GDT_WORDS * 8, "entry.asm counts on it");
 
 extern const uint8_t trap_stubs[256][16];
 extern const uint8_t trap_spurious_stub[];
-extern const struct trap_fixup trap_fixup_table[], trap_fixup_table_end[];
 
 static struct x86_gate idt[256] NK_ALIGNED(4096);
 static struct cpu_tables boot_tables;

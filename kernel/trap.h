@@ -40,9 +40,14 @@ void trap_init_cpu(struct nk_cpu *cpu);
 typedef bool (*nk_trap_handler)(struct nk_trap_frame *f);
 nk_trap_handler nk_trap_set_handler(unsigned vector, nk_trap_handler handler);
 
-/* rdmsr/wrmsr that report a #GP instead of faulting. Errors: -EFAULT. */
+/* rdmsr that reports a #GP instead of faulting. Errors: -EFAULT. */
 int nk_rdmsr_safe(uint32_t msr, uint64_t *value) NK_MUST_CHECK;
-int nk_wrmsr_safe(uint32_t msr, uint64_t value) NK_MUST_CHECK;
+
+/* Where a #GP is expected, and where to go on then: entry.asm. */
+struct trap_fixup {
+    uint64_t fault, resume;
+};
+extern const struct trap_fixup trap_fixup_table[], trap_fixup_table_end[];
 
 #define TRAP_GDT_WORDS 5 /* behind a CPU's GDT is the address of its record */
 

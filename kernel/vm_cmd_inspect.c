@@ -102,7 +102,8 @@ int vm_cmd_show(struct vm *vm)
 /* The end of what the guest wrote to its console, shown before or not. */
 int vm_cmd_output(struct vm *vm, int argc, char **argv)
 {
-    uint64_t kib = OUTPUT_KIB, at;
+    uint64_t kib = OUTPUT_KIB;
+    struct nk_console_history h;
     char text[512];
     if (argc == 1 && !shell_number(argv[0], NK_CONSOLE_RING_MOST >> 10, &kib)) {
         char what[32];
@@ -110,12 +111,12 @@ int vm_cmd_output(struct vm *vm, int argc, char **argv)
                     (unsigned)(NK_CONSOLE_RING_MOST >> 10));
         return vm_cmd_wrong("output", argv[0], what);
     }
-    int status = console_history_begin(vm_cmd_name(vm), kib << 10, &at);
+    int status = console_history_begin(vm_cmd_name(vm), kib << 10, &h);
     if (status < 0) {
         shell_printf("vm %s: has no console\n", vm_cmd_name(vm));
         return status;
     }
-    for (size_t count; (count = console_history(vm_cmd_name(vm), &at, text, sizeof(text))) != 0;) {
+    for (size_t count; (count = console_history(vm_cmd_name(vm), &h, text, sizeof(text))) != 0;) {
         shell_write(text, count);
     }
     shell_write("\n", 1);

@@ -13,7 +13,7 @@ static bool parse_size(const char *text, uint64_t *bytes)
     uint64_t number = strtoull(text, &end, 10);
     unsigned shift = *end == 'K' || *end == 'k' ? 10 : *end == 'G' || *end == 'g' ? 30 : 20;
     bool suffix = shift != 20 || *end == 'M' || *end == 'm';
-    if (end == text || *text == '-' || end[suffix] != '\0' || errno != 0 ||
+    if (*text < '0' || *text > '9' || end[suffix] != '\0' || errno != 0 ||
         number > UINT64_MAX >> shift) {
         return false;
     }

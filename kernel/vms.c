@@ -194,7 +194,7 @@ static bool autostart_one(const char *manifest)
     const char *name = config->name;
     char cpus[64];
     if (status < 0) {
-        nk_error("vm %s: not started: %s", name, err.text);
+        nk_error("vm: not started: %s", err.text); /* it begins with the name */
         return false;
     }
     format_cpus(config, cpus, sizeof(cpus));

@@ -35,7 +35,6 @@ struct watched {
 static struct watched watched[CONFIG_NR_CPUS];
 static struct nk_timer timer;
 static uint64_t period; /* TSC ticks; 0: off */
-static unsigned report_count;
 
 static bool is_due(const struct nk_cpu *cpu, unsigned kind)
 {
@@ -88,7 +87,6 @@ static void report(const struct nk_cpu *cpu, struct watched *w, bool answered)
     if (answered) {
         print_trace(w);
     }
-    report_count++;
 }
 
 /* The answer to an NMI is read at the next look: waiting for it here would hold this CPU up. */
@@ -156,9 +154,4 @@ void watchdog_init(void)
     }
     nk_timer_init(&timer, look);
     watchdog_set_limit(seconds * 1000000000);
-}
-
-unsigned watchdog_report_count(void)
-{
-    return __atomic_load_n(&report_count, __ATOMIC_RELAXED);
 }

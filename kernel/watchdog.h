@@ -18,5 +18,3 @@ void watchdog_set_limit(uint64_t ns); /* 0: off. Thread context */
 
 /* From the NMI path: true if the watchdog had asked. */
 bool watchdog_nmi(const struct nk_trap_frame *f);
-
-unsigned watchdog_report_count(void); /* CPUs found stuck so far */

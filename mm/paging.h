@@ -39,7 +39,6 @@ pa_t paging_root(void); /* CR3 of the kernel */
 /* Kernel stacks with an unmapped guard below: top of the stack returned. Reused from a pool. */
 void *paging_stack_alloc(int node) NK_MUST_CHECK;
 void paging_stack_free(void *top); /* interrupts on, no lock held */
-void paging_stack_range(const void *top, uint64_t *low, uint64_t *high);
 /* If va lies in a guard page of the stack area: true (used by the fault report). */
 bool paging_is_stack_guard(uint64_t va);
 

@@ -131,12 +131,6 @@ void paging_stack_free(void *top)
     }
 }
 
-void paging_stack_range(const void *top, uint64_t *low, uint64_t *high)
-{
-    *high = (uint64_t)top;
-    *low = nk_align_up((uint64_t)top, NK_PAGE_SIZE) - STACK_SIZE;
-}
-
 bool paging_is_stack_guard(uint64_t va)
 {
     uint64_t offset = va - NK_STACKS_BASE;

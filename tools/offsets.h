@@ -8,4 +8,3 @@
 #define OFFSETS_VALUE(name, value)                                                                 \
     __asm__ volatile(".ascii \"->" #name " %c0\"" : : "i"((long long)(value)))
 #define OFFSETS_MEMBER(name, type, member) OFFSETS_VALUE(name, __builtin_offsetof(type, member))
-#define OFFSETS_SIZE(name, type)           OFFSETS_VALUE(name, sizeof(type))

@@ -8,8 +8,6 @@
 typedef uint64_t efi_status; /* 0: success */
 typedef void *efi_handle;
 
-#define EFI_BUFFER_TOO_SMALL (UINT64_C(1) << 63 | 5)
-
 struct efi_guid {
     uint32_t a;
     uint16_t b, c;

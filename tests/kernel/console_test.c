@@ -253,30 +253,33 @@ KTEST(console_background_output)
     const unsigned count = 4 * NK_CONSOLE_RING_BYTES / line_bytes;
     struct nk_console *c = make_guest();
     char line[64], want[64];
-    uint64_t at;
+    struct nk_console_history h;
     ASSERT(c);
     for (unsigned i = 0; i < count; i++) {
         put_line(c, i);
     }
-    ASSERT_EQ(console_history_begin("guest", UINT64_MAX, &at), 0);
+    ASSERT_EQ(console_history_begin("guest", UINT64_MAX, &h), 0);
     for (unsigned i = 0; i < count; i++) {
         size_t length =
             nk_snprintf(want, sizeof(want), "line %06u of a guest that nobody looks at now\n", i);
-        ASSERT_EQ(console_history("guest", &at, line, length), length);
+        ASSERT_EQ(console_history("guest", &h, line, length), length);
         ASSERT(memcmp(line, want, length) == 0);
     }
-    EXPECT_EQ(console_history("guest", &at, line, sizeof(line)), 0);
-    ASSERT_EQ(console_history_begin("guest", 5, &at), 0);
-    EXPECT_EQ(console_history("guest", &at, line, sizeof(line)), 5);
-    EXPECT_EQ(console_history_begin("nobody", 5, &at), -ENOENT);
+    EXPECT_EQ(console_history("guest", &h, line, sizeof(line)), 0);
+    ASSERT_EQ(console_history_begin("guest", 5, &h), 0);
+    put_line(c, count); /* of what came later nothing is shown */
+    EXPECT_EQ(console_history("guest", &h, line, sizeof(line)), 5);
+    EXPECT_EQ(console_history("guest", &h, line, sizeof(line)), 0);
+    EXPECT_EQ(console_history_begin("nobody", 5, &h), -ENOENT);
+    ASSERT_EQ(console_history_begin("guest", 5, &h), 0);
     /* Far beyond any limit it still is not held up; then the oldest gives way. */
     for (unsigned i = 0; i < 2 * NK_CONSOLE_RING_MOST / line_bytes; i++) {
         put_line(c, i);
     }
-    ASSERT_EQ(console_history_begin("guest", UINT64_MAX, &at), 0);
-    EXPECT_EQ(console_history("guest", &at, line, sizeof(line)), sizeof(line));
-    EXPECT_EQ(at, 4 * NK_CONSOLE_RING_BYTES / line_bytes * line_bytes +
-                      2 * NK_CONSOLE_RING_MOST / line_bytes * line_bytes - NK_CONSOLE_RING_MOST +
-                      sizeof(line));
+    EXPECT_EQ(console_history("guest", &h, line, sizeof(line)), 0); /* it was written over */
+    ASSERT_EQ(console_history_begin("guest", UINT64_MAX, &h), 0);
+    EXPECT_EQ(console_history("guest", &h, line, sizeof(line)), sizeof(line));
+    EXPECT_EQ(h.at, (count + 1) * line_bytes + 2 * NK_CONSOLE_RING_MOST / line_bytes * line_bytes -
+                        NK_CONSOLE_RING_MOST + sizeof(line));
     console_destroy(c);
 }

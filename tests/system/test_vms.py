@@ -225,7 +225,7 @@ def test_broken_manifests(machine, scratch):
     for name, _, reason in BROKEN:
         file = f"vms/{name}.json"
         assert re.search(rf"not created: {file}: .*{reason}", at_boot) or \
-            re.search(rf"vm {name}: not started: .*{reason}", at_boot), name
+            re.search(rf"vm: not started: {name}: .*{reason}", at_boot), name
         lines = command(node, f"vm create {file}")
         if name == "not_a_kernel":  # only its contents can tell: the VM exists, but does not start
             lines = command(node, f"vm start {name}")
