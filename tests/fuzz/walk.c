@@ -59,12 +59,12 @@ static void check_walk(struct vcpu *v, uint64_t at, enum vmm_access access, bool
 {
     struct vmm_walk_fault fault = {.error = 0}, again = {.error = 0};
     gpa_t first = VMM_GPA(0), second = VMM_GPA(0);
-    int result = vmm_walk(v, VMM_GVA(at), access, user, &first, &fault);
+    int result = guest_walk(v, VMM_GVA(at), access, user, &first, &fault);
 
     assert_true(result == 0 || result == -VMM_EFAULT);
-    result = vmm_walk(v, VMM_GVA(at), access, user, &first, &fault);
+    result = guest_walk(v, VMM_GVA(at), access, user, &first, &fault);
     vmm_decode_flush(v);
-    assert_int_equal(vmm_walk(v, VMM_GVA(at), access, user, &second, &again), result);
+    assert_int_equal(guest_walk(v, VMM_GVA(at), access, user, &second, &again), result);
     if (result == 0) {
         assert_int_equal(first.v, second.v);
         assert_int_equal(first.v % VMM_PAGE_SIZE, at % VMM_PAGE_SIZE);
@@ -84,8 +84,8 @@ static void check_read(struct fixture *f, uint64_t at, unsigned length)
     length = length % (unsigned)sizeof(linear) + 1;
     if (at % VMM_PAGE_SIZE + length > VMM_PAGE_SIZE ||
         vmm_linear_read(f->vcpu, VMM_GVA(at), linear, length, VMM_ACCESS_READ, &fault) != 0 ||
-        vmm_walk(f->vcpu, VMM_GVA(at), VMM_ACCESS_READ, f->vcpu->backend->cpl(f->vcpu) == 3, &gpa,
-                 &fault) != 0) {
+        guest_walk(f->vcpu, VMM_GVA(at), VMM_ACCESS_READ, f->vcpu->backend->cpl(f->vcpu) == 3, &gpa,
+                   &fault) != 0) {
         return;
     }
     assert_int_equal(vmm_memory_read(f->vm, gpa, physical, length), 0);

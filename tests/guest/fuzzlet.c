@@ -6,12 +6,9 @@
 static uint64_t state;
 static bool wild; /* spare nothing */
 
-static uint64_t random(void) /* xorshift64* */
+static uint64_t random(void)
 {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return state * UINT64_C(0x2545f4914f6cdd1d);
+    return guest_random(&state);
 }
 
 /* Ports that reset, power off, end the test or enter SMM, and the console. */

@@ -374,23 +374,7 @@ ivt_pointer:
 
 v86:
 %assign slot 0
-        xor eax, eax
-        cpuid
-        KEEP ebx
-        xor eax, eax
-        in al, PIC_MASK
-        KEEP eax
-        mov dx, PIC_MASK
-        in al, dx
-        out dx, al
-        KEEP eax
-        mov dword [SCRATCH], 0
-        mov di, SCRATCH
-        mov cx, 3
-        cld
-        rep insb
-        mov eax, [SCRATCH]
-        KEEP eax
+        EXITS                   ; the ports by the permission bitmap
         mov ax, V86_LAPIC / 16
         mov es, ax
         mov eax, [es:LAPIC_VERSION & 0xfff]

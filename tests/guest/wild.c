@@ -26,12 +26,9 @@ extern const uint64_t guest_vectors[256];
 
 static uint64_t state;
 
-static uint64_t random(void) /* xorshift64* */
+static uint64_t random(void)
 {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return state * UINT64_C(0x2545f4914f6cdd1d);
+    return guest_random(&state);
 }
 
 static unsigned one_of(unsigned count)

@@ -1,6 +1,7 @@
 #include "guest_cpu.h"
 
 #include <string.h>
+#include "core/decode.h"
 
 #define CODE_RIP UINT64_C(0x1000)
 
@@ -70,4 +71,20 @@ uint64_t *guest_entry(struct fixture *f, uint64_t gpa)
 
     assert_non_null(p);
     return p;
+}
+
+int guest_walk(struct vcpu *v, gva_t gva, enum vmm_access access, bool user, gpa_t *out,
+               struct vmm_walk_fault *fault)
+{
+    struct vmm_address_mode mode;
+    struct translation t;
+    int result;
+
+    v->backend->get_address_mode(v, &mode);
+    mode.cpl = user ? 3 : 0;
+    result = walk_translate(v, &mode, gva, access, &t, fault);
+    if (result == 0) {
+        *out = t.gpa;
+    }
+    return result;
 }

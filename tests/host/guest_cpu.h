@@ -15,4 +15,7 @@ void guest_identity_map(struct fixture *f, uint64_t leaf_bits);
 void guest_set_cpl(struct fixture *f, unsigned cpl);
 /* Put code at rip and in front of it nothing: bytes beyond it are INT3. */
 void guest_set_code(struct fixture *f, const void *bytes, size_t count);
+/* The walk of the guest's page tables, with the rights of CPL 3 or of the supervisor. */
+int guest_walk(struct vcpu *v, gva_t gva, enum vmm_access access, bool user, gpa_t *out,
+               struct vmm_walk_fault *fault);
 uint64_t *guest_entry(struct fixture *f, uint64_t gpa); /* a table entry, or any 8 bytes of RAM */

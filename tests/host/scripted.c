@@ -121,3 +121,18 @@ enum vmm_action scripted_exit(struct scripted *m, struct vmm_exit *e)
     m->vcpu->event.valid = false;
     return handler_table[e->kind](m->vcpu, e);
 }
+
+bool scripted_rdmsr(struct scripted *m, uint32_t msr, uint64_t *value)
+{
+    struct vmm_exit e = {.kind = VMM_EXIT_msr_read, .insn_length = 2};
+    struct vcpu *v = m->vcpu;
+    bool faults;
+
+    v->gpr[VMM_RCX] = msr;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    faults = v->event.valid;
+    assert_true(!faults || v->event.vector == X86_GP);
+    v->event.valid = false;
+    *value = faults ? 0 : v->gpr[VMM_RDX] << 32 | v->gpr[VMM_RAX];
+    return !faults;
+}

@@ -32,3 +32,5 @@ void scripted_run(struct scripted *m, void (*const *step)(struct vcpu *v, struct
 
 /* Feed the handler of a kind one exit of `length` bytes; the vCPU is at rip 0x1000. */
 enum vmm_action scripted_exit(struct scripted *m, struct vmm_exit *e);
+/* The exit of RDMSR. False: #GP, which is taken back. */
+bool scripted_rdmsr(struct scripted *m, uint32_t msr, uint64_t *value);

@@ -151,10 +151,11 @@ static void registers_of_the_64bit_entry(void **state)
     static const uint64_t address_table[] = {0, 0x1000200, 0xbffffff8, 0xfee00000, 0xfffffff0};
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(address_table); i++) {
         assert_int_equal(
-            vmm_walk(f->vcpu, VMM_GVA(address_table[i]), VMM_ACCESS_WRITE, false, &gpa, &fault), 0);
+            guest_walk(f->vcpu, VMM_GVA(address_table[i]), VMM_ACCESS_WRITE, false, &gpa, &fault),
+            0);
         assert_int_equal(gpa.v, address_table[i]);
     }
-    assert_int_equal(vmm_walk(f->vcpu, VMM_GVA(VMM_GIB(4)), VMM_ACCESS_READ, false, &gpa, &fault),
+    assert_int_equal(guest_walk(f->vcpu, VMM_GVA(VMM_GIB(4)), VMM_ACCESS_READ, false, &gpa, &fault),
                      -VMM_EFAULT);
     /* The descriptors in memory say what is in the registers. */
     uint64_t *gdt = vmm_memory_ptr_write(f->vm, VMM_GPA(m->segment[VMM_SEG_GDTR].base), 48);

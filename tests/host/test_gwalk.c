@@ -51,7 +51,7 @@ static void expect_ok(struct fixture *f, uint64_t gva, enum vmm_access access, b
 
     /* Twice: once by walking, once from what was remembered. */
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(vmm_walk(f->vcpu, VMM_GVA(gva), access, user, &out, &fault), 0);
+        assert_int_equal(guest_walk(f->vcpu, VMM_GVA(gva), access, user, &out, &fault), 0);
         assert_int_equal(out.v, gpa);
     }
 }
@@ -62,7 +62,7 @@ static void expect_fault(struct fixture *f, uint64_t gva, enum vmm_access access
     struct vmm_walk_fault fault = {.error = ~0U};
     gpa_t out;
 
-    assert_int_equal(vmm_walk(f->vcpu, VMM_GVA(gva), access, user, &out, &fault), -VMM_EFAULT);
+    assert_int_equal(guest_walk(f->vcpu, VMM_GVA(gva), access, user, &out, &fault), -VMM_EFAULT);
     assert_int_equal(fault.error, error);
     assert_int_equal(fault.address.v, gva);
 }

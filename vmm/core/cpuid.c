@@ -214,14 +214,6 @@ static inline const struct answer *answer_find(struct vmm_cpuid *c, uint32_t lea
     return vmm_likely(i < l->count) ? &c->answer[l->first + i] : &nothing;
 }
 
-void vmm_cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct vmm_cpuid_regs *out)
-{
-    const struct answer *a = answer_find(v->vm->cpuid, leaf, subleaf);
-
-    *out = a->regs;
-    add_dynamic(v, (enum dynamic)a->dynamic, out);
-}
-
 static void answer(struct vcpu *v, const struct vmm_cpuid_regs *r)
 {
     v->gpr[VMM_RAX] = r->eax;

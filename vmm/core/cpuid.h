@@ -38,9 +38,6 @@ int vmm_cpuid_create(struct vm *vm, vmm_cpuid_raw_fn raw) VMM_MUST_CHECK;
 void vmm_cpuid_destroy(struct vm *vm);
 void vmm_cpuid_raw(uint32_t leaf, uint32_t subleaf, struct vmm_cpuid_regs *out);
 
-/* The answer for a vCPU as it is now. */
-void vmm_cpuid_query(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct vmm_cpuid_regs *out);
-
 /* What the policy lets the guest have. */
 uint64_t vmm_cpuid_xcr0_allowed(const struct vmm_cpuid *c);
 uint32_t vmm_cpuid_xsave_size(const struct vmm_cpuid *c, uint64_t xcr0);

@@ -111,10 +111,12 @@ enum decode_result { DECODE_OK, DECODE_FAULT /* queued */, DECODE_CRASH /* not i
 enum decode_result decode_current(struct vcpu *v, const struct vmm_address_mode *mode,
                                   const struct vmm_exit *e, const struct insn **out);
 
-/* As vmm_walk(), by mode->cpl, and where the page lies in the host: NULL when it is not RAM. */
+/* Linear to guest-physical by the guest's own paging mode (none, 32-bit, PAE, 4- and 5-level), with
+ * its permission rules for mode->cpl, setting A and D; and where the page lies in the host. Errors:
+ * -VMM_EFAULT with *fault filled. */
 struct translation {
     gpa_t gpa;
-    uint8_t *host;
+    uint8_t *host; /* NULL: it is not RAM */
     bool writable; /* false: ROM */
 };
 int walk_translate(struct vcpu *v, const struct vmm_address_mode *mode, gva_t gva,

@@ -3,6 +3,7 @@
 #include "core/decode.h"
 #include "core/dirty.h"
 #include "core/vm.h"
+#include "core/x86.h"
 
 bool vmm_segment_holds(const struct vmm_segment_state *s, uint64_t offset, unsigned size)
 {
@@ -145,5 +146,40 @@ bool vmm_descriptor_mark(struct vcpu *v, uint64_t at, uint8_t set, uint8_t clear
         __atomic_or_fetch(type, set, __ATOMIC_SEQ_CST);
         __atomic_and_fetch(type, (uint8_t)~clear, __ATOMIC_SEQ_CST);
     }
+    return true;
+}
+
+static bool refuse(struct vcpu *v, uint8_t vector, uint32_t error)
+{
+    vmm_inject_exception(v, vector, true, error);
+    return false;
+}
+
+bool vmm_segment_load(struct vcpu *v, enum vmm_segment which, uint16_t selector, unsigned cpl,
+                      uint8_t bad, uint32_t external)
+{
+    uint32_t error = SELECTOR_OF(selector) | external;
+    struct vmm_segment_state s;
+    uint64_t at, d;
+
+    if (!vmm_descriptor_find(v, selector, &at)) {
+        return refuse(v, bad, error);
+    }
+    if (!vmm_system_read(v, at, &d, sizeof(d))) {
+        return false;
+    }
+    vmm_descriptor_unpack(selector, d, &s);
+    if (!vmm_segment_fits(which, &s, cpl)) {
+        return refuse(v, bad, error);
+    }
+    if ((s.attributes & SEGMENT_PRESENT) == 0) {
+        return refuse(v, which == VMM_SEG_SS ? X86_SS : X86_NP, error);
+    }
+    if ((s.attributes & SEGMENT_ACCESSED) == 0 &&
+        !vmm_descriptor_mark(v, at, SEGMENT_ACCESSED, 0)) {
+        return false;
+    }
+    s.attributes |= SEGMENT_ACCESSED;
+    v->backend->set_segment(v, which, &s);
     return true;
 }

@@ -32,6 +32,12 @@ bool vmm_descriptor_find(struct vcpu *v, uint16_t selector, uint64_t *at);
 /* Change the type's bits of the descriptor at `at`. False: a fault is queued. */
 bool vmm_descriptor_mark(struct vcpu *v, uint64_t at, uint8_t set, uint8_t clear) VMM_MUST_CHECK;
 
+/* Load CS, SS or a data segment register in protected mode by a selector that is not null.
+ * bad: the exception of a selector that this register cannot have; external: 0, or the bit of error
+ * codes for what no instruction has caused. False: a fault is queued. */
+bool vmm_segment_load(struct vcpu *v, enum vmm_segment which, uint16_t selector, unsigned cpl,
+                      uint8_t bad, uint32_t external) VMM_MUST_CHECK;
+
 /* Copy between a buffer and linear memory; nothing is written unless all can be. What is no RAM
  * reads as all ones. False: a page fault is queued. At most 4096 bytes. */
 bool vmm_system_read(struct vcpu *v, uint64_t linear, void *data, unsigned len) VMM_MUST_CHECK;

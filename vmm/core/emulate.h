@@ -47,11 +47,6 @@ struct vmm_walk_fault {
     uint32_t error; /* page-fault error code */
 };
 
-/* Linear to guest-physical by the guest's own paging mode (none, 32-bit, PAE, 4- and 5-level), with
- * its permission rules, setting A and D. Errors: -VMM_EFAULT with *fault filled. */
-int vmm_walk(struct vcpu *v, gva_t gva, enum vmm_access access, bool user, gpa_t *out,
-             struct vmm_walk_fault *fault) VMM_MUST_CHECK;
-
 /* Copy between guest linear memory and a buffer, RAM only (writes to ROM vanish). At most 4096
  * bytes: one page boundary may be crossed, and nothing is copied unless both pages can be. Errors:
  * -VMM_EFAULT page fault (*fault), -VMM_ENOENT some byte is not RAM. */

@@ -20,33 +20,6 @@ static enum emu_result load_null(struct emu *m, enum vmm_segment which, uint16_t
     return EMU_OK;
 }
 
-static enum emu_result load_protected(struct emu *m, enum vmm_segment which, uint16_t selector)
-{
-    struct vmm_segment_state s;
-    uint64_t at, d;
-
-    if (!vmm_descriptor_find(m->v, selector, &at)) {
-        return emu_bad_selector(m, X86_GP, selector);
-    }
-    if (!vmm_system_read(m->v, at, &d, sizeof(d))) {
-        return EMU_FAULT;
-    }
-    vmm_descriptor_unpack(selector, d, &s);
-    if (!vmm_segment_fits(which, &s, m->mode.cpl)) {
-        return emu_bad_selector(m, X86_GP, selector);
-    }
-    if ((s.attributes & SEGMENT_PRESENT) == 0) {
-        return emu_bad_selector(m, which == VMM_SEG_SS ? X86_SS : X86_NP, selector);
-    }
-    if ((s.attributes & SEGMENT_ACCESSED) == 0 &&
-        !vmm_descriptor_mark(m->v, at, SEGMENT_ACCESSED, 0)) {
-        return EMU_FAULT;
-    }
-    s.attributes |= SEGMENT_ACCESSED;
-    m->v->backend->set_segment(m->v, which, &s);
-    return EMU_OK;
-}
-
 static enum emu_result load_segment(struct emu *m, enum vmm_segment which, uint16_t selector)
 {
     struct vmm_segment_state s;
@@ -58,8 +31,10 @@ static enum emu_result load_segment(struct emu *m, enum vmm_segment which, uint1
         m->v->backend->set_segment(m->v, which, &s);
         return EMU_OK;
     }
-    return SELECTOR_OF(selector) == 0 ? load_null(m, which, selector)
-                                      : load_protected(m, which, selector);
+    if (SELECTOR_OF(selector) == 0) {
+        return load_null(m, which, selector);
+    }
+    return vmm_segment_load(m->v, which, selector, m->mode.cpl, X86_GP, 0) ? EMU_OK : EMU_FAULT;
 }
 
 enum emu_result emu_mov_to_segment(struct emu *m)

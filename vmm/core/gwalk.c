@@ -290,22 +290,6 @@ int walk_translate(struct vcpu *v, const struct vmm_address_mode *mode, gva_t gv
     return 0;
 }
 
-int vmm_walk(struct vcpu *v, gva_t gva, enum vmm_access access, bool user, gpa_t *out,
-             struct vmm_walk_fault *fault)
-{
-    struct vmm_address_mode mode;
-    struct translation t;
-    int result;
-
-    v->backend->get_address_mode(v, &mode);
-    mode.cpl = user ? 3 : 0;
-    result = walk_translate(v, &mode, gva, access, &t, fault);
-    if (result == 0) {
-        *out = t.gpa;
-    }
-    return result;
-}
-
 /* Both halves of an access that crosses a page are translated before a byte moves. */
 static int translate_span(struct vcpu *v, gva_t gva, unsigned len, enum vmm_access access,
                           struct translation *first, struct translation *second,

@@ -455,11 +455,6 @@ static inline bool write_msr(struct vcpu *v, uint32_t msr, uint64_t value)
            pass_unknown(v, row, "write", msr);
 }
 
-bool vmm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value)
-{
-    return read_msr(v, msr, value);
-}
-
 bool vmm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value)
 {
     return write_msr(v, msr, value);

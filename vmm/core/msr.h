@@ -11,5 +11,4 @@ void vmm_msr_create(struct vmm *vmm); /* the index of the policy's rows */
 void vmm_msr_reset(struct vcpu *v);
 
 /* False: #GP. */
-bool vmm_msr_read(struct vcpu *v, uint32_t msr, uint64_t *value) VMM_MUST_CHECK;
 bool vmm_msr_write(struct vcpu *v, uint32_t msr, uint64_t value) VMM_MUST_CHECK;

@@ -47,12 +47,11 @@ static bool refuse(const struct task_switch *t, uint8_t vector, uint32_t error)
     return false;
 }
 
-/* bad: the exception of a selector that is beyond its table, or in none. */
-static bool read_descriptor(const struct task_switch *t, uint16_t selector, bool local_too,
-                            uint8_t bad, uint64_t *at, uint64_t *d)
+/* Of a system segment, which is in the GDT. bad: the exception of a selector that is not. */
+static bool read_descriptor(const struct task_switch *t, uint16_t selector, uint8_t bad,
+                            uint64_t *at, uint64_t *d)
 {
-    if (((selector & SELECTOR_LOCAL) != 0 && !local_too) ||
-        !vmm_descriptor_find(t->v, selector, at)) {
+    if ((selector & SELECTOR_LOCAL) != 0 || !vmm_descriptor_find(t->v, selector, at)) {
         return refuse(t, bad, SELECTOR_OF(selector));
     }
     return vmm_system_read(t->v, *at, d, sizeof(*d));
@@ -70,7 +69,7 @@ static bool find_task(struct task_switch *t)
     uint8_t bad = back ? X86_TS : X86_GP;
     unsigned type;
 
-    if (!read_descriptor(t, selector, false, bad, &t->at, &t->descriptor)) {
+    if (!read_descriptor(t, selector, bad, &t->at, &t->descriptor)) {
         return false;
     }
     vmm_descriptor_unpack(selector, t->descriptor, &t->tr);
@@ -122,8 +121,7 @@ static bool write_tables(struct task_switch *t)
     bool nests = source == VMM_TASK_CALL || source == VMM_TASK_GATE;
     uint64_t old_at, old_descriptor;
 
-    if (!read_descriptor(t, t->old_tr.selector, false, X86_TS, &old_at, &old_descriptor) ||
-        !save_old(t)) {
+    if (!read_descriptor(t, t->old_tr.selector, X86_TS, &old_at, &old_descriptor) || !save_old(t)) {
         return false;
     }
     if (nests) {
@@ -195,7 +193,7 @@ static bool load_ldt(const struct task_switch *t)
     if (SELECTOR_OF(selector) == 0) {
         return true;
     }
-    if (!read_descriptor(t, selector, false, X86_TS, &at, &d)) {
+    if (!read_descriptor(t, selector, X86_TS, &at, &d)) {
         return false;
     }
     vmm_descriptor_unpack(selector, d, &s);
@@ -209,29 +207,11 @@ static bool load_ldt(const struct task_switch *t)
 static bool load_segment(const struct task_switch *t, enum vmm_segment which)
 {
     uint16_t selector = t->state.segment[which];
-    struct vmm_segment_state s;
-    uint64_t at, d;
 
     if (SELECTOR_OF(selector) == 0) {
         return (which != VMM_SEG_CS && which != VMM_SEG_SS) || refuse(t, X86_TS, 0);
     }
-    if (!read_descriptor(t, selector, true, X86_TS, &at, &d)) {
-        return false;
-    }
-    vmm_descriptor_unpack(selector, d, &s);
-    if (!vmm_segment_fits(which, &s, t->cpl)) {
-        return refuse(t, X86_TS, SELECTOR_OF(selector));
-    }
-    if ((s.attributes & SEGMENT_PRESENT) == 0) {
-        return refuse(t, which == VMM_SEG_SS ? X86_SS : X86_NP, SELECTOR_OF(selector));
-    }
-    if ((s.attributes & SEGMENT_ACCESSED) == 0 &&
-        !vmm_descriptor_mark(t->v, at, SEGMENT_ACCESSED, 0)) {
-        return false;
-    }
-    s.attributes |= SEGMENT_ACCESSED;
-    t->v->backend->set_segment(t->v, which, &s);
-    return true;
+    return vmm_segment_load(t->v, which, selector, t->cpl, X86_TS, t->external);
 }
 
 /* The stack first: a fault of any other segment is delivered on it. */

@@ -49,13 +49,11 @@ enum {
 #define X86_EFER_LMA   (UINT64_C(1) << 10)
 #define X86_EFER_NXE   (UINT64_C(1) << 11)
 #define X86_EFER_SVME  (UINT64_C(1) << 12)
-#define X86_EFER_LMSLE (UINT64_C(1) << 13)
 #define X86_EFER_FFXSR (UINT64_C(1) << 14)
 
 #define X86_XCR0_X87    (UINT64_C(1) << 0)
 #define X86_XCR0_SSE    (UINT64_C(1) << 1)
 #define X86_XCR0_AVX    (UINT64_C(1) << 2)
 #define X86_XCR0_AVX512 (UINT64_C(7) << 5)
-#define X86_XCR0_PKRU   (UINT64_C(1) << 9)
 
 #define X86_PAT_RESET UINT64_C(0x0007040600070406)

@@ -135,18 +135,13 @@ static int take_protocol(struct manifest_reader *r, const cJSON *item,
         [VM_PROTOCOL_FLAT32] = "flat32",       [VM_PROTOCOL_FLAT16] = "flat16",
     };
 
-    if (!cJSON_IsString(item)) {
-        return manifest_wrong_type(r, item, path, "a string");
-    }
-    for (unsigned i = VM_PROTOCOL_AUTO + 1; i < VMM_ARRAY_COUNT(name_table); i++) {
-        if (__builtin_strcmp(item->valuestring, name_table[i]) == 0) {
-            r->config->protocol = (enum vm_protocol)i;
-            return 0;
-        }
-    }
-    return manifest_fail(
-        r, item, path,
-        "must be linux64, linux32, linux16, pvh, multiboot, multiboot2, flat32 or flat16");
+    unsigned protocol = VM_PROTOCOL_AUTO;
+    int error = manifest_take_word(
+        r, item, path, name_table, VMM_ARRAY_COUNT(name_table),
+        "linux64, linux32, linux16, pvh, multiboot, multiboot2, flat32 or flat16", &protocol);
+
+    r->config->protocol = (enum vm_protocol)protocol;
+    return error;
 }
 
 /* "0x7c00": JSON has no hexadecimal numbers. */
@@ -272,17 +267,14 @@ static int take_bool(struct manifest_reader *r, const cJSON *item, const struct 
 static int take_huge_pages(struct manifest_reader *r, const cJSON *item,
                            const struct manifest_path *path)
 {
-    if (!cJSON_IsString(item)) {
-        return manifest_wrong_type(r, item, path, "a string");
-    }
-    if (__builtin_strcmp(item->valuestring, "2M") == 0) {
-        r->config->huge_pages = VM_HUGE_PAGES_2M;
-    } else if (__builtin_strcmp(item->valuestring, "None") == 0) {
-        r->config->huge_pages = VM_HUGE_PAGES_NONE;
-    } else {
-        return manifest_fail(r, item, path, "must be \"2M\" or \"None\"");
-    }
-    return 0;
+    static const char *const name_table[] = {
+        [VM_HUGE_PAGES_2M] = "2M", [VM_HUGE_PAGES_NONE] = "None"};
+    unsigned pages = VM_HUGE_PAGES_ANY;
+    int error = manifest_take_word(r, item, path, name_table, VMM_ARRAY_COUNT(name_table),
+                                   "\"2M\" or \"None\"", &pages);
+
+    r->config->huge_pages = (enum vm_huge_pages)pages;
+    return error;
 }
 
 static int take_lazy_memory(struct manifest_reader *r, const cJSON *item,
@@ -303,17 +295,13 @@ static int take_msi(struct manifest_reader *r, const cJSON *item, const struct m
 static int take_power(struct manifest_reader *r, const cJSON *item,
                       const struct manifest_path *path)
 {
-    if (!cJSON_IsString(item)) {
-        return manifest_wrong_type(r, item, path, "a string");
-    }
-    if (__builtin_strcmp(item->valuestring, "stop") == 0) {
-        r->config->power = VM_POWER_STOP;
-    } else if (__builtin_strcmp(item->valuestring, "node") == 0) {
-        r->config->power = VM_POWER_NODE;
-    } else {
-        return manifest_fail(r, item, path, "must be \"stop\" or \"node\"");
-    }
-    return 0;
+    static const char *const name_table[] = {[VM_POWER_STOP] = "stop", [VM_POWER_NODE] = "node"};
+    unsigned power = VM_POWER_STOP;
+    int error = manifest_take_word(r, item, path, name_table, VMM_ARRAY_COUNT(name_table),
+                                   "\"stop\" or \"node\"", &power);
+
+    r->config->power = (enum vm_power_action)power;
+    return error;
 }
 
 static const struct manifest_key boot_source_table[] = {
@@ -396,15 +384,13 @@ static int take_machine_config(struct manifest_reader *r, const cJSON *item,
 static int take_unknown_msrs(struct manifest_reader *r, const cJSON *item,
                              const struct manifest_path *path)
 {
-    if (!cJSON_IsString(item)) {
-        return manifest_wrong_type(r, item, path, "a string");
-    }
-    if (__builtin_strcmp(item->valuestring, "ignore") == 0) {
-        r->config->ignore_unknown_msrs = true;
-    } else if (__builtin_strcmp(item->valuestring, "fault") != 0) {
-        return manifest_fail(r, item, path, "must be \"fault\" or \"ignore\"");
-    }
-    return 0;
+    static const char *const name_table[] = {"fault", "ignore"};
+    unsigned ignore = 0;
+    int error = manifest_take_word(r, item, path, name_table, VMM_ARRAY_COUNT(name_table),
+                                   "\"fault\" or \"ignore\"", &ignore);
+
+    r->config->ignore_unknown_msrs = ignore != 0;
+    return error;
 }
 
 static int take_hidden(struct manifest_reader *r, const cJSON *item,

@@ -211,3 +211,19 @@ int manifest_take_string(struct manifest_reader *r, const cJSON *item,
     __builtin_memcpy(out, item->valuestring, length + 1);
     return 0;
 }
+
+int manifest_take_word(struct manifest_reader *r, const cJSON *item,
+                       const struct manifest_path *path, const char *const *word, unsigned count,
+                       const char *all, unsigned *out)
+{
+    if (!cJSON_IsString(item)) {
+        return manifest_wrong_type(r, item, path, "a string");
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (word[i] != NULL && __builtin_strcmp(item->valuestring, word[i]) == 0) {
+            *out = i;
+            return 0;
+        }
+    }
+    return manifest_fail(r, item, path, "must be %s", all);
+}

@@ -49,3 +49,7 @@ int manifest_take_number(struct manifest_reader *r, const struct cJSON *item,
                          const struct manifest_path *path, long min, long max, long *out);
 int manifest_take_string(struct manifest_reader *r, const struct cJSON *item,
                          const struct manifest_path *path, char *out, size_t room);
+/* One of the words: *out is its index. NULL is no word. `all` names them. */
+int manifest_take_word(struct manifest_reader *r, const struct cJSON *item,
+                       const struct manifest_path *path, const char *const *word, unsigned count,
+                       const char *all, unsigned *out);

@@ -37,13 +37,6 @@ static bool locate(uint32_t msr, unsigned *byte, unsigned *shift)
     return false;
 }
 
-bool svm_msr_passes(const uint8_t *map, uint32_t msr, bool write)
-{
-    unsigned byte, shift;
-
-    return locate(msr, &byte, &shift) && (map[byte] >> (shift + write) & 1) == 0;
-}
-
 void svm_msr_map_fill(uint8_t *map)
 {
     __builtin_memset(map, 0xff, MSRPM_BYTES);

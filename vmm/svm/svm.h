@@ -174,8 +174,7 @@ int svm_npt_create(struct vm *vm);
 
 int svm_bitmaps_create(struct vmm *vmm, struct svm *svm);
 void svm_bitmaps_destroy(struct vmm *vmm, struct svm *svm);
-/* Does the map let a guest access this MSR without an exit? */
-bool svm_msr_passes(const uint8_t *map, uint32_t msr, bool write);
+/* Which MSRs a guest accesses without an exit. */
 void svm_msr_map_fill(uint8_t *map);
 
 /* --- vcpu.c ----------------------------------------------------------------------------------- */

@@ -39,6 +39,15 @@ bool guest_is_intel(void);
 NK_NORETURN void guest_power_off(void); /* S5; then halts, if that failed */
 NK_NORETURN void guest_die(const char *why);
 
+/* The next of a sequence (xorshift64*); *state is not 0. */
+static inline uint64_t guest_random(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * UINT64_C(0x2545f4914f6cdd1d);
+}
+
 /* --- text (print.c) --------------------------------------------------------------------------- */
 
 /* %d %u %x with l, %s %c %p, width and zero padding. */
