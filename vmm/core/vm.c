@@ -123,29 +123,54 @@ static void carry_out_reset(struct vm *vm)
     wake_waiter(vm);
 }
 
-bool vmm_vm_gate(struct vcpu *v)
+static void come_to_gate(struct vm *vm)
 {
-    struct vm *vm = v->vm;
-    bool go_on = false;
-
     if (__atomic_add_fetch(&vm->vcpus_at_gate, 1, __ATOMIC_SEQ_CST) == vm->vcpu_count) {
         vm->ops->thread_wake(vm->host, vm->vcpu[0]->thread);
         wake_waiter(vm);
     }
+}
+
+static bool is_open(const struct vm *vm)
+{
+    return load(&vm->reset_wanted) == 0 && load(&vm->paused) == 0;
+}
+
+/* Who closes the gate does so first and counts then; who leaves, the other way round. So nobody
+ * goes on whom the other takes to stand here. False: it has been closed again. */
+static bool leave_gate(struct vm *vm)
+{
+    __atomic_sub_fetch(&vm->vcpus_at_gate, 1, __ATOMIC_SEQ_CST);
+    if (!is_open(vm)) {
+        come_to_gate(vm);
+        return false;
+    }
+    return true;
+}
+
+bool vmm_vm_gate(struct vcpu *v)
+{
+    struct vm *vm = v->vm;
+
+    come_to_gate(vm);
     while (load(&vm->ending) == 0) {
         if (load(&v->fpu_job) != VMM_FPU_IDLE) {
             vmm_fpu_carry_out(v);
             wake_waiter(vm);
             continue;
         }
-        if (load(&vm->reset_wanted) != 0) {
-            if (v->id == 0 && load(&vm->vcpus_at_gate) == vm->vcpu_count) {
-                carry_out_reset(vm);
+        if (load(&vm->reset_wanted) != 0 && v->id == 0 &&
+            load(&vm->vcpus_at_gate) == vm->vcpu_count) {
+            carry_out_reset(vm);
+            continue;
+        }
+        if (is_open(vm)) {
+            if (!leave_gate(vm)) {
                 continue;
             }
-        } else if (load(&vm->paused) == 0) {
-            go_on = true;
-            break;
+            /* A reset may have changed it, and only the thread itself can. */
+            vm->ops->thread_set_xcr0(vm->host, v->xcr0);
+            return true;
         }
         if (vmm_vcpu_leave(v, VMM_AWAY)) {
             vm->ops->thread_park(vm->host);
@@ -153,9 +178,7 @@ bool vmm_vm_gate(struct vcpu *v)
         }
     }
     __atomic_sub_fetch(&vm->vcpus_at_gate, 1, __ATOMIC_SEQ_CST);
-    /* A reset may have changed it, and only the thread itself can. */
-    vm->ops->thread_set_xcr0(vm->host, v->xcr0);
-    return go_on;
+    return false;
 }
 
 void vmm_vm_thread_done(struct vcpu *v)
