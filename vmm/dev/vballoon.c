@@ -18,6 +18,10 @@
 
 #define PAGES_AT_ONCE 256 /* names of pages that are read together */
 
+/* Names that are looked at for one notification, the device's lock being held: as many as Linux's
+ * driver could put into all of the queue. */
+#define PAGES_MAX (VIRTIO_QUEUE_SIZE * PAGES_AT_ONCE)
+
 struct balloon_config {
     uint32_t wanted, actual; /* pages of 4 KiB */
 };
@@ -27,8 +31,8 @@ struct vballoon {
     struct balloon_config config;
 };
 
-/* One buffer: page numbers of 32 bits. */
-static void take_pages(struct virtio *d, const struct virtio_buffer *b)
+/* One buffer: page numbers of 32 bits. The pages of those beyond *room stay the guest's. */
+static void take_pages(struct virtio *d, const struct virtio_buffer *b, unsigned *room)
 {
     struct vm *vm = d->pci.dev->vm;
     uint32_t page[PAGES_AT_ONCE];
@@ -39,6 +43,8 @@ static void take_pages(struct virtio *d, const struct virtio_buffer *b)
 
         /* No driver names a page twice: more than there are is not believed. */
         left = left < vm->config.mem_bytes / VMM_PAGE_SIZE ? left : 0;
+        left = left < *room ? left : *room;
+        *room -= (unsigned)left;
         while (left > 0) {
             unsigned count = left < PAGES_AT_ONCE ? (unsigned)left : PAGES_AT_ONCE;
 
@@ -55,12 +61,13 @@ static void take_pages(struct virtio *d, const struct virtio_buffer *b)
 static void notified(struct virtio *d, unsigned queue)
 {
     struct virtio_buffer b;
+    unsigned room = PAGES_MAX;
     bool any = false;
 
     /* As many as the queue holds: a driver that fills it meanwhile notifies again. */
     for (unsigned i = 0; i < VIRTIO_QUEUE_SIZE && virtio_take(d, queue, &b); i++) {
         if (queue == QUEUE_INFLATE) {
-            take_pages(d, &b);
+            take_pages(d, &b, &room);
         }
         virtio_return(d, queue, &b);
         any = true;
