@@ -1,4 +1,5 @@
 /* The emulator's addresses: segments, 16-bit and RIP-relative forms, stack and branches. */
+#include "core/reclaim.h"
 #include "emulation.h"
 
 /* --- segments and 16-bit addressing ----------------------------------------------------------- */
@@ -187,6 +188,38 @@ static void calls_and_jumps(void **state)
     assert_int_equal(v->rip, 0x3456);
 }
 
+/* RAM that nobody touched, and the host has no page for it: no device, so nothing is made up. */
+static void memory_that_is_not_to_be_had_ends_the_vm(void **state)
+{
+    const uint32_t number = 0x300; /* of a page */
+    uint64_t value = 5;
+
+    (void)state;
+    assert_int_equal(vmm_memory_discard(f->vm, &number, 1), 1);
+    *(uint64_t *)device->bytes = 7;
+    v->gpr[VMM_RSI] = DEVICE;
+    v->gpr[VMM_RDI] = 0x300000;
+    v->parked = VMM_ACTIVE;
+    v->rip = 0x1000;
+    vmm_decode_flush(v);
+    guest_set_code(f, CODE(0x48, 0xa5)); /* MOVSQ */
+    assert_int_equal(vmm_linear_read(v, VMM_GVA(0x1000), &value, 2, VMM_ACCESS_FETCH,
+                                     &(struct vmm_walk_fault){0}),
+                     0);
+    posix_host_fail_alloc(f->host, 0);
+    emulate(DEVICE, false, CODE(0x48, 0xa5));
+    assert_int_equal(vmm_vm_reason(f->vm), VM_REASON_HOST_ERROR);
+    assert_non_null(strstr(posix_host_log(f->host), "no host memory for guest-physical 0x300000"));
+    assert_int_equal(v->gpr[VMM_RDI], 0x300000);
+    /* Who only looks ends nothing. */
+    f->vm->reason = VM_REASON_NONE;
+    v->parked = VMM_AWAY;
+    assert_true(vmm_linear_read(v, VMM_GVA(0x300000), &value, 8, VMM_ACCESS_READ,
+                                &(struct vmm_walk_fault){0}) != 0);
+    assert_int_equal(vmm_vm_reason(f->vm), VM_REASON_NONE);
+    posix_host_fail_alloc(f->host, -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +231,7 @@ int main(void)
         TEST(rip_relative),
         TEST(push_and_pop),
         TEST(calls_and_jumps),
+        TEST(memory_that_is_not_to_be_had_ends_the_vm),
     };
 
     return cmocka_run_group_tests_name("emulate_address", tests, NULL, NULL);

@@ -61,8 +61,9 @@ static __attribute__((noinline)) enum vmm_action nested_fault(struct vcpu *v, st
     if (error == 0) {
         return VMM_CONTINUE;
     }
-    if (error == -VMM_ENOMEM) {
-        vmm_vm_crash(v, VM_REASON_HOST_ERROR, "no host memory for guest-physical 0x%llx",
+    if (error != -VMM_ENOENT && error != -VMM_EPERM) {
+        vmm_vm_crash(v, VM_REASON_HOST_ERROR, "%s guest-physical 0x%llx",
+                     error == -VMM_ENOMEM ? "no host memory for" : "the host has lost",
                      (unsigned long long)e->fault.gpa.v);
         return VMM_LEAVE;
     }

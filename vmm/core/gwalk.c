@@ -107,12 +107,29 @@ static bool mark_used(struct vcpu *v, struct walk_entry *w, bool write, bool is_
     return true;
 }
 
+/* The host has no page for guest RAM, or lost it. To take that for a table or a device that is not
+ * there would have the guest go on with what it never wrote: its vCPU ends the VM. A control call
+ * that only looks is told nothing is there. */
+static bool is_lost(struct vcpu *v, gpa_t gpa)
+{
+    if (vmm_memory_find(v->vm, gpa) == NULL) {
+        return false;
+    }
+    if (__atomic_load_n(&v->parked, __ATOMIC_RELAXED) == VMM_ACTIVE &&
+        vmm_vm_end(v, VM_REASON_HOST_ERROR)) {
+        vmm_vm_log(v->vm, VMM_LOG_ERROR, "vCPU %u: no host memory for guest-physical 0x%llx", v->id,
+                   (unsigned long long)gpa.v);
+    }
+    return true;
+}
+
 /* Read the entry at gpa and note it. False: tables outside RAM, taken as not present. */
 static bool read_entry(struct vcpu *v, struct walk_entry *w, uint64_t gpa, unsigned size)
 {
     const void *slot = vmm_memory_ptr(v->vm, VMM_GPA(gpa), size);
 
     if (slot == NULL) {
+        (void)is_lost(v, VMM_GPA(gpa));
         return false;
     }
     w->slot[w->count] = slot;
@@ -248,6 +265,10 @@ static int walk_slow(struct vcpu *v, const struct vmm_address_mode *p, gva_t gva
         w->rights |= RIGHT_DIRTY;
     }
     w->host = (uint8_t *)vmm_memory_ptr(v->vm, w->gpa, VMM_PAGE_SIZE);
+    if (vmm_unlikely(w->host == NULL) && is_lost(v, w->gpa)) {
+        *fault = (struct vmm_walk_fault){.address = gva, .error = fault_bits(p, access, user)};
+        return -VMM_EFAULT;
+    }
     w->rights |= is_rom(v->vm, w->gpa) ? RIGHT_ROM : 0;
     for (unsigned i = w->count; i < WALK_LEVELS_MAX; i++) {
         static const uint64_t unchanging;
