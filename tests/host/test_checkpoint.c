@@ -409,6 +409,33 @@ static void what_is_not_of_this_vm_is_refused(void **state)
     refused_with("none");
 }
 
+/* A ROM that the checkpoint has and the VM has not is made; but not for one that is refused. */
+static void a_refused_one_leaves_no_rom(void **state)
+{
+    struct saved_machine *machine;
+    struct checkpoint_record *r;
+    uint64_t pages;
+
+    (void)state;
+    take_one();
+    r = find_record(CHECKPOINT_MACHINE, 0);
+    machine = (struct saved_machine *)(r + 1);
+    machine->region[machine->region_count++] =
+        (struct saved_region){VMM_GIB(3), VMM_MIB(1), VMM_REGION_ROM};
+    machine->region[machine->region_count++] =
+        (struct saved_region){VMM_GIB(3) + VMM_MIB(2), VMM_MIB(1), VMM_REGION_ROM};
+    seal(r);
+    pages = m->vm->nested.page_count;
+    r = find_record(CHECKPOINT_VCPU, 1);
+    r->sum++;
+    refused_with("checksum");
+    assert_null(vmm_memory_region(m->vm, 2));
+    assert_int_equal(m->vm->nested.page_count, pages);
+    r->sum--;
+    assert_int_equal(restore(), 0);
+    assert_non_null(vmm_memory_region(m->vm, 3));
+}
+
 static void impossible_registers_are_refused(void **state)
 {
     struct checkpoint_record *r;
@@ -430,6 +457,7 @@ static void impossible_registers_are_refused(void **state)
     REFUSED(sysreg[VMM_CR0], X86_CR0_PG);
     REFUSED(sysreg[VMM_CR8], 16);
     REFUSED(sysreg[VMM_DR7], UINT64_C(1) << 32);
+    REFUSED(sysreg[VMM_MSR_SFMASK], UINT64_C(1) << 32);
     REFUSED(sysreg[VMM_MSR_PAT], 2);
     REFUSED(xcr0, 4);
     REFUSED(xcr0, UINT64_C(1) << 62);
@@ -546,6 +574,7 @@ int main(void)
         T(every_changed_byte_is_noticed),
         T(every_cut_is_noticed),
         T(what_is_not_of_this_vm_is_refused),
+        T(a_refused_one_leaves_no_rom),
         T(impossible_registers_are_refused),
         T(pages_come_in_order),
         T(failures_leave_nothing),

@@ -17,6 +17,8 @@ struct reader {
     struct vmm_error *err;
     struct checkpoint_record record; /* the one being read */
     uint64_t next_gpa;               /* up to here memory is as the checkpoint has it */
+    unsigned added_count;            /* ROMs that the VM did not have before, */
+    gpa_t added[VMM_REGIONS_MAX];    /* where they are */
 };
 
 static int refuse(struct reader *r, const char *why)
@@ -140,6 +142,7 @@ static int match_regions(struct reader *r, const struct saved_machine *m)
             vmm_memory_add(r->vm, VMM_GPA(s->base), s->size, VMM_REGION_ROM) != 0) {
             return refuse(r, "its memory lies elsewhere than the VM's");
         }
+        r->added[r->added_count++] = VMM_GPA(s->base);
     }
     return vmm_memory_region(r->vm, m->region_count) == NULL
                ? 0
@@ -217,7 +220,7 @@ static bool registers_possible(const struct vcpu *v, const struct saved_vcpu *s)
 
     if (cr0 >> 32 != 0 || (paging && (cr0 & X86_CR0_PE) == 0) || s->sysreg[VMM_CR8] > 15 ||
         (s->sysreg[VMM_EFER] & ~vmm_cpuid_efer_allowed(v->vm->cpuid)) != 0 ||
-        (s->sysreg[VMM_DR6] | s->sysreg[VMM_DR7]) >> 32 != 0) {
+        (s->sysreg[VMM_DR6] | s->sysreg[VMM_DR7] | s->sysreg[VMM_MSR_SFMASK]) >> 32 != 0) {
         return false;
     }
     return canonical(s->sysreg[VMM_MSR_LSTAR]) && canonical(s->sysreg[VMM_MSR_CSTAR]) &&
@@ -395,22 +398,33 @@ static int read_memory(struct reader *r)
     return error;
 }
 
+static int read_all(struct reader *r)
+{
+    int error = read_header(r);
+
+    if (error == 0) {
+        error = read_next(r, CHECKPOINT_MACHINE, 0);
+    }
+    if (error == 0) {
+        error = read_memory(r);
+    }
+    if (error == 0) {
+        error = expect(r, CHECKPOINT_DEVICES, 0);
+    }
+    for (unsigned i = 0; error == 0 && i < r->vm->vcpu_count; i++) {
+        error = read_next(r, CHECKPOINT_VCPU, i);
+    }
+    return error == 0 ? read_next(r, CHECKPOINT_END, 0) : error;
+}
+
+/* Of one that is refused no memory stays behind: the next would be of another machine. */
 int vmm_checkpoint_read(struct vm *vm, struct vdev_stream *in, struct vmm_error *err)
 {
     struct reader r = {.vm = vm, .in = in, .err = err};
-    int error = read_header(&r);
+    int error = read_all(&r);
 
-    if (error == 0) {
-        error = read_next(&r, CHECKPOINT_MACHINE, 0);
+    for (unsigned i = 0; error != 0 && i < r.added_count; i++) {
+        (void)!vmm_memory_remove(vm, r.added[i]); /* without memory for that it stays */
     }
-    if (error == 0) {
-        error = read_memory(&r);
-    }
-    if (error == 0) {
-        error = expect(&r, CHECKPOINT_DEVICES, 0);
-    }
-    for (unsigned i = 0; error == 0 && i < vm->vcpu_count; i++) {
-        error = read_next(&r, CHECKPOINT_VCPU, i);
-    }
-    return error == 0 ? read_next(&r, CHECKPOINT_END, 0) : error;
+    return error;
 }
