@@ -142,7 +142,8 @@ static void mock_inject_nmi(struct vcpu *v)
 
 static bool mock_nmi_allowed(struct vcpu *v)
 {
-    return !v->intr_shadow && !mock_vcpu(v)->injected.valid;
+    return !v->intr_shadow && !mock_vcpu(v)->injected.valid &&
+           (mock_vcpu(v)->sysreg[VMM_BLOCKING] & VMM_BLOCKED_NMI) == 0;
 }
 
 static void mock_set_intr_window(struct vcpu *v, bool on)

@@ -304,6 +304,24 @@ static void cr8_is_the_lapics(void **state)
     assert_int_equal(vlapic_cr8_read(v), 9);
 }
 
+/* What is left of 64-bit code in a register's upper half is not moved by 32-bit code. */
+static void only_64_bit_code_moves_64_bits(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_cr_access, 3);
+
+    (void)state;
+    e.reg.gpr = VMM_RBX;
+    e.reg.write = e.reg.gpr_valid = true;
+    v->gpr[VMM_RBX] = UINT64_C(0xdead00000000) << 16 | X86_CR0_PE | X86_CR0_ET;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_false(v->event.valid);
+    assert_int_equal(mock_vcpu(v)->sysreg[VMM_CR0], X86_CR0_PE | X86_CR0_ET);
+    mock_vcpu(v)->sysreg[VMM_EFER] = X86_EFER_LMA | X86_EFER_LME;
+    mock_vcpu(v)->segment[VMM_SEG_CS].attributes |= VMM_SEGMENT_LONG;
+    assert_int_equal(scripted_exit(m, &e), VMM_CONTINUE);
+    assert_event(X86_GP, true);
+}
+
 /* What the exit was for counts, not what another vCPU has put there since. */
 static void code_that_changed_meanwhile_runs_anew(void **state)
 {
@@ -359,6 +377,22 @@ static void first_touch_of_lazy_memory_is_mapped(void **state)
     assert_int_equal(scripted_exit(m, &e), VMM_LEAVE);
     assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_HOST_ERROR);
     posix_host_fail_alloc(m->host, -1);
+}
+
+static void a_page_that_the_host_lost_ends_the_vm(void **state)
+{
+    struct vmm_exit e = exit_of(VMM_EXIT_nested_fault, 0);
+    uint64_t taken;
+
+    (void)state;
+    assert_int_equal(vmm_memory_write(m->vm, VMM_GPA(0x5000), "five", 4), 0);
+    assert_int_equal(vmm_vm_swap_out(m->vm, VMM_GIB(1), &taken), 0);
+    posix_host_store_lose(m->host, true);
+    e.fault.gpa = VMM_GPA(0x5000);
+    assert_int_equal(scripted_exit(m, &e), VMM_LEAVE);
+    assert_int_equal(vmm_vm_reason(m->vm), VM_REASON_HOST_ERROR);
+    assert_non_null(strstr(posix_host_log(m->host), "the host has lost guest-physical 0x5000"));
+    posix_host_store_lose(m->host, false);
 }
 
 static void delivery_through_device_memory_crashes(void **state)
@@ -462,9 +496,11 @@ int main(void)
         TEST(ports_reach_their_devices),
         TEST(xsetbv_is_validated),
         TEST(cr8_is_the_lapics),
+        TEST(only_64_bit_code_moves_64_bits),
         TEST(code_that_changed_meanwhile_runs_anew),
         TEST(debug_registers_are_handed_over),
         TEST(first_touch_of_lazy_memory_is_mapped),
+        TEST(a_page_that_the_host_lost_ends_the_vm),
         TEST(delivery_through_device_memory_crashes),
         TEST(a_switch_to_no_task_is_a_fault),
         TEST(what_cannot_go_on_ends_the_vm_with_a_dump),

@@ -355,6 +355,47 @@ static void a_sleeping_vcpu_touches_no_memory(void **state)
     ops->thread_park = thread_park;
 }
 
+/* An NMI's handler halts, another NMI waits for its end: only an interrupt wakes it. */
+static void park_until_interrupt(void *host)
+{
+    (void)host;
+    parks++;
+    v->parked = VMM_ACTIVE; /* there is no thread that could be woken */
+    interrupt_self();
+}
+
+static void halts_in_nmi_handler(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    raise_nmi(vcpu, e);
+    mock_of()->sysreg[VMM_BLOCKING] = VMM_BLOCKED_NMI;
+    vcpu->rflags |= X86_RFLAGS_IF;
+    e->kind = VMM_EXIT_hlt;
+    e->insn_length = 1;
+}
+
+static void gets_interrupt_and_ends_handler(struct vcpu *vcpu, struct vmm_exit *e)
+{
+    gets_interrupt(vcpu, e);
+    assert_true(mock_of()->nmi_window);
+    mock_of()->sysreg[VMM_BLOCKING] = 0;
+    vmm_vcpu_request(vcpu, VMM_REQ_NMI); /* as the window does */
+}
+
+static void an_nmi_handler_that_halts_is_not_woken_by_the_next(void **state)
+{
+    static void (*const steps[])(struct vcpu *, struct vmm_exit *) = {
+        halts_in_nmi_handler, gets_interrupt_and_ends_handler, gets_nmi, NULL};
+    struct vmm_host_ops *ops = posix_host_ops(m->host);
+    void (*thread_park)(void *host) = ops->thread_park;
+
+    (void)state;
+    parks = 0;
+    ops->thread_park = park_until_interrupt;
+    scripted_run(m, steps);
+    ops->thread_park = thread_park;
+    assert_int_equal(parks, 1);
+}
+
 static void sends_to_all(struct vcpu *vcpu, struct vmm_exit *e)
 {
     kvm_call(vcpu, e, 10, UINT64_MAX, UINT64_MAX);
@@ -432,6 +473,7 @@ int main(void)
         TEST(the_higher_of_two_goes_first),
         TEST(a_kick_ends_the_next_hlt),
         TEST(a_sleeping_vcpu_touches_no_memory),
+        TEST(an_nmi_handler_that_halts_is_not_woken_by_the_next),
         TEST(a_map_of_ipis_is_sent),
         TEST(the_loop_ends_with_the_vm),
         TEST(exits_are_counted),

@@ -107,8 +107,18 @@ static bool write_cr4(struct vcpu *v, uint64_t value)
     return true;
 }
 
+/* Only 64-bit code moves more than 32 bits. */
+static uint64_t moved(struct vcpu *v, uint64_t value)
+{
+    struct vmm_address_mode mode;
+
+    v->backend->get_address_mode(v, &mode);
+    return vmm_mode_is_64(&mode) ? value : (uint32_t)value;
+}
+
 bool vmm_write_cr(struct vcpu *v, unsigned number, uint64_t value)
 {
+    value = moved(v, value);
     switch (number) {
     case 0:
         return write_cr0(v, value);

@@ -87,13 +87,19 @@ static void start_at(struct vcpu *v, uint8_t vector)
     v->halted = 0;
 }
 
+/* An NMI's handler that halts is not woken by the next one, which waits for its IRET. */
+static bool nmi_wakes(struct vcpu *v)
+{
+    return v->nmi_pending && (v->backend->get_sysreg(v, VMM_BLOCKING) & VMM_BLOCKED_NMI) == 0;
+}
+
 /* Has what it waits for come? */
 static bool wakes(struct vcpu *v)
 {
     if (v->wait_sipi) {
         return false;
     }
-    return v->nmi_pending || ((v->rflags & X86_RFLAGS_IF) != 0 && vmm_irq_pending(v) >= 0) ||
+    return nmi_wakes(v) || ((v->rflags & X86_RFLAGS_IF) != 0 && vmm_irq_pending(v) >= 0) ||
            __atomic_exchange_n(&v->kicked, false, __ATOMIC_SEQ_CST);
 }
 
