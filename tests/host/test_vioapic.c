@@ -134,6 +134,23 @@ static void a_level_asks_until_it_falls(void **state)
     fixture_destroy(f);
 }
 
+/* Nobody ends an NMI: by a level it would come once and never again. */
+static void an_nmi_is_an_edge_whatever_the_entry_says(void **state)
+{
+    struct fixture *f = ioapic_create(1);
+
+    (void)state;
+    pc_route(f, 4, LEVEL | 0x400);
+    for (unsigned i = 0; i < 2; i++) {
+        f->vcpu->requests = 0;
+        vmm_irq_set(f->vm, 4, true);
+        assert_int_equal(f->vcpu->requests, VMM_REQ_NMI);
+        assert_int_equal(get(f, 0x18), LEVEL | 0x400); /* no remote IRR */
+        vmm_irq_set(f->vm, 4, false);
+    }
+    fixture_destroy(f);
+}
+
 static void a_level_that_nobody_takes_is_not_stuck(void **state)
 {
     struct fixture *f = ioapic_create(1);
@@ -294,6 +311,7 @@ PC_TEST_MAIN(cmocka_unit_test(identity_registers),
              cmocka_unit_test(entries_after_reset_and_their_bits),
              cmocka_unit_test(accesses_of_other_sizes), cmocka_unit_test(an_edge_is_one_message),
              cmocka_unit_test(a_masked_edge_is_lost), cmocka_unit_test(a_level_asks_until_it_falls),
+             cmocka_unit_test(an_nmi_is_an_edge_whatever_the_entry_says),
              cmocka_unit_test(a_level_that_nobody_takes_is_not_stuck),
              cmocka_unit_test(a_masked_level_waits), cmocka_unit_test(the_eoi_register),
              cmocka_unit_test(a_switch_to_edge_clears_remote_irr),

@@ -17,6 +17,28 @@ static void physical_destinations(void **state)
     fixture_destroy(f);
 }
 
+/* With 32 bits 0xff is one of many: section 10.12.9. */
+static void wide_destinations(void **state)
+{
+    struct fixture *f = apic_create(4);
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        apic_choose(f, i);
+        apic_enable_x2apic(f);
+    }
+    assert_true(apic_wrmsr(f, ICR, UINT64_C(2) << 32 | 0x54));
+    assert_int_equal(pc_takers(f, 0x54), 0x4);
+    assert_true(apic_wrmsr(f, ICR, UINT64_C(0xffffffff) << 32 | 0x65));
+    assert_int_equal(pc_takers(f, 0x65), 0xf);
+    assert_true(apic_wrmsr(f, ICR, UINT64_C(0xff) << 32 | 0x76));
+    assert_int_equal(pc_takers(f, 0x76), 0);
+    pc_route(f, 4, UINT64_C(0xff) << 56 | 0x87); /* the IOAPIC has but 8 */
+    vmm_irq_pulse(f->vm, 4);
+    assert_int_equal(pc_takers(f, 0x87), 0xf);
+    fixture_destroy(f);
+}
+
 static void shorthands(void **state)
 {
     struct fixture *f = apic_create(4);
@@ -131,8 +153,8 @@ static void init_resets_all_but_identity(void **state)
     fixture_destroy(f);
 }
 
-PC_TEST_MAIN(cmocka_unit_test(physical_destinations), cmocka_unit_test(shorthands),
-             cmocka_unit_test(logical_flat_destinations),
+PC_TEST_MAIN(cmocka_unit_test(physical_destinations), cmocka_unit_test(wide_destinations),
+             cmocka_unit_test(shorthands), cmocka_unit_test(logical_flat_destinations),
              cmocka_unit_test(logical_cluster_destinations),
              cmocka_unit_test(lowest_priority_takes_turns), cmocka_unit_test(nmi_init_and_startup),
              cmocka_unit_test(init_resets_all_but_identity))

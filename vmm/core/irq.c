@@ -169,8 +169,8 @@ static bool message_matches(const struct vcpu *v, const struct vmm_irq_message *
     if (m->logical) {
         return logical_match(vlapic_of(v), m->destination);
     }
-    return m->destination == v->id || m->destination == DESTINATION_ALL ||
-           m->destination == DESTINATION_ALL32;
+    return m->destination == v->id ||
+           m->destination == (m->wide ? DESTINATION_ALL32 : DESTINATION_ALL);
 }
 
 static void deliver_to(struct vcpu *v, const struct vmm_irq_message *m)

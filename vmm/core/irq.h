@@ -55,6 +55,7 @@ struct vmm_irq_message {
     uint8_t vector;
     uint8_t delivery_mode; /* 0 fixed, 1 lowest, 2 SMI, 4 NMI, 5 INIT, 6 startup, 7 ExtINT */
     bool logical, level;
+    bool wide; /* the destination has 32 bits: 0xff is one of many */
 };
 void vmm_irq_deliver(struct vm *vm, const struct vmm_irq_message *m);
 /* Is there a LAPIC that takes it? */

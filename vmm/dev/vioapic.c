@@ -8,6 +8,7 @@
 #include "core/irq.h"
 #include "core/vm.h"
 #include "dev/platform.h"
+#include "dev/vlapic.h"
 
 #define WINDOW_SIZE   0x1000
 #define OFFSET_SELECT 0x00
@@ -22,6 +23,7 @@
 #define ID_VALID        0x0f000000
 
 #define ENTRY_VECTOR     UINT64_C(0xff)
+#define ENTRY_MODE(e)    ((e) >> 8 & 7)
 #define ENTRY_LOGICAL    (UINT64_C(1) << 11)
 #define ENTRY_STATUS     (UINT64_C(1) << 12)
 #define ENTRY_REMOTE_IRR (UINT64_C(1) << 14)
@@ -44,15 +46,21 @@ static struct vioapic *vioapic_of(struct vm *vm)
     return vm->ioapic->state;
 }
 
+/* Only fixed and lowest-priority interrupts can be: data sheet section 3.2.4, delivery mode. */
+static bool by_level(uint64_t entry)
+{
+    return (entry & ENTRY_LEVEL) != 0 && ENTRY_MODE(entry) <= VLAPIC_LOWEST;
+}
+
 static void pin_deliver(struct vm *vm, struct vioapic *io, unsigned pin)
 {
     uint64_t entry = io->entry[pin];
     struct vmm_irq_message m = {
         .destination = (uint32_t)(entry >> 56),
         .vector = (uint8_t)entry,
-        .delivery_mode = entry >> 8 & 7,
+        .delivery_mode = ENTRY_MODE(entry),
         .logical = (entry & ENTRY_LOGICAL) != 0,
-        .level = (entry & ENTRY_LEVEL) != 0,
+        .level = by_level(entry),
     };
 
     if (m.level && vmm_irq_taken(vm, &m)) { /* else nobody would end it */
@@ -64,9 +72,10 @@ static void pin_deliver(struct vm *vm, struct vioapic *io, unsigned pin)
 /* A level line asks again whenever nothing keeps it from doing so. */
 static void pin_service_level(struct vm *vm, struct vioapic *io, unsigned pin)
 {
-    uint64_t need = ENTRY_LEVEL, refuse = ENTRY_MASKED | ENTRY_REMOTE_IRR;
+    uint64_t entry = io->entry[pin];
 
-    if ((io->line >> pin & 1) != 0 && (io->entry[pin] & (need | refuse)) == need) {
+    if ((io->line >> pin & 1) != 0 && by_level(entry) &&
+        (entry & (ENTRY_MASKED | ENTRY_REMOTE_IRR)) == 0) {
         pin_deliver(vm, io, pin);
     }
 }
@@ -90,7 +99,7 @@ void vioapic_set_pin(struct vm *vm, unsigned pin, bool level)
     vioapic_lock(vm);
     rising = level && (io->line & bit) == 0;
     io->line = level ? io->line | bit : io->line & ~bit;
-    if ((io->entry[pin] & ENTRY_LEVEL) != 0) {
+    if (by_level(io->entry[pin])) {
         pin_service_level(vm, io, pin);
     } else if (rising && (io->entry[pin] & ENTRY_MASKED) == 0) {
         pin_deliver(vm, io, pin);
@@ -154,7 +163,7 @@ static void write_entry(struct vm *vm, struct vioapic *io, unsigned pin, uint32_
                                          : (old & ~(uint64_t)UINT32_MAX) | value;
 
     entry = (entry & ENTRY_VALID & ~ENTRY_READ_ONLY) | (old & ENTRY_READ_ONLY);
-    if ((entry & ENTRY_LEVEL) == 0) {
+    if (!by_level(entry)) {
         entry &= ~ENTRY_REMOTE_IRR; /* systems switch to edge and back to clear it */
     }
     __atomic_store_n(&io->entry[pin], entry, __ATOMIC_RELAXED);

@@ -32,6 +32,7 @@ void vlapic_send(struct vlapic *a, uint64_t icr)
         .vector = (uint8_t)icr,
         .delivery_mode = ICR_DELIVERY(icr),
         .logical = (icr & ICR_LOGICAL) != 0,
+        .wide = vlapic_x2apic(a),
     };
 
     a->icr = icr;
