@@ -316,6 +316,7 @@ static void each_rule_names_its_field(void **state)
         {VMCS_ID_GUEST_RFLAGS, 0x20002, "GUEST_RFLAGS", "VM is 0"},
         {VMCS_ID_GUEST_ACTIVITY, 1, "GUEST_ACTIVITY", "active"},
         {VMCS_ID_GUEST_INTERRUPTIBILITY, 1, "GUEST_INTERRUPTIBILITY", "IF is set"},
+        {VMCS_ID_GUEST_INTERRUPTIBILITY, 3, "GUEST_INTERRUPTIBILITY", "both"},
         {VMCS_ID_LINK_POINTER, 0, "LINK_POINTER", "shadow"},
         {VMCS_ID_ENTRY_INTR_INFO, 0x80000030, "GUEST_RFLAGS", "IF is set"},
         {VMCS_ID_ENTRY_INTR_INFO, 0x80000203, "ENTRY_INTR_INFO", "vector 2"},
@@ -335,6 +336,45 @@ static void each_rule_names_its_field(void **state)
             fail_msg("not named: %s, %s", a->wanted_name, a->wanted_rule);
         }
     }
+}
+
+/* A checkpoint does not say whose shadow it was, nor what the processor had noted. */
+static void any_shadow_can_come_back(void **state)
+{
+    static const uint64_t rflags_table[] = {0, X86_RFLAGS_IF, X86_RFLAGS_TF,
+                                            X86_RFLAGS_TF | X86_RFLAGS_IF};
+
+    (void)state;
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(rflags_table); i++) {
+        struct audited *a = good();
+        uint64_t rflags = rflags_table[i] | X86_RFLAGS_FIXED;
+
+        a->field[VMCS_ID_GUEST_RFLAGS] = rflags;
+        a->field[VMCS_ID_GUEST_INTERRUPTIBILITY] =
+            vmx_interruptibility(VMM_BLOCKED_SHADOW | VMM_BLOCKED_NMI);
+        a->field[VMCS_ID_GUEST_PENDING_DEBUG] = vmx_pending_in_shadow(true, rflags, 0);
+        assert_int_equal(vmx_audit(&a->caps, read_field, a, report), 0);
+        a->field[VMCS_ID_GUEST_PENDING_DEBUG] ^= X86_DR6_BS;
+        a->wanted_name = "GUEST_PENDING_DEBUG";
+        a->wanted_rule = "BS is TF";
+        assert_int_equal(vmx_audit(&a->caps, read_field, a, report), 1);
+        assert_true(a->found);
+    }
+    assert_int_equal(vmx_interruptibility(VMM_BLOCKED_NMI), BLOCKED_NMI);
+    assert_int_equal(vmx_interruptibility(0), 0);
+}
+
+/* The instruction in the shadow was skipped: the step was its own, the breakpoint the one before.
+ */
+static void a_step_ends_with_its_shadow(void **state)
+{
+    const uint64_t breakpoint = PENDING_BREAKPOINT | 2;
+
+    (void)state;
+    assert_int_equal(vmx_pending_in_shadow(false, X86_RFLAGS_TF, X86_DR6_BS), 0);
+    assert_int_equal(vmx_pending_in_shadow(false, X86_RFLAGS_TF, X86_DR6_BS | breakpoint),
+                     breakpoint);
+    assert_int_equal(vmx_pending_in_shadow(true, 0, breakpoint), breakpoint);
 }
 
 static void real_mode_has_no_error_codes(void **state)
@@ -371,6 +411,8 @@ int main(void)
         cmocka_unit_test(good_state_passes),
         cmocka_unit_test(each_rule_names_its_field),
         cmocka_unit_test(real_mode_has_no_error_codes),
+        cmocka_unit_test(any_shadow_can_come_back),
+        cmocka_unit_test(a_step_ends_with_its_shadow),
     };
 
     return cmocka_run_group_tests_name("vmx", tests, NULL, NULL);

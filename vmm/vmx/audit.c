@@ -170,7 +170,7 @@ static void event(struct audit *a)
           "no error code in real mode");
     check(a, type != INTR_TYPE_EXTERNAL || (a->rflags & X86_RFLAGS_IF) != 0, FIELD(GUEST_RFLAGS),
           "IF is set when an interrupt is injected");
-    check(a, type != INTR_TYPE_EXTERNAL || (blocked & (BLOCKED_STI | BLOCKED_MOV_SS)) == 0,
+    check(a, type != INTR_TYPE_EXTERNAL || (blocked & BLOCKED_SHADOW) == 0,
           FIELD(GUEST_INTERRUPTIBILITY), "no shadow when an interrupt is injected");
     check(a, type != INTR_TYPE_NMI || (blocked & (BLOCKED_MOV_SS | BLOCKED_NMI)) == 0,
           FIELD(GUEST_INTERRUPTIBILITY), "NMIs are not blocked when one is injected");
@@ -336,7 +336,8 @@ static void rest(struct audit *a)
 {
     uint64_t rip = get(a, VMCS_ID_GUEST_RIP);
     uint64_t blocked = get(a, VMCS_ID_GUEST_INTERRUPTIBILITY);
-    uint64_t shadow = blocked & (BLOCKED_STI | BLOCKED_MOV_SS);
+    uint64_t shadow = blocked & BLOCKED_SHADOW;
+    bool step = (get(a, VMCS_ID_GUEST_PENDING_DEBUG) & X86_DR6_BS) != 0;
     bool code64 = a->long_mode && (get(a, VMCS_ID_GUEST_CS_RIGHTS) & RIGHTS_L) != 0;
 
     a->section = "27.3.1.4";
@@ -347,10 +348,12 @@ static void rest(struct audit *a)
           "VM is 0 in \"IA-32e mode guest\"");
     a->section = "27.3.1.5";
     check(a, get(a, VMCS_ID_GUEST_ACTIVITY) == 0, FIELD(GUEST_ACTIVITY), "active");
-    check(a, shadow != (BLOCKED_STI | BLOCKED_MOV_SS), FIELD(GUEST_INTERRUPTIBILITY),
+    check(a, shadow != BLOCKED_SHADOW, FIELD(GUEST_INTERRUPTIBILITY),
           "STI and MOV SS do not both block");
     check(a, (blocked & BLOCKED_STI) == 0 || (a->rflags & X86_RFLAGS_IF) != 0,
           FIELD(GUEST_INTERRUPTIBILITY), "STI blocks only when IF is set");
+    check(a, shadow == 0 || step == ((a->rflags & X86_RFLAGS_TF) != 0), FIELD(GUEST_PENDING_DEBUG),
+          "in a shadow BS is TF");
     check(a, get(a, VMCS_ID_LINK_POINTER) == UINT64_MAX, FIELD(LINK_POINTER), "no shadow VMCS");
 }
 

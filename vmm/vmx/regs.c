@@ -336,15 +336,13 @@ uint64_t vmx_get_sysreg(struct vcpu *v, enum vmm_sysreg which)
     return value;
 }
 
-/* Which of the two shadows it was makes no difference but to single steps. */
 static void set_blocking(struct vcpu *v, uint64_t value)
 {
     struct vmx_vcpu *x = vmx_vcpu(v);
     uint64_t flags = vmx_acquire(v);
 
     v->intr_shadow = (value & VMM_BLOCKED_SHADOW) != 0;
-    x->blocked =
-        ((value & VMM_BLOCKED_NMI) != 0 ? BLOCKED_NMI : 0u) | (v->intr_shadow ? BLOCKED_STI : 0u);
+    x->blocked = vmx_interruptibility(value);
     vmcs_write32(VMCS_GUEST_INTERRUPTIBILITY, x->blocked);
     vmx_release(flags);
 }

@@ -11,10 +11,6 @@
 #define DR6_HOST    UINT64_C(0xffff0ff0)
 #define DR6_SLOTS   UINT64_C(0xf)
 
-#define PENDING_BREAKPOINT                                                                         \
-    (UINT64_C(1) << 12) /* of the pending debug exceptions: one is enabled                         \
-                         */
-
 void vmx_dr_acquire(struct vcpu *v)
 {
     struct vmx_vcpu *x = vmx_vcpu(v);
@@ -95,19 +91,16 @@ static void load_event(struct vmx_vcpu *x)
 /* The common code says whether there is a shadow, the VMCS which of two it is. */
 static void load_shadow(struct vcpu *v, struct vmx_vcpu *x)
 {
-    uint32_t blocked = x->blocked;
-
-    if (!v->intr_shadow) {
+    if ((x->blocked & BLOCKED_SHADOW) != 0) {
         uint64_t pending = vmcs_readn(VMCS_GUEST_PENDING_DEBUG);
 
-        blocked &= ~(BLOCKED_STI | BLOCKED_MOV_SS);
-        /* The single step that the shadow held back was the skipped instruction's; a breakpoint
-         * was that of MOV SS. */
         vmcs_writen(VMCS_GUEST_PENDING_DEBUG,
-                    (pending & PENDING_BREAKPOINT) != 0 ? pending & ~X86_DR6_BS : 0);
+                    vmx_pending_in_shadow(v->intr_shadow, v->rflags, pending));
     }
-    vmcs_write32(VMCS_GUEST_INTERRUPTIBILITY, blocked);
-    x->blocked = blocked;
+    if (!v->intr_shadow) {
+        x->blocked &= ~BLOCKED_SHADOW;
+    }
+    vmcs_write32(VMCS_GUEST_INTERRUPTIBILITY, x->blocked);
 }
 
 static void load_state(struct vcpu *v, struct vmx_vcpu *x)
@@ -198,7 +191,7 @@ static void save_state(struct vcpu *v, struct vmx_vcpu *x)
     v->gpr[VMM_RSP] = x->rsp = vmcs_readn(VMCS_GUEST_RSP);
     v->rflags = x->rflags = vmcs_readn(VMCS_GUEST_RFLAGS);
     x->blocked = vmcs_read32(VMCS_GUEST_INTERRUPTIBILITY);
-    v->intr_shadow = (x->blocked & (BLOCKED_STI | BLOCKED_MOV_SS)) != 0;
+    v->intr_shadow = (x->blocked & BLOCKED_SHADOW) != 0;
     x->entered_with = x->event;
     x->event = 0;
     if (vmm_unlikely(x->dr_loaded)) {

@@ -269,6 +269,10 @@ enum vmx_intr_type {
 #define BLOCKED_STI    UINT32_C(1)
 #define BLOCKED_MOV_SS UINT32_C(2)
 #define BLOCKED_NMI    UINT32_C(8)
+#define BLOCKED_SHADOW (BLOCKED_STI | BLOCKED_MOV_SS)
+
+/* Of the pending debug exceptions: one that is a breakpoint's is enabled. */
+#define PENDING_BREAKPOINT (UINT64_C(1) << 12)
 
 /* Access rights, table 25-2. */
 #define RIGHTS_UNUSABLE (UINT32_C(1) << 16)

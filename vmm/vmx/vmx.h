@@ -303,6 +303,14 @@ typedef void (*vmx_audit_report)(void *arg, const char *section, const char *fie
 unsigned vmx_audit(const struct vmx_caps *caps, vmx_field_reader read, void *arg,
                    vmx_audit_report report);
 
+/* --- shadow.c: pure ---------------------------------------------------------------------------
+ */
+
+/* What enum vmm_blocking says, in the VMCS's form. */
+uint32_t vmx_interruptibility(uint64_t blocking);
+/* Pending debug exceptions for an entry after an exit in a shadow: shadow, it goes on. */
+uint64_t vmx_pending_in_shadow(bool shadow, uint64_t rflags, uint64_t pending);
+
 /* --- audit_launch.c, in debug builds; audit_trust.c in others ----------------------------------
  */
 
