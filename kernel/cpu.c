@@ -67,6 +67,13 @@ static void read_names(struct cpu_features *f)
     read_brand(f->brand);
 }
 
+/* What a hypervisor calls itself in its first leaf. */
+static bool is_tcg(void)
+{
+    struct x86_cpuid id = x86_cpuid(0x40000000, 0);
+    return memcmp(&id.ebx, "TCGTCGTCGTCG", 12) == 0;
+}
+
 void cpu_detect(void)
 {
     struct cpu_features *f = &nk_cpu_features;
@@ -81,6 +88,7 @@ void cpu_detect(void)
     f->x2apic = bit(id.ecx, 21);
     f->tsc_deadline = bit(id.ecx, 24);
     f->xsave = bit(id.ecx, 26);
+    f->tcg = bit(id.ecx, 31) && is_tcg();
     id = x86_cpuid(0x80000001, 0); /* there, since there is long mode */
     f->svm = bit(id.ecx, 2);
     f->nx = bit(id.edx, 20);
@@ -97,6 +105,11 @@ void cpu_detect(void)
         id = x86_cpuid(13, 0);
         f->xcr0_all = (uint64_t)id.edx << 32 | id.eax;
     }
+}
+
+bool cpu_zero_breaks_vms(void)
+{
+    return nk_cpu_features.tcg && nk_cpu_count > 1;
 }
 
 void cpu_init(void)

@@ -7,6 +7,7 @@
 #include "base/spinlock.h"
 #include "base/x86.h"
 #include "kernel/console.h"
+#include "kernel/cpu.h"
 #include "kernel/format.h"
 #include "kernel/irq.h"
 #include "kernel/kernel.h"
@@ -19,6 +20,7 @@
 #include "mm/buddy.h"
 #include "mm/slab.h"
 #include "mm/tag.h"
+#include "sched/sched.h"
 #include "sched/thread.h"
 #include "sched/timer.h"
 
@@ -221,6 +223,18 @@ static struct nk_thread *to_nk(struct vmm_thread *t)
     return (struct nk_thread *)t;
 }
 
+/* No VM is put unasked where QEMU's TCG breaks it, and who asks for it is told. */
+static void keep_off_tcg(struct nk_thread *t, const char *name, int cpu)
+{
+    uint64_t others = UINT64_MAX >> (64 - nk_cpu_count) & ~sched_isolated() & ~UINT64_C(1);
+    if (cpu > 0 || !cpu_zero_breaks_vms() || (cpu < 0 && nk_thread_set_affinity(t, others) == 0)) {
+        return;
+    }
+    nk_warn("vm: vCPU %s is on CPU 0, where QEMU's TCG can break it and the node, unlike on others "
+            "(docs/backends.md)",
+            name);
+}
+
 static int host_thread_create(void *host, const char *name, int cpu, void (*fn)(void *arg),
                               void *arg, struct vmm_thread **out)
 {
@@ -229,6 +243,7 @@ static int host_thread_create(void *host, const char *name, int cpu, void (*fn)(
     struct nk_thread *t;
     int err = nk_thread_create(&t, &attr, fn, arg);
     if (err == 0) {
+        keep_off_tcg(t, name, cpu);
         mm_tag_add_objects(tag_of(host), THREAD_BYTES);
         *out = (struct vmm_thread *)t;
     }

@@ -14,8 +14,8 @@ SUM = "head -c 8000000 /dev/urandom > /tmp/data; md5sum /tmp/data"
 
 def start_linux(machine, scratch, vcpus=2, extra=(), **more):
     tree = Tree(scratch / "tree")
-    tree.add_vm(linux_manifest(cpus=tuple(i % 2 for i in range(vcpus)), power="stop", **more))
-    node = machine(**tree.arguments(), extra=extra)
+    tree.add_vm(linux_manifest(cpus=tuple(1 + i % 2 for i in range(vcpus)), power="stop", **more))
+    node = machine(**tree.arguments(), cpus=3, extra=extra)
     guest_shell(node)
     return node
 
@@ -111,8 +111,8 @@ def test_linux_on_a_disk(machine, scratch):
     checkpoint(node, "block:vd0")
     end(node)
     tree = Tree(scratch / "2" / "tree")
-    tree.add_vm(linux_manifest(cpus=(0, 1), power="stop"))
-    node = machine(**tree.arguments(), extra=drive, command_line="autostart=no")
+    tree.add_vm(linux_manifest(cpus=(1, 2), power="stop"))
+    node = machine(**tree.arguments(), cpus=3, extra=drive, command_line="autostart=no")
     node.expect(r"orthocone> ")
     restore(node, "block:vd0")
     check_goes_on(node, *seen)

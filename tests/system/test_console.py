@@ -14,7 +14,7 @@ def start_linux(machine, scratch, *more):
     tree = Tree(scratch / "tree")
     for vm in (*more, linux_manifest(power="stop")):
         tree.add_vm(vm)
-    node = machine(**tree.arguments())
+    node = machine(**tree.arguments(), cpus=3)
     guest_shell(node)
     return node
 
@@ -68,8 +68,8 @@ def test_break(machine, scratch):
 
 def test_the_way_out_works_always(machine, scratch):
     """Beside guests that write without end, spin or have crashed."""
-    node = start_linux(machine, scratch, manifest("ending", name="spin", args="end=spin", cpus=(0,)),
-                       manifest("ending", name="dead", args="end=triple", cpus=(0,)))
+    node = start_linux(machine, scratch, manifest("ending", name="spin", args="end=spin", cpus=(2,)),
+                       manifest("ending", name="dead", args="end=triple", cpus=(2,)))
     node.sendline("yes yes yes")
     node.expect(r"yes yes yes\r\nyes")
     to_node(node)

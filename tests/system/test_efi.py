@@ -37,7 +37,7 @@ def application(scratch, *arguments):
 
 def hello(scratch):
     tree = Tree(scratch / "tree")
-    tree.add_vm(manifest("hello", cpus=(0,)))
+    tree.add_vm(manifest("hello"))
     return ["--tree", tree.directory, "--files", *tree.modules]
 
 

@@ -84,6 +84,6 @@ def test_make_guest():
 def test_exit_code_of_qemu(start, code, status):
     """power: node passes the code on to isa-debug-exit, which makes 2 * code + 1 of it; stop keeps it to the VM."""
     node = start(manifest("ending", name="other", args="end=exit code=9"),
-                 manifest("ending", args=f"end=exit code={code}", power="node", cpus=(0,)),
+                 manifest("ending", args=f"end=exit code={code}", power="node"),
                  extra=["-device", "isa-debug-exit,iobase=0xf4,iosize=1"])
     assert node.wait() == status

@@ -192,12 +192,12 @@ def reports(node):
 
 
 # With a second vCPU, which changes what the first one runs, QEMU meets its own end now and then ("tcg fatal error").
-@pytest.mark.parametrize("kind,cpus,seeds", [("qemu", (0,), range(1, 11)), ("bochs-vmx", (0, 0), range(1, 4))],
+@pytest.mark.parametrize("kind,cpus,seeds", [("qemu", (1,), range(1, 11)), ("bochs-vmx", (0, 0), range(1, 4))],
                          ids=["qemu", "bochs-vmx"])
 def test_guests_that_try_everything(machine, scratch, kind, cpus, seeds):
     """One guest after the other, each with another seed, beside one that computes and keeps time."""
     tree = Tree(scratch / "tree")
-    last = 0 if kind != "qemu" else 1
+    last = 0 if kind != "qemu" else 2
     for seed in seeds:
         tree.add_vm(manifest("wild", name=f"wild{seed}", args=f"seed={seed} count=1000000", cpus=cpus, memory=8))
     tree.add_vm(manifest("steady", cpus=(last,), memory=16))

@@ -17,7 +17,7 @@ def start(machine, scratch, *vms):
     tree = Tree(scratch / "tree")
     for vm in vms:
         tree.add_vm(vm)
-    node = machine(**tree.arguments())
+    node = machine(**tree.arguments(), cpus=3)
     node.expect(REPORT)
     return node
 
@@ -42,7 +42,7 @@ def check_neighbour(node, before, since):
 
 def test_a_thousand_restarts(machine, scratch):
     """Of a guest that does everything that ends it, beside one that computes and keeps time."""
-    victim = manifest("fuzzlet", name="victim", args="seed=0 wild=1", cpus=(0,), memory=4)
+    victim = manifest("fuzzlet", name="victim", args="seed=0 wild=1", cpus=(2,), memory=4)
     node = start(machine, scratch, victim, STEADY)
     to_node(node)
     command(node, "loglevel warn")
@@ -62,7 +62,7 @@ def test_a_thousand_restarts(machine, scratch):
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_wild_guests(machine, scratch, seed):
     """Nothing is spared: the guests end in any way, or go round in circles until they are killed."""
-    vms = [manifest("fuzzlet", name=f"wild{i}", args=f"seed={seed * 16 + i} wild=1", cpus=(0,), memory=8)
+    vms = [manifest("fuzzlet", name=f"wild{i}", args=f"seed={seed * 16 + i} wild=1", cpus=(2,), memory=8)
            for i in range(6)]
     node = start(machine, scratch, *vms, STEADY)
     to_node(node)

@@ -102,8 +102,8 @@ def test_session(start):
 
 
 def test_reboot_and_panic_stay_in_their_vm(start):
-    node = start(manifest("ending", name="other", args="end=halt", cpus=(0,)),
-                 linux_manifest(args="console=ttyS0 panic=0", power="stop"))
+    node = start(manifest("ending", name="other", args="end=halt", cpus=(2,)),
+                 linux_manifest(args="console=ttyS0 panic=0", power="stop"), cpus=3)
     guest_shell(node)
 
     node.sendline("reboot")
@@ -127,8 +127,8 @@ def test_reboot_and_panic_stay_in_their_vm(start):
 
 
 def test_two_linux_guests_at_once(start):
-    node = start(linux_manifest("first", cpus=(0,), power="stop"),
-                 linux_manifest("second", cpus=(1,), power="stop", lazy_memory=True))
+    node = start(linux_manifest("first", cpus=(1,), power="stop"),
+                 linux_manifest("second", cpus=(2,), power="stop", lazy_memory=True), cpus=3)
     guest_shell(node)  # the second one is in front
     node.run("hostname second", GUEST)
     to_node(node)
@@ -149,7 +149,7 @@ def test_two_linux_guests_at_once(start):
 
 def test_two_vcpus_and_memory_above_4_gib(start):
     policy = {"hide": ["avx", "cx16"], "unknown_msrs": "ignore"}
-    node = start(linux_manifest(memory=4096, cpus=(0, 1), cpu=policy), memory="6G")
+    node = start(linux_manifest(memory=4096, cpus=(1, 2), cpu=policy), cpus=3, memory="6G")
     guest_shell(node)
     assert node.run("nproc", GUEST) == "2"
     memory = int(node.run("awk '/MemTotal/ {print $2}' /proc/meminfo", GUEST))
@@ -164,12 +164,12 @@ def test_two_vcpus_and_memory_above_4_gib(start):
     end(node)
 
 
-@pytest.mark.parametrize("cpus", [(0, 1) * 4, None], ids=["8_pinned", "16_floating"])
+@pytest.mark.parametrize("cpus", [(1, 2) * 4, None], ids=["8_pinned", "16_floating"])
 def test_more_vcpus_than_cpus(start, cpus):
     vm = linux_manifest(memory=512, cpus=cpus or (0,) * 16)
     if not cpus:
         del vm["cpus"]
-    node = start(vm)
+    node = start(vm, cpus=3)
     guest_shell(node)
     count = vm["machine-config"]["vcpu_count"]
     assert int(node.run("nproc", GUEST)) == count

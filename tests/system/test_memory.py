@@ -21,7 +21,7 @@ def start(machine, scratch, vm, **arguments):
 
 def talking(machine, scratch, **more):
     """Two vCPUs that check and rewrite their pages without end."""
-    node = start(machine, scratch, manifest("pages", args=f"talk=1 extra={EXTRA}", cpus=(0, 1), **more))
+    node = start(machine, scratch, manifest("pages", args=f"talk=1 extra={EXTRA}", cpus=(1, 2), **more), cpus=3)
     node.expect("pages: ready")
     return node
 

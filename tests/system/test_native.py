@@ -73,13 +73,15 @@ def test_runtime(node_with, cpus):
     end(node)
 
 
-def test_beside_a_guest(machine, scratch):
-    """World switches on both CPUs leave an application its registers and its thread-local storage."""
+@pytest.mark.parametrize("cpus", [1, 3])
+def test_beside_guests(machine, scratch, cpus):
+    """World switches on its CPU and on others leave an application its registers and its thread-local storage."""
+    first, last = (0, 0) if cpus == 1 else (1, 2)
     tree = Tree(scratch / "tree")
-    tree.add_vm(manifest("steady", cpus=(0,), memory=16))
-    tree.add_vm(manifest("steady", cpus=(1,), memory=16, name="other"))
+    tree.add_vm(manifest("steady", cpus=(first,), memory=16))
+    tree.add_vm(manifest("steady", cpus=(last,), memory=16, name="other"))
     tree.add("native/checks", NATIVE / "checks")
-    node = machine(**tree.arguments())
+    node = machine(**tree.arguments(), cpus=cpus)
     node.expect("sums, ")
     to_node(node)
     for _ in range(2):

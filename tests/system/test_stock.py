@@ -24,9 +24,9 @@ def boot(machine, scratch, kernel, *, module=None, args="", vcpus=1, memory=64, 
     if module:
         source["initrd_path"] = "module"
         tree.add("module", module)
-    tree.add_vm({"name": "stock", "boot-source": source, "power": power, "cpus": [n % 2 for n in range(1, vcpus + 1)],
+    tree.add_vm({"name": "stock", "boot-source": source, "power": power, "cpus": [1 + n % 2 for n in range(vcpus)],
                  "machine-config": {"vcpu_count": vcpus, "mem_size_mib": memory}})
-    return machine(**tree.arguments())
+    return machine(**tree.arguments(), cpus=3)
 
 
 def leave(node, state="running"):

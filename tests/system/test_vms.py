@@ -151,7 +151,7 @@ def test_random_accesses_are_survived(start, seed):
 
 
 def test_two_vms_at_once(start):
-    node = start(manifest("exits", name="a", cpus=(0,)), manifest("exits", name="b", cpus=(1,)))
+    node = start(manifest("exits", name="a", cpus=(1,)), manifest("exits", name="b", cpus=(2,)), cpus=3)
     for _ in range(2):
         node.expect(r"vm (a|b): (stopped|crashed): ")
     assert {state for state, _ in vm_states(node).values()} == {"stopped"}
