@@ -15,7 +15,7 @@ host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 host-test-y += test_reclaim.c test_dirty.c test_vballoon.c test_guest_memory.c test_failures.c
 host-test-y += test_memory.c test_cpuid.c test_msr.c test_exits.c test_task_switch.c test_run.c
 host-test-y += test_checkpoint.c
-host-test-y += test_vm.c test_vm_create.c test_gate.c test_svm.c test_svm_events.c test_vmx.c test_vmx_posted.c test_protocols.c test_nested.c
+host-test-y += test_vm.c test_vm_create.c test_gate.c test_svm.c test_svm_events.c test_vmx.c test_vmx_posted.c test_vmx_pml.c test_protocols.c test_nested.c
 
 # fuzz targets, with their corpora
 host-support-y += ../fuzz/devices.c ../fuzz/checkpoint.c ../fuzz/manifest.c ../fuzz/bzimage.c ../fuzz/kernels.c \

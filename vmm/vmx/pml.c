@@ -18,7 +18,9 @@ static void free_buffers(struct vm *vm)
     }
 }
 
-/* vCPUs take it up at their next entry, and go by way of vmm_quiesce() before a buffer is freed. */
+/* vCPUs take it up at their next entry, and go by way of vmm_quiesce() before a buffer is freed.
+ * One that does not run meanwhile may find the next log then, of which the buffer is another: so
+ * each has a number. */
 bool vmx_log_writes(struct vm *vm, bool on)
 {
     const struct vmx *vmx = vm->vmm->arch;
@@ -36,7 +38,7 @@ bool vmx_log_writes(struct vm *vm, bool on)
             return false;
         }
     }
-    __atomic_store_n(&arch->logging, on, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&arch->logging, on ? ++arch->logs : 0, __ATOMIC_SEQ_CST);
     if (!on) {
         vmm_quiesce(vm);
         free_buffers(vm);
@@ -44,14 +46,14 @@ bool vmx_log_writes(struct vm *vm, bool on)
     return true;
 }
 
-void vmx_pml_switch(struct vmx_vcpu *x, bool on)
+void vmx_pml_switch(struct vmx_vcpu *x, uint32_t logging)
 {
-    if (on) {
+    if (logging != 0) {
         vmcs_write64(VMCS_PML_ADDRESS, x->pml_pa.v);
         vmcs_write16(VMCS_PML_INDEX, PML_EMPTY);
     }
-    vmx_set_proc2(x, on ? x->proc2 | PROC2_PML : x->proc2 & ~PROC2_PML);
-    x->logging = on;
+    vmx_set_proc2(x, logging != 0 ? x->proc2 | PROC2_PML : x->proc2 & ~PROC2_PML);
+    x->logging = logging;
 }
 
 void vmx_pml_drain(struct vcpu *v, struct vmx_vcpu *x)

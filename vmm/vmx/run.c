@@ -259,6 +259,7 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
 {
     struct vmx_vcpu *x = vmx_vcpu(v);
     struct vmx_cpu *cpu;
+    uint32_t logging;
 
     if (vmm_unlikely(x->cannot_run)) {
         refuse_mode(v, e);
@@ -282,8 +283,9 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
         return;
     }
     load_state(v, x);
-    if (vmm_unlikely(x->logging != __atomic_load_n(&x->vm->logging, __ATOMIC_SEQ_CST))) {
-        vmx_pml_switch(x, !x->logging);
+    logging = __atomic_load_n(&x->vm->logging, __ATOMIC_SEQ_CST);
+    if (vmm_unlikely(x->logging != logging)) {
+        vmx_pml_switch(x, logging);
     }
     if (vmm_likely(v->ends_at_deadline)) {
         load_timer(v, x);
@@ -301,7 +303,7 @@ void vmx_run(struct vcpu *v, struct vmm_exit *e)
     if (vmm_likely(x->apicv)) {
         take_interrupts(v, x);
     }
-    if (vmm_unlikely(x->logging)) {
+    if (vmm_unlikely(x->logging != 0)) {
         vmx_pml_drain(v, x);
     }
     vmx_exit_decode(v, e);

@@ -154,7 +154,7 @@ static void reset_controls(struct vmx_vcpu *x)
     x->proc = caps->proc;
     vmcs_write32(VMCS_PROC2_CONTROLS, caps->proc2);
     x->proc2 = caps->proc2;
-    x->logging = false;
+    x->logging = 0;
     vmcs_write32(VMCS_EXIT_CONTROLS, caps->exit);
     vmcs_write32(VMCS_ENTRY_CONTROLS, caps->entry);
     vmcs_write32(VMCS_EXCEPTION_BITMAP, EXCEPTIONS);

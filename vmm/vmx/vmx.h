@@ -53,7 +53,8 @@ struct vmx {
 
 /* Of one VM, vm->arch. */
 struct vmx_vm {
-    bool logging;          /* atomic: of writes, by PML */
+    uint32_t logging;      /* atomic: which log of writes by PML goes on, 0: none */
+    uint32_t logs;         /* that there were */
     hpa_t flat_page;       /* page directory of flat.c; 0: guests are unrestricted */
     hpa_t apic_page;       /* where the LAPIC's window leads to while all vCPUs use it; 0: none */
     bool apic_page_mapped; /* under the memory's lock */
@@ -100,7 +101,7 @@ struct vmx_vcpu {
     struct vmx_posted *posted; /* NULL: interrupts are not posted */
     hpa_t posted_pa;
     uint8_t acknowledged; /* interrupt that the exit took from the LAPIC; 0: none */
-    bool logging;         /* the controls are for that */
+    uint32_t logging;     /* the controls and the buffer are for that log */
     bool dr_loaded;
     /* Protected mode without paging, which only an unrestricted guest may have: it runs with pages
      * that map all addresses to themselves (flat.c), and these are the guest's own values. */
@@ -240,7 +241,7 @@ void vmx_posted_collect(struct vcpu *v, struct vmx_posted *p);
 
 bool vmx_log_writes(struct vm *vm, bool on);
 /* The VMCS loaded, interrupts off: at an entry that finds logging changed, after each exit. */
-void vmx_pml_switch(struct vmx_vcpu *x, bool on);
+void vmx_pml_switch(struct vmx_vcpu *x, uint32_t logging);
 void vmx_pml_drain(struct vcpu *v, struct vmx_vcpu *x);
 
 /* --- ept.c ------------------------------------------------------------------------------------ */
