@@ -205,6 +205,29 @@ static void a_tiny_period_is_no_storm(void **state)
     fixture_destroy(f);
 }
 
+/* Centuries away is never: no wake-up that comes out in the past, and so at once, again and again.
+ */
+static void a_huge_period_is_no_storm(void **state)
+{
+    static const uint64_t period_table[] = {UINT64_C(1) << 60, UINT64_C(1) << 63, UINT64_MAX};
+
+    (void)state;
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(period_table); i++) {
+        struct fixture *f = hpet_create();
+        uint64_t next;
+
+        set(f, TIMER(0), INTERRUPT | PERIODIC | SET_VALUE | ROUTE(20));
+        set(f, COMPARATOR(0), 100);
+        set(f, COMPARATOR(0), period_table[i]);
+        set(f, CONFIG, 1);
+        pc_advance_ns(f, 1000);
+        assert_int_equal(pc_serve(f, f->vcpu), VECTOR);
+        assert_false(posix_host_next_timer_ns(f->host, &next));
+        assert_int_equal(get(f, COMPARATOR(0)), 100 + period_table[i]);
+        fixture_destroy(f);
+    }
+}
+
 static void thirty_two_bits_go_round(void **state)
 {
     struct fixture *f = hpet_create();
@@ -272,5 +295,6 @@ PC_TEST_MAIN(cmocka_unit_test(values_after_reset), cmocka_unit_test(the_counter_
              cmocka_unit_test(one_shot), cmocka_unit_test(without_interrupt_no_timer),
              cmocka_unit_test(level_until_cleared), cmocka_unit_test(periodic_does_not_drift),
              cmocka_unit_test(a_tiny_period_is_no_storm),
+             cmocka_unit_test(a_huge_period_is_no_storm),
              cmocka_unit_test(thirty_two_bits_go_round), cmocka_unit_test(legacy_replacement),
              cmocka_unit_test(random_accesses))

@@ -159,6 +159,7 @@ static void pass_match(struct vdev *dev, unsigned index, uint64_t now)
         step *= (now + pause - t->match) / step + 1;
         t->comparator = (t->comparator + step) & timer_mask(t);
         t->match += step;
+        t->waits = t->match - now <= INT64_MAX / TICK_NS;
     } else if ((t->config & TIMER_32BIT) != 0) {
         t->match += UINT64_C(1) << 32; /* equal again when the lower half has gone round */
     } else {
