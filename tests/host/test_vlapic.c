@@ -550,6 +550,33 @@ static void paravirtual_eoi(void **state)
     fixture_destroy(f);
 }
 
+/* Modes and priorities that no guest can bring about. */
+static void impossible_registers_are_refused(void **state)
+{
+    static const struct {
+        uint64_t base;
+        uint32_t tpr;
+    } wrong_table[] = {{PLATFORM_LAPIC_BASE | 1 << 10, 0},
+                       {PLATFORM_LAPIC_BASE + 0x1000 + (1 << 11), 0},
+                       {PLATFORM_LAPIC_BASE | 1 << 11 | 1, 0},
+                       {PLATFORM_LAPIC_BASE | 1 << 11, 0x100}};
+    struct fixture *f = pc_create(1);
+    struct tape tape = tape_create(VMM_KIB(1));
+    struct vlapic *a = vlapic_of(f->vcpu);
+    const struct vdev_class *class = f->vcpu->lapic->class;
+
+    (void)state;
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(wrong_table); i++) {
+        a->base = wrong_table[i].base;
+        a->tpr = wrong_table[i].tpr;
+        assert_int_equal(class->save(f->vcpu->lapic, tape_record(&tape)), 0);
+        assert_int_equal(class->load(f->vcpu->lapic, tape_play(&tape)), -VMM_EINVAL);
+        class->reset(f->vcpu->lapic);
+    }
+    free(tape.bytes);
+    fixture_destroy(f);
+}
+
 /* Nothing of it is left when the device has been reset. */
 static void a_state_that_is_refused_does_no_harm(void **state)
 {
@@ -571,6 +598,7 @@ static void a_state_that_is_refused_does_no_harm(void **state)
 }
 
 PC_TEST_MAIN(cmocka_unit_test(a_state_that_is_refused_does_no_harm),
+             cmocka_unit_test(impossible_registers_are_refused),
              cmocka_unit_test(values_after_reset), cmocka_unit_test(accesses_of_other_sizes),
              cmocka_unit_test(id_is_fixed), cmocka_unit_test(tpr_and_cr8_are_one),
              cmocka_unit_test(tpr_holds_back),

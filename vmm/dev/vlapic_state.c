@@ -1,5 +1,6 @@
 /* The local APIC's state in a stream. What cannot be is refused: a stream comes from outside. */
 #include "core/vm.h"
+#include "dev/platform.h"
 #include "dev/vlapic.h"
 
 static int transfer(struct vlapic *a, struct vdev_stream *s)
@@ -57,12 +58,21 @@ static bool nesting_is_sane(const struct vlapic *a)
     return a->nested_count < sizeof(a->nested) && a->nested[0] == 0;
 }
 
+/* Modes as vlapic_base_write() lets them be. */
+static bool registers_are_sane(const struct vlapic *a)
+{
+    const uint64_t free = VLAPIC_BASE_MODE | VLAPIC_BASE_BSP;
+
+    return (a->base & ~free) == PLATFORM_LAPIC_BASE &&
+           (a->base & VLAPIC_BASE_MODE) != VLAPIC_BASE_X2APIC && a->tpr <= 0xff;
+}
+
 int vlapic_load(struct vdev *dev, struct vdev_stream *in)
 {
     struct vlapic *a = vdev_state(dev);
     int error = transfer(a, in);
 
-    if (error == 0 && !(nesting_is_sane(a) && pv_eoi_is_sane(a))) {
+    if (error == 0 && !(nesting_is_sane(a) && pv_eoi_is_sane(a) && registers_are_sane(a))) {
         error = -VMM_EINVAL;
     }
     if (error == 0) {
