@@ -131,6 +131,26 @@ static void tsc_deadline(void **state)
     fixture_destroy(f);
 }
 
+/* Not the past, for being negative. */
+static void a_deadline_that_never_comes(void **state)
+{
+    static const uint64_t never_table[] = {UINT64_MAX, UINT64_C(1) << 63, INT64_MAX};
+    struct fixture *f = apic_create(1);
+    uint64_t next;
+
+    (void)state;
+    f->vcpu->tsc_offset = -f->vm->clock_base_cycles;
+    apic_set(f, LVT_TIMER, 0x40040);
+    for (unsigned i = 0; i < VMM_ARRAY_COUNT(never_table); i++) {
+        vlapic_deadline_write(f->vcpu, never_table[i]);
+        pc_advance_ns(f, 10000000);
+        assert_int_equal(pc_take(f->vcpu), -1);
+        assert_int_equal(vlapic_deadline_read(f->vcpu), never_table[i]);
+        assert_true(!posix_host_next_timer_ns(f->host, &next) || next > INT64_MAX / 4);
+    }
+    fixture_destroy(f);
+}
+
 static void deadline_follows_the_tsc(void **state)
 {
     struct fixture *f = apic_create(1);
@@ -197,6 +217,7 @@ static void timers_are_of_their_vcpu(void **state)
 PC_TEST_MAIN(cmocka_unit_test(one_shot), cmocka_unit_test(every_divisor),
              cmocka_unit_test(a_new_divisor_counts_on), cmocka_unit_test(periodic_does_not_drift),
              cmocka_unit_test(a_masked_timer_wakes_nobody), cmocka_unit_test(tsc_deadline),
+             cmocka_unit_test(a_deadline_that_never_comes),
              cmocka_unit_test(deadline_follows_the_tsc), cmocka_unit_test(a_change_of_mode_disarms),
              cmocka_unit_test(a_deadline_that_passed_unheard_is_over),
              cmocka_unit_test(timers_are_of_their_vcpu))

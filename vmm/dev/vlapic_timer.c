@@ -35,13 +35,24 @@ static uint64_t period_ns(const struct vlapic *a)
     return period < MIN_PERIOD_NS ? MIN_PERIOD_NS : period;
 }
 
+/* The guest's TSC at time zero. */
+static uint64_t tsc_at_zero(const struct vlapic *a)
+{
+    return a->vcpu->vm->clock_base_cycles + a->vcpu->tsc_offset;
+}
+
+/* A TSC of before time zero, or of centuries behind it: never. */
+static __attribute__((noinline)) uint64_t past_or_never(const struct vlapic *a, uint64_t tsc)
+{
+    return tsc <= tsc_at_zero(a) + vmm_clock_cycles(a->vcpu->vm) ? 0 : INT64_MAX;
+}
+
 /* Guest cycles at which the guest's TSC shows this. */
 static uint64_t deadline_cycles(const struct vlapic *a, uint64_t tsc)
 {
-    const struct vcpu *v = a->vcpu;
-    uint64_t at_zero = v->vm->clock_base_cycles + v->tsc_offset; /* the guest's TSC at time zero */
+    int64_t cycles = (int64_t)(tsc - tsc_at_zero(a));
 
-    return (int64_t)(tsc - at_zero) < 0 ? 0 : tsc - at_zero;
+    return vmm_unlikely(cycles < 0) ? past_or_never(a, tsc) : (uint64_t)cycles;
 }
 
 /* A periodic timer that nobody heard goes on in step. */
