@@ -173,7 +173,9 @@ static void write_entry(struct vm *vm, struct vioapic *io, unsigned pin, uint32_
     }
 }
 
-static void write_register(struct vm *vm, struct vioapic *io, uint32_t value)
+/* Out of line, so that the choice of a register saves none for it. */
+static __attribute__((noinline)) void write_register(struct vm *vm, struct vioapic *io,
+                                                     uint32_t value)
 {
     unsigned pin = (io->select - REG_REDIRECTION) / 2;
 
@@ -205,20 +207,12 @@ static void vioapic_access(struct vdev *dev, struct vdev_access *a)
         a->value = shift < 32 ? value >> shift : 0;
         return;
     }
-    switch (a->offset) {
-    case OFFSET_SELECT:
+    if (vmm_likely(a->offset == OFFSET_SELECT)) {
         io->select = value & 0xff;
-        break;
-    case OFFSET_DATA:
-        if (a->size >= 4) {
-            write_register(dev->vm, io, value);
-        }
-        break;
-    case OFFSET_EOI:
+    } else if (a->offset == OFFSET_DATA && a->size >= 4) {
+        write_register(dev->vm, io, value);
+    } else if (a->offset == OFFSET_EOI) {
         eoi_locked(dev->vm, io, (uint8_t)value);
-        break;
-    default:
-        break;
     }
 }
 
