@@ -120,6 +120,7 @@ void fp_reset(struct nk_thread *t)
     *(uint16_t *)((char *)t->fp + AREA_FCW) = FCW_DEFAULT;
     *(uint32_t *)((char *)t->fp + AREA_MXCSR) = MXCSR_DEFAULT;
     t->xcr0 = features.xcr0;
+    t->fs_base = 0;
     t->fp_cpu = UINT32_MAX; /* no CPU's registers hold it */
 }
 

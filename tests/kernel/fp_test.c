@@ -7,6 +7,9 @@
 #define THREADS 4
 #define AVX     (UINT64_C(1) << 2) /* in XCR0 */
 
+#define MSR_FS_BASE  0xc0000100
+#define NOBODYS_BASE UINT64_C(0x3000)
+
 struct vector {
     uint64_t word[4];
 } NK_ALIGNED(32);
@@ -132,6 +135,43 @@ KTEST(fp_xcr0_is_per_thread)
     }
     for (unsigned i = 0; i < 2; i++) {
         EXPECT_EQ(nk_thread_join(t[i]), 0);
+        EXPECT_EQ(nk_thread_destroy(t[i]), 0);
+    }
+}
+
+static uint64_t fs_bases[2];
+
+/* FS has another base when the thread begins, and after others have run. */
+static void with_fs_base(void *arg)
+{
+    const uint64_t *base = arg;
+    x86_wrmsr(MSR_FS_BASE, NOBODYS_BASE);
+    if (*base != 0) {
+        nk_thread_set_fs_base(*base);
+    }
+    nk_thread_sleep_ns(1000000);
+    for (unsigned i = 0; i < 100; i++) {
+        EXPECT_EQ(x86_rdmsr(MSR_FS_BASE), *base != 0 ? *base : NOBODYS_BASE);
+        nk_thread_yield();
+    }
+}
+
+KTEST(fp_fs_base_is_per_thread)
+{
+    struct nk_thread *t[2];
+    fs_bases[0] = 0x1000;
+    fs_bases[1] = 0x2000;
+    for (unsigned i = 0; i < 2; i++) {
+        struct nk_thread_attr attr = {.name = "fs", .cpu = 0, .fp = true};
+        ASSERT_EQ(nk_thread_start(&t[i], &attr, with_fs_base, &fs_bases[i]), 0);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        EXPECT_EQ(nk_thread_join(t[i]), 0);
+    }
+    fs_bases[0] = 0; /* in its second run it asks for none */
+    EXPECT_EQ(nk_thread_run(t[0]), 0);
+    EXPECT_EQ(nk_thread_join(t[0]), 0);
+    for (unsigned i = 0; i < 2; i++) {
         EXPECT_EQ(nk_thread_destroy(t[i]), 0);
     }
 }

@@ -200,6 +200,7 @@ TEST(timer_sleep_order)
 TEST(fp_state_is_kept)
 TEST(fp_state_is_fresh)
 TEST(fp_xcr0_is_per_thread)
+TEST(fp_fs_base_is_per_thread)
 PANICS(fp_without_owning_it, "#NM")
 
 /* traps, interrupts, time, CPUs */
