@@ -173,6 +173,41 @@ static void hook_tables_are_validated(void **state)
     assert_int_equal(vmm_destroy(vmm), 0);
 }
 
+static const char *features;
+
+static const char *host_option(void *host, const char *name)
+{
+    (void)host;
+    return strcmp(name, "x.features") == 0 ? features : NULL;
+}
+
+static void words_of_options_are_known_ones(void **state)
+{
+    struct vmm_host_ops ops = *posix_host_ops(m->host);
+    struct vmm *vmm = NULL;
+
+    (void)state;
+    ops.option = host_option;
+    assert_int_equal(vmm_create(&ops, m->host, &vmm, &m->err), 0);
+    posix_host_clear_log(m->host);
+    features = "-a,+bc,-1g";
+    vmm_option_check(vmm, "x.features", "-1g,+bc,-a,-d");
+    assert_string_equal(posix_host_log(m->host), "");
+    assert_true(vmm_option_takes_away(features, "a") && vmm_option_takes_away(features, "1g"));
+    assert_true(vmm_option_adds(features, "bc"));
+    assert_false(vmm_option_takes_away(features, "bc") || vmm_option_takes_away(features, "1"));
+    features = "-a,-bc,,d";
+    vmm_option_check(vmm, "x.features", "-1g,+bc,-a,-d");
+    assert_null(strstr(posix_host_log(m->host), "\"-a\""));
+    assert_non_null(
+        strstr(posix_host_log(m->host), "x.features: \"-bc\" is none of -1g,+bc,-a,-d"));
+    assert_non_null(strstr(posix_host_log(m->host), "x.features: \"\" is none"));
+    assert_non_null(strstr(posix_host_log(m->host), "x.features: \"d\" is none"));
+    features = NULL;
+    vmm_option_check(vmm, "x.features", "-a");
+    assert_int_equal(vmm_destroy(vmm), 0);
+}
+
 static void a_machine_without_virtualisation_is_told_why(void **state)
 {
     struct vmm *vmm = NULL;
@@ -208,13 +243,10 @@ static void states_and_reasons_have_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(bad_configurations_are_refused),
-        TEST(a_console_that_is_taken_is_named),
-        TEST(one_of_two_gets_the_name),
-        TEST(every_failure_of_creation_is_undone),
-        TEST(memory_has_the_pcs_holes),
-        TEST(hook_tables_are_validated),
-        TEST(a_machine_without_virtualisation_is_told_why),
+        TEST(bad_configurations_are_refused),  TEST(a_console_that_is_taken_is_named),
+        TEST(one_of_two_gets_the_name),        TEST(every_failure_of_creation_is_undone),
+        TEST(memory_has_the_pcs_holes),        TEST(hook_tables_are_validated),
+        TEST(words_of_options_are_known_ones), TEST(a_machine_without_virtualisation_is_told_why),
         TEST(states_and_reasons_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

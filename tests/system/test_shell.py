@@ -56,6 +56,7 @@ WRONG_OPTIONS = {
     "devices=all": "devices=all: not none",
     "isolate=1,5": "isolate: there is no CPU 5",
     "services=7": "services=7: there are no such CPUs",
+    "svm.features=-nrip,-clena": 'svm.features: "-clena" is none of -nrip,-clean,',
 }
 
 

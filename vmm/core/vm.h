@@ -79,7 +79,11 @@ int vmm_format(struct vmm *vmm, char *out, size_t size, const char *fmt, ...) VM
 int vmm_fail(struct vmm *vmm, struct vmm_error *err, int error, const char *fmt, ...)
     VMM_PRINTF(4, 5);
 
-/* Is `name` among the features that a host option, "-a,-b" or NULL, takes away? (core/option.c) */
+/* core/option.c. The text of a host option, valid until the next is asked for; NULL: not given. */
+const char *vmm_option(struct vmm *vmm, const char *key);
+/* A line in the log for each word of it that is not among `known`, "-a,+b". */
+void vmm_option_check(struct vmm *vmm, const char *key, const char *known);
+/* Is `name` among the features that a host option, "-a,-b" or NULL, takes away? */
 bool vmm_option_takes_away(const char *option, const char *name);
 /* Does it ask for one that is off by default: "+a"? */
 bool vmm_option_adds(const char *option, const char *name);

@@ -53,10 +53,12 @@ static int probe(struct vmm *vmm, struct vmm_error *err)
     return 0;
 }
 
+#define OPTION       "svm.features"
+#define OPTION_WORDS "-nrip,-clean,-flushbyasid,-assists,-1g"
+
 static void choose_features(struct vmm *vmm, struct svm *svm)
 {
-    const char *option =
-        vmm->ops->option == NULL ? NULL : vmm->ops->option(vmm->host, "svm.features");
+    const char *option = vmm_option(vmm, OPTION);
     uint32_t there = cpuid(LEAF_SVM, 0).edx;
 
     for (unsigned i = 0; i < VMM_ARRAY_COUNT(feature_table); i++) {
@@ -153,6 +155,7 @@ static int create(struct vmm *vmm, struct vmm_error *err)
         return vmm_fail(vmm, err, VMM_ENOMEM, "no memory for %u CPUs' SVM state", cpu_count);
     }
     svm->cpu_count = cpu_count;
+    vmm_option_check(vmm, OPTION, OPTION_WORDS);
     choose_features(vmm, svm);
     svm->npt_levels = (read_cr4() & X86_CR4_LA57) != 0 ? 5 : 4;
     if (alloc_cpus(vmm, svm) != 0 || svm_bitmaps_create(vmm, svm) != 0) {

@@ -21,10 +21,10 @@ static uint64_t read_msr(void *arg, uint32_t msr)
     return vmx_rdmsr(msr);
 }
 
-static const char *option(struct vmm *vmm)
-{
-    return vmm->ops->option == NULL ? NULL : vmm->ops->option(vmm->host, "vmx.features");
-}
+#define OPTION "vmx.features"
+#define OPTION_WORDS                                                                               \
+    "-rdtscp,-vpid,-wbinvd,-invpcid,-ple,-unrestricted,-xsaves,-1g,-ad,-timer,-pml,-apicv,-tpr,"   \
+    "+posted"
 
 static int probe(struct vmm *vmm, struct vmm_error *err)
 {
@@ -43,7 +43,7 @@ static int probe(struct vmm *vmm, struct vmm_error *err)
                         "Intel VMX is locked off by firmware (IA32_FEATURE_CONTROL 0x%llx)",
                         (unsigned long long)control);
     }
-    if (vmx_caps_read(&caps, read_msr, NULL, option(vmm), &lacks) != 0) {
+    if (vmx_caps_read(&caps, read_msr, NULL, vmm_option(vmm, OPTION), &lacks) != 0) {
         return vmm_fail(vmm, err, VMM_ENOTSUP, "Intel VMX is there, but without %s", lacks);
     }
     return 0;
@@ -204,7 +204,8 @@ static int create(struct vmm *vmm, struct vmm_error *err)
     if (vmx == NULL) {
         return vmm_fail(vmm, err, VMM_ENOMEM, "no memory for %u CPUs' VMX state", cpu_count);
     }
-    error = vmx_caps_read(&vmx->caps, read_msr, NULL, option(vmm), &lacks);
+    vmm_option_check(vmm, OPTION, OPTION_WORDS);
+    error = vmx_caps_read(&vmx->caps, read_msr, NULL, vmm_option(vmm, OPTION), &lacks);
     vmm_assert(vmm, error == 0); /* probe() saw the same MSRs */
     vmx->posted = vmx->caps.posted && vmm->ops->cpu_post != NULL && vmm->ops->posted_vector != 0;
     vmx->posted_vector = vmm->ops->posted_vector;
