@@ -409,6 +409,36 @@ static void pages_are_scrubbed_before_they_go_back(void **state)
     assert_int_equal(freed_bytes_set, 0);
 }
 
+/* Another guest may get them next: RAM, and tables that say where RAM is in the host. */
+static void nothing_is_left_in_what_is_given_back(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_host_ops *ops = posix_host_ops(f->host);
+    int error;
+
+    pages_free = ops->pages_free;
+    ops->pages_free = pages_free_inspecting;
+    freed_pages = freed_bytes_set = 0;
+    assert_int_equal(vmm_memory_add(f->vm, VMM_GPA(0), VMM_MIB(8), VMM_REGION_RAM), 0);
+    assert_int_equal(vmm_dirty_start(f->vm), 0);
+    assert_int_equal(vmm_memory_write(f->vm, VMM_GPA(VMM_MIB(4)), "left", 5), 0);
+    vmm_dirty_stop(f->vm); /* the small pages' tables go */
+    assert_int_equal(freed_pages, 1);
+    assert_int_equal(vmm_memory_remove(f->vm, VMM_GPA(0)), 0);
+    for (long n = 0;; n++) { /* a block that was taken and cannot be mapped */
+        posix_host_fail_one(f->host, n);
+        error = vmm_memory_add(f->vm, VMM_GPA(VMM_GIB(1)), VMM_MIB(8), VMM_REGION_RAM);
+        if (error == 0) {
+            break;
+        }
+    }
+    posix_host_fail_one(f->host, -1);
+    assert_int_equal(vmm_memory_remove(f->vm, VMM_GPA(VMM_GIB(1))), 0);
+    ops->pages_free = pages_free;
+    assert_true(freed_pages > 8);
+    assert_int_equal(freed_bytes_set, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -431,6 +461,7 @@ int main(void)
         TEST(ram_is_divided_among_nodes),
         TEST(shares_need_not_be_aligned),
         TEST(pages_are_scrubbed_before_they_go_back),
+        TEST(nothing_is_left_in_what_is_given_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

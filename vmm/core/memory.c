@@ -44,12 +44,17 @@ bool vmm_memory_hide_page(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned le
     return true;
 }
 
+void vmm_pages_free(struct vm *vm, hpa_t base, uint64_t count)
+{
+    __builtin_memset(vm->ops->hpa_to_va(vm->host, base), 0, count * VMM_PAGE_SIZE);
+    vm->ops->pages_free(vm->host, base, count);
+}
+
 void vmm_memory_free_page(struct vm *vm, hpa_t hpa, unsigned level)
 {
     uint64_t pages = UINT64_C(1) << 9 * level;
 
-    __builtin_memset(vm->ops->hpa_to_va(vm->host, hpa), 0, pages * VMM_PAGE_SIZE);
-    vm->ops->pages_free(vm->host, hpa, pages);
+    vmm_pages_free(vm, hpa, pages);
     __atomic_sub_fetch(&vm->nested.page_count, pages, __ATOMIC_RELAXED);
 }
 

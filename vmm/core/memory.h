@@ -90,5 +90,8 @@ unsigned vmm_memory_prot(const struct vmm_region *r); /* of its pages: enum vmm_
 int vmm_memory_node(const struct vm *vm, gpa_t gpa);  /* that the page there comes from */
 /* A vmm_nested_fn: no new access reaches the page, which stays where it is. */
 bool vmm_memory_hide_page(struct vm *vm, gpa_t gpa, uint64_t *entry, unsigned level, void *arg);
-/* Scrub a page that nobody can reach and give it back to the host. */
+/* Give a page of RAM that nobody can reach back to the host. */
 void vmm_memory_free_page(struct vm *vm, hpa_t hpa, unsigned level);
+
+/* Give pages back with nothing left in them: another guest may get them as they are. */
+void vmm_pages_free(struct vm *vm, hpa_t base, uint64_t count);

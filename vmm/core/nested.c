@@ -25,7 +25,7 @@ static int table_alloc(struct vm *vm, hpa_t *out)
 void vmm_nested_free_table(struct vm *vm, hpa_t table)
 {
     __atomic_sub_fetch(&vm->nested.table_count, 1, __ATOMIC_RELAXED);
-    vm->ops->pages_free(vm->host, table, 1);
+    vmm_pages_free(vm, table, 1);
 }
 
 int vmm_nested_create(struct vm *vm, const struct vmm_nested_format *format, unsigned levels,

@@ -125,7 +125,7 @@ static int read_stored(struct vm *vm, const struct vmm_region *r, gpa_t gpa, uin
     }
     if (vm->ops->store->get(vm->host, (value & NESTED_ADDRESS) / VMM_PAGE_SIZE,
                             vm->ops->hpa_to_va(vm->host, hpa)) != 0) {
-        vm->ops->pages_free(vm->host, hpa, 1);
+        vmm_pages_free(vm, hpa, 1);
         return -VMM_EIO;
     }
     __atomic_add_fetch(&vm->nested.page_count, 1, __ATOMIC_RELAXED);

@@ -97,7 +97,7 @@ static int map_block(struct vm *vm, gpa_t gpa, hpa_t hpa, uint64_t size, unsigne
 
     if (error != 0) {
         vmm_quiesce(vm); /* a guest may have reached its first pages */
-        vm->ops->pages_free(vm->host, hpa, size / VMM_PAGE_SIZE);
+        vmm_pages_free(vm, hpa, size / VMM_PAGE_SIZE);
         return error;
     }
     vmm_nested_look(vm, gpa, &level, &value);

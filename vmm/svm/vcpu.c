@@ -45,7 +45,7 @@ void svm_vcpu_destroy(struct vcpu *v)
 {
     struct svm_vcpu *s = svm_vcpu(v);
 
-    v->ops->pages_free(v->host, VMM_HPA(s->vmcb_pa), 1);
+    vmm_pages_free(v->vm, VMM_HPA(s->vmcb_pa), 1);
     vmm_vm_free(v->vm, s, sizeof(*s));
     v->arch = NULL;
 }

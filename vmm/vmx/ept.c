@@ -43,10 +43,10 @@ static void free_arch(struct vm *vm, struct vmx_vm *arch)
     const struct vmx *vmx = vm->vmm->arch;
 
     if (arch->flat_page.v != 0) {
-        vm->ops->pages_free(vm->host, arch->flat_page, 1);
+        vmm_pages_free(vm, arch->flat_page, 1);
     }
     if (arch->apic_page.v != 0) {
-        vm->ops->pages_free(vm->host, arch->apic_page, 1);
+        vmm_pages_free(vm, arch->apic_page, 1);
     }
     vmm_vm_free(vm, arch, sizeof(*arch) + vmx->cpu_count * sizeof(arch->ept_seen[0]));
 }

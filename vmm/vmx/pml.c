@@ -12,7 +12,7 @@ static void free_buffers(struct vm *vm)
         struct vmx_vcpu *x = vmx_vcpu(vm->vcpu[i]);
 
         if (x->pml != NULL) {
-            vm->ops->pages_free(vm->host, x->pml_pa, 1);
+            vmm_pages_free(vm, x->pml_pa, 1);
             x->pml = NULL;
         }
     }

@@ -20,16 +20,16 @@
 static void free_pages(struct vcpu *v, struct vmx_vcpu *x)
 {
     if (x->vmcs.v != 0) {
-        v->ops->pages_free(v->host, x->vmcs, 1);
+        vmm_pages_free(v->vm, x->vmcs, 1);
     }
     if (x->virtual_apic != NULL) {
-        v->ops->pages_free(v->host, x->virtual_apic_pa, 1);
+        vmm_pages_free(v->vm, x->virtual_apic_pa, 1);
     }
     if (x->posted != NULL) {
-        v->ops->pages_free(v->host, x->posted_pa, 1);
+        vmm_pages_free(v->vm, x->posted_pa, 1);
     }
     if (x->pml != NULL) {
-        v->ops->pages_free(v->host, x->pml_pa, 1);
+        vmm_pages_free(v->vm, x->pml_pa, 1);
     }
     vmm_vm_free(v->vm, x, sizeof(*x));
 }
