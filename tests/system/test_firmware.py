@@ -16,9 +16,9 @@ def test_seabios_finds_nothing_to_boot(machine, scratch):
         "name": "bios",
         "boot-source": {"firmware_path": "bios.bin"},
         "machine-config": {"vcpu_count": 2, "mem_size_mib": 64},
-        "cpus": [0, 1],
+        "cpus": [1, 2],
     })
-    node = machine(**tree.arguments())
+    node = machine(**tree.arguments(), cpus=3)
     node.expect(r"SeaBIOS \(version ")  # on the guest's serial console
     node.expect(r"No bootable device")
     to_node(node)

@@ -14,7 +14,7 @@ def own_manifest(name):
         "name": name,
         "boot-source": {"kernel_image_path": f"{name}.elf", "boot_args": "loglevel=info guest=yes"},
         "machine-config": {"vcpu_count": 2, "mem_size_mib": 64},
-        "cpus": [0, 1],
+        "cpus": [1, 2],
     }
 
 
@@ -22,7 +22,7 @@ def boot_own_kernel(machine, scratch, name, image):
     tree = Tree(scratch / "tree")
     tree.add(f"{name}.elf", image)
     tree.add_vm(own_manifest(name))
-    return machine(**tree.arguments())
+    return machine(**tree.arguments(), cpus=3)
 
 
 def end_both(node):
@@ -70,7 +70,7 @@ def test_own_kernel_by_pvh(machine, scratch):
     vm = own_manifest("inner")
     vm["boot-source"]["protocol"] = "pvh"
     tree.add_vm(vm)
-    node = machine(**tree.arguments())
+    node = machine(**tree.arguments(), cpus=3)
     node.expect(r"boot: pvh by PVH")
     node.expect(r"cpu: 2 of 2 online")
     end_both(node)
