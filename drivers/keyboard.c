@@ -153,9 +153,12 @@ static bool get(uint8_t *byte)
 static bool interrupt(void *arg)
 {
     (void)arg;
-    uint8_t status;
     bool any = false;
-    while ((status = x86_inb(STATUS_PORT)) != NOT_THERE && (status & STATUS_OUTPUT_FULL)) {
+    for (unsigned i = 0; i < FLUSH_MAX; i++) { /* what is left then makes another edge */
+        uint8_t status = x86_inb(STATUS_PORT);
+        if (status == NOT_THERE || !(status & STATUS_OUTPUT_FULL)) {
+            break;
+        }
         uint8_t code = x86_inb(DATA_PORT);
         char bytes[KEYBOARD_BYTES_MAX];
         size_t length = status & STATUS_FROM_MOUSE ? 0 : keyboard_decode(code, bytes);

@@ -3,7 +3,6 @@
 #include "tests/guest/lib/guest.h"
 
 #define SCRATCH    0x3ff /* COM1's scratch register */
-#define PIC1_IMR   0x21
 #define PM_TIMER   0x608
 #define PCI_SELECT 0xcf8
 #define UNCLAIMED  0x5a50

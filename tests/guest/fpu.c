@@ -12,7 +12,6 @@
 #define XCR0_SSE      3
 #define XCR0_AVX      7
 #define MXCSR_DEFAULT 0x1f80u
-#define FCW_DEFAULT   0x37f
 
 static volatile uint32_t done, wrong, ready;
 static bool xsave, avx;

@@ -2,13 +2,12 @@
  * interrupts and their ends. With x2APIC, priorities once more by its registers. */
 #include "tests/guest/lib/guest.h"
 
-#define LINE_VECTOR   0x61
-#define ERROR_VECTOR  0x45
-#define MODE_NMI      LAPIC_DELIVER_NMI
-#define LVT_VALID_OWN 0x117ffu /* thermal, performance counters */
-#define DIRECTED_EOI  (1u << 24)
-#define WAIT_US       1000000
-#define LINES_MAX     16
+#define LINE_VECTOR  0x61
+#define ERROR_VECTOR 0x45
+#define MODE_NMI     LAPIC_DELIVER_NMI
+#define DIRECTED_EOI (1u << 24)
+#define WAIT_US      1000000
+#define LINES_MAX    16
 
 #define ERROR_SEND     (1u << 5)
 #define ERROR_RECEIVE  (1u << 6)

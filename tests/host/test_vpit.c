@@ -2,7 +2,6 @@
 #include "pc.h"
 
 #define CH0       0x40
-#define CH2       0x42
 #define CONTROL   0x43
 #define SPEAKER   0x61
 #define HZ        1193182

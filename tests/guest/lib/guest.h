@@ -180,7 +180,6 @@ void guest_ioapic_write(unsigned reg, uint32_t value);
  */
 void guest_ioapic_route(unsigned pin, uint8_t vector, uint32_t flags);
 #define IOAPIC_LOGICAL    (1u << 11)
-#define IOAPIC_LOW        (1u << 13)
 #define IOAPIC_REMOTE_IRR (1u << 14)
 #define IOAPIC_LEVEL      (1u << 15)
 #define IOAPIC_MASKED     (1u << 16)
