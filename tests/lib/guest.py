@@ -47,7 +47,7 @@ def jobs():
         line = "vmx.features=" + ",".join(f"-{feature}" for feature in features.split(","))
         runs += [(guest, "vm", "bochs-vmx", line) for guest in guests]
     # Posted interrupts: no model of Bochs has them, but exits acknowledge their interrupts as they then do.
-    runs += [(guest, "vm", "bochs-vmx", "vmx.features=+posted") for guest in ("timers", "interrupts", "lapic", "ipi", "smp")]
+    runs += [(guest, "vm", "bochs-vmx", "vmx.features=+posted") for guest in ("timers", "interrupts", "lapic", "ipi", "events", "smp")]
     for guest, place, machine, line, *args in runs + MORE_RUNS:
         name = " ".join(word for word in (guest, place, machine, line, *args) if word)
 
