@@ -518,9 +518,9 @@ static void count_unlock(void *host, struct vmm_lock *lock)
 static void long_lists_are_cut(void **state)
 {
     struct vmm_host_ops *ops = posix_host_ops(f->host);
-    const unsigned buffers = 4, pieces = 16, names = PC_RAM / VMM_PAGE_SIZE - 1;
+    const unsigned buffers = 2, pieces = 16, names = PC_RAM / VMM_PAGE_SIZE - 1;
     /* Flags, index, heads. */
-    const uint16_t ring[] = {0, buffers, 0, pieces, 2 * pieces, 3 * pieces};
+    const uint16_t ring[] = {0, buffers, 0, pieces};
 
     (void)state;
     start_driver_with(buffers * pieces);
@@ -533,7 +533,7 @@ static void long_lists_are_cut(void **state)
     set(NOTIFY, 2, 0);
     ops->unlock = memory_unlock;
     assert_int_equal(used_index(0), buffers);
-    assert_in_range(unlocks, VIRTIO_QUEUE_SIZE * 256, buffers * pieces * names - 10000);
+    assert_in_range(unlocks, 4096, 5000);
 }
 
 static void without_memory_the_pages_stay(void **state)

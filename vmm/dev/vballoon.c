@@ -18,9 +18,9 @@
 
 #define PAGES_AT_ONCE 256 /* names of pages that are read together */
 
-/* Names that are looked at for one notification, the device's lock being held: as many as Linux's
- * driver could put into all of the queue. */
-#define PAGES_MAX (VIRTIO_QUEUE_SIZE * PAGES_AT_ONCE)
+/* Names that are looked at for one notification, the device's lock being held. Drivers give one
+ * buffer at a time, Linux' 256 names, Windows' 1024. */
+#define PAGES_MAX 4096
 
 struct balloon_config {
     uint32_t wanted, actual; /* pages of 4 KiB */
