@@ -14,7 +14,6 @@
 #define ACROSS     24 /* bytes of a frame that do not fit into one page */
 
 #define SOFT_VECTOR 0x70
-#define BACK_VECTOR 0x71 /* from ring 3 */
 #define LINE_VECTOR 0x61
 #define UNMAPPED    (UINT64_C(1) << 40)
 #define NO_MSR      0x12345678
@@ -222,59 +221,6 @@ static bool is_possible(const struct delivery *d, bool user)
     }
 }
 
-static void (*user_work)(void);
-static uint64_t kernel_rsp;
-
-static void on_back(struct guest_frame *frame)
-{
-    extern const uint8_t events_back[];
-    frame->rip = (uint64_t)events_back;
-    frame->cs = GUEST_CODE64;
-    frame->ss = GUEST_DATA64;
-    frame->rsp = kernel_rsp;
-}
-
-/* Calls it in ring 3. */
-static void in_ring_3(void (*fn)(void))
-{
-    static uint8_t stack[PAGE] NK_ALIGNED(16);
-    user_work = fn;
-    __asm__ volatile("push %%rbp\n"
-                     "mov %%rsp, %0\n"
-                     "push %2\n"
-                     "push %3\n"
-                     "pushfq\n"
-                     "push %4\n"
-                     "lea 1f(%%rip), %%rax\n"
-                     "push %%rax\n"
-                     "iretq\n"
-                     "1: call *%1\n"
-                     "int $0x71\n"
-                     ".globl events_back\n"
-                     "events_back: pop %%rbp\n"
-                     : "=m"(kernel_rsp)
-                     : "m"(user_work), "i"(GUEST_USER64), "r"((uint64_t)(stack + PAGE)),
-                       "i"(GUEST_USER_CODE64)
-                     : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12",
-                       "r13", "r14", "r15", "memory", "cc");
-}
-
-/* The identity map for ring 3, too. */
-static void map_for_all(void)
-{
-    const uint64_t user = 4, address = ~UINT64_C(0xfff);
-    uint64_t *root = (uint64_t *)x86_read_cr3(), *pointers = (uint64_t *)(root[0] & address);
-    root[0] |= user;
-    for (unsigned i = 0; i < 4; i++) {
-        uint64_t *directory = (uint64_t *)(pointers[i] & address);
-        pointers[i] |= user;
-        for (unsigned n = 0; n < 512; n++) {
-            directory[n] |= user;
-        }
-    }
-    x86_write_cr3(x86_read_cr3());
-}
-
 /* The bare emulator's NMI comes some instructions after it was sent. */
 static bool is_late(const struct delivery *d)
 {
@@ -289,7 +235,7 @@ static bool delivered(const struct delivery *d, uint64_t top, bool user)
     guest_set_handler(d->vector, on_event);
     if (user) {
         guest_kernel_stack(top);
-        in_ring_3(d->run);
+        guest_run_in_ring_3(d->run);
     } else {
         guest_stack(1, top);
         guest_set_ist(d->vector, 1);
@@ -584,11 +530,9 @@ static void check_double_faults(void)
 
 void guest_main(void)
 {
-    map_for_all();
+    guest_open_to_ring_3();
     guest_gate_for_all(SOFT_VECTOR);
     guest_gate_for_all(GUEST_BP);
-    guest_gate_for_all(BACK_VECTOR);
-    guest_set_handler(BACK_VECTOR, on_back);
     guest_tsc_hz();
     check_deliveries(false);
     check_deliveries(true);

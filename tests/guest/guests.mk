@@ -8,6 +8,7 @@ pages-files := lib/ap.asm lib/smp.c
 wild-files  := lib/ap.asm lib/smp.c
 messages-files := lib/ap.asm lib/smp.c
 ipi-files   := lib/ap.asm lib/smp.c
+events-files := lib/user.c
 fpu-files   := lib/ap.asm lib/smp.c
 tsc-files   := lib/ap.asm lib/smp.c
 modes-files := modes_low.asm modes_tasks.asm

@@ -109,6 +109,10 @@ unsigned guest_wrmsr(uint32_t msr, uint64_t value);
 void guest_set_ist(uint8_t vector, unsigned ist);
 void guest_stack(unsigned ist, uint64_t top);
 void guest_kernel_stack(uint64_t top);
+
+/* lib/user.c: the identity map is ring 3's, too, and it can come back; then run fn() there. */
+void guest_open_to_ring_3(void);
+void guest_run_in_ring_3(void (*fn)(void));
 void guest_gate_present(uint8_t vector, bool present);
 void guest_gate_for_all(uint8_t vector); /* INT n reaches it from ring 3 */
 
