@@ -7,7 +7,7 @@ host-test-y += test_gwalk.c test_native.c test_differential.c test_emulate.c tes
 	test_bzimage.c test_firmware.c test_manifest.c test_para.c
 
 # devices, interrupts, timers
-host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vlapic_messages.c test_vlapic_timer.c test_vlapic_page.c test_vioapic.c
+host-test-y += test_bus.c test_timer.c test_vpic.c test_vlapic.c test_vlapic_messages.c test_vlapic_timer.c test_vlapic_x2apic.c test_vlapic_page.c test_vioapic.c
 host-test-y += test_vpit.c test_vuart.c test_vrtc.c test_vpm.c test_vi8042.c test_vpci.c test_vpci_message.c test_msi.c test_vdebug.c
 host-test-y += test_acpi.c test_threads.c test_vhpet.c test_vfwcfg.c
 
